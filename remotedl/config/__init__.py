@@ -1,0 +1,1 @@
+"""hosts.toml and where things are kept: parsed once, validated, frozen."""

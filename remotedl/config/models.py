@@ -1,0 +1,188 @@
+"""The shape of hosts.toml: frozen pydantic models that refuse unknown keys. No I/O here."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+AUTO_GPUS = re.compile(r"auto:([1-9][0-9]*)")
+PORT_PAIR = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RuntimeKind(StrEnum):
+    """Where the work runs."""
+
+    DOCKER = "docker"
+    """A container of the host's Docker Engine."""
+    NATIVE = "native"
+    """A venv in the user's home; needs no sudo."""
+
+
+class SudoMode(StrEnum):
+    """How root is reached on the host."""
+
+    AUTO = "auto"
+    """Without a password where sudo lets us, else the password is asked for."""
+    PASSWORD = "password"
+    """The password is asked for at once."""
+    NONE = "none"
+    """sudo is never called."""
+
+
+class SyncMode(StrEnum):
+    """Which side wins when both changed a path."""
+
+    TWO_WAY_SAFE = "two-way-safe"
+    """Neither: the path is listed as a conflict and both versions stay."""
+    LAPTOP_WINS = "laptop-wins"
+    """The laptop; the host's version goes to the trash there."""
+    UPLOAD_ONLY = "upload-only"
+    """Nothing comes back from the host."""
+
+
+class Mirrors(Strict):
+    """Where the host fetches from instead of the official places (for closed networks)."""
+
+    docker: str | None = None
+    """An apt/dnf repository laid out like Docker's: base URL up to the distribution's name."""
+    nvidia: str | None = None
+    """A repository laid out like NVIDIA's container toolkit repository: base URL."""
+    pip: str | None = None
+    """A Python package index: the URL that pip's --index-url takes."""
+
+
+class HostConfig(Strict):
+    """One `[hosts.NAME]` table."""
+
+    address: str
+    """A name, an IP address, or an alias of ~/.ssh/config."""
+    user: str | None = None
+    port: Port | None = None
+    identity_file: str | None = None
+    jump: str | None = None
+    """[user@]host[:port], or several with commas, as ProxyJump takes them."""
+    runtime: RuntimeKind = RuntimeKind.DOCKER
+    gpus: Literal["all", "none"] | int | tuple[int, ...] | str = "all"
+    """"all", "none", a count, a list of indexes, or "auto:N" (the idlest N)."""
+    sudo: SudoMode = SudoMode.AUTO
+    workdir: str | None = None
+    """The project's folder on the host; default ~/remotedl/<project>-<id>."""
+    data: str = "~/remotedl/data"
+    """The folder on the host that is mounted at /data; never synced."""
+    mirrors: Mirrors = Mirrors()
+    proxy: str | None = None
+    """An HTTP proxy that the host uses for package downloads."""
+    ports: tuple[str, ...] = ()
+    """Further tunnels of this host, LAPTOP:HOST or one number for both."""
+
+    @field_validator("gpus")
+    @classmethod
+    def _known_gpus(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError('expected "all", "none", a number, a list of numbers or "auto:N"')
+        if isinstance(value, int) and value < 1:
+            raise ValueError('a number of GPUs is 1 or more; for none write "none"')
+        if isinstance(value, tuple) and (not value or min(value) < 0):
+            raise ValueError("a list of GPUs holds indexes from 0 on, at least one")
+        if isinstance(value, str) and value not in ("all", "none") and not AUTO_GPUS.fullmatch(value):
+            raise ValueError('expected "all", "none", a number, a list of numbers or "auto:N"')
+        return value
+
+    @field_validator("ports")
+    @classmethod
+    def _known_ports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _check_ports(value)
+
+
+class LocalImage(Strict):
+    """A Dockerfile of the project's own."""
+
+    dockerfile: str = "Dockerfile"
+    context: str = "."
+
+
+class SyncConfig(Strict):
+    """`[project.sync]`."""
+
+    mode: SyncMode = SyncMode.TWO_WAY_SAFE
+    ignore: tuple[str, ...] = ()
+    """gitignore lines on top of .remotedlignore and the defaults."""
+    use_gitignore: bool = False
+    outputs: tuple[str, ...] = ()
+    """Patterns of results: come down append-only, never deleted on the laptop."""
+    max_file_size_down: int = 100_000_000
+    """Bytes; bigger files stay on the host and are listed."""
+    trash_days: int = 30
+    trash_size: int = 5_000_000_000
+    """Bytes; the oldest displaced versions go first."""
+
+
+class JupyterConfig(Strict):
+    """`[project.jupyter]`."""
+
+    enabled: bool = True
+    port: Port = 8888
+    """The port on the laptop; the next free one is taken, and said, when it is in use."""
+
+
+class TensorBoardConfig(Strict):
+    """`[project.tensorboard]`."""
+
+    enabled: bool = True
+    port: Port = 6006
+    logdir: str = "runs"
+    """Relative to the project's folder."""
+
+
+class ProjectConfig(Strict):
+    """The `[project]` table."""
+
+    image: str | LocalImage = "base"
+    """A catalogue name, an image reference, or {dockerfile, context}."""
+    build_args: dict[str, str] = {}
+    requirements: str | None = None
+    """requirements.txt, pyproject.toml or environment.yml, installed as a cached layer."""
+    mounts: tuple[str, ...] = ()
+    """HOST_PATH:CONTAINER_PATH[:ro]."""
+    env: dict[str, str] = {}
+    env_file: str | None = None
+    shm_size: str = "8g"
+    cpus: float | None = None
+    memory: str | None = None
+    ports: tuple[str, ...] = ()
+    """Further container ports that are tunnelled, LAPTOP:CONTAINER or one number for both."""
+    sync: SyncConfig = SyncConfig()
+    jupyter: JupyterConfig = JupyterConfig()
+    tensorboard: TensorBoardConfig = TensorBoardConfig()
+    autostop: str | None = None
+    """How long idle until the container is stopped: "90m", "2h"; never during a job."""
+
+    @field_validator("ports")
+    @classmethod
+    def _known_ports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _check_ports(value)
+
+
+class Config(Strict):
+    """A whole hosts.toml."""
+
+    default_host: str | None = None
+    hosts: dict[str, HostConfig] = {}
+    project: ProjectConfig = ProjectConfig()
+
+
+def _check_ports(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        match = PORT_PAIR.fullmatch(text)
+        if match is None or not all(1 <= int(p) <= 65535 for p in match.groups() if p):
+            raise ValueError(f'"{text}" is no port: expected LAPTOP:REMOTE or one number, 1 to 65535')
+    return value

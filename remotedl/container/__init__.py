@@ -1,0 +1,1 @@
+"""The place where the work runs: a container, or a native venv in its stead."""

@@ -1,0 +1,1 @@
+"""The Docker Engine on the host, over channels of our own connection."""

@@ -1,0 +1,1 @@
+"""Facts, then a plan, then apply, until the plan is empty."""

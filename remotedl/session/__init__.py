@@ -1,0 +1,1 @@
+"""Runs the rooms in order, keeps them alive, remembers and reports."""

@@ -1,0 +1,1 @@
+"""Two folders, one on the laptop and one on the host, kept equal without losing a byte."""

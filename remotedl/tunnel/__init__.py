@@ -1,0 +1,1 @@
+"""Listening sockets on the laptop, spliced to ports on the host."""
