@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 AUTO_GPUS = re.compile(r"auto:([1-9][0-9]*)")
+GPUS_EXPECTED = '"all", "none", a number, a list of numbers or "auto:N"'
 PORT_PAIR = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -32,7 +33,7 @@ class SudoMode(StrEnum):
 
     AUTO = "auto"
     """Without a password where sudo lets us, else the password is asked for."""
-    PASSWORD = "password"
+    PASSWORD = "password"  # noqa: S105 - a mode, not a secret
     """The password is asked for at once."""
     NONE = "none"
     """sudo is never called."""
@@ -84,17 +85,22 @@ class HostConfig(Strict):
     ports: tuple[str, ...] = ()
     """Further tunnels of this host, LAPTOP:HOST or one number for both."""
 
-    @field_validator("gpus")
+    @field_validator("gpus", mode="before")
     @classmethod
     def _known_gpus(cls, value: object) -> object:
-        if isinstance(value, bool):
-            raise ValueError('expected "all", "none", a number, a list of numbers or "auto:N"')
+        if isinstance(value, list):
+            value = tuple(value)
+        if isinstance(value, bool) or not isinstance(value, (int, str, tuple)):
+            raise ValueError(GPUS_EXPECTED)
         if isinstance(value, int) and value < 1:
-            raise ValueError('a number of GPUs is 1 or more; for none write "none"')
-        if isinstance(value, tuple) and (not value or min(value) < 0):
-            raise ValueError("a list of GPUs holds indexes from 0 on, at least one")
-        if isinstance(value, str) and value not in ("all", "none") and not AUTO_GPUS.fullmatch(value):
-            raise ValueError('expected "all", "none", a number, a list of numbers or "auto:N"')
+            raise ValueError('a number of GPUs from 1 on; for no GPU write "none"')
+        if isinstance(value, tuple) and not (
+            value and all(type(i) is int and i >= 0 for i in value)
+        ):
+            raise ValueError("a list of GPU indexes from 0 on, at least one")
+        named = isinstance(value, str) and value not in ("all", "none")
+        if named and AUTO_GPUS.fullmatch(str(value)) is None:
+            raise ValueError(GPUS_EXPECTED)
         return value
 
     @field_validator("ports")
@@ -184,5 +190,5 @@ def _check_ports(value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
         match = PORT_PAIR.fullmatch(text)
         if match is None or not all(1 <= int(p) <= 65535 for p in match.groups() if p):
-            raise ValueError(f'"{text}" is no port: expected LAPTOP:REMOTE or one number, 1 to 65535')
+            raise ValueError(f'LAPTOP:REMOTE or one number, 1 to 65535, not "{text}"')
     return value

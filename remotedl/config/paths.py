@@ -1,0 +1,40 @@
+"""Where remotedl keeps what it remembers on the laptop. Makes folders, reads nothing.
+
+REMOTEDL_STATE and REMOTEDL_CONFIG name other folders (tests, several installations); the
+defaults are the platform's own (platformdirs).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+APP = "remotedl"
+
+
+def state_dir() -> Path:
+    """Sessions, ancestors of the sync, logs: only the user may look (0700)."""
+    return _private(os.environ.get("REMOTEDL_STATE"), "user_state_path")
+
+
+def config_dir() -> Path:
+    """The folder of the user's own hosts.toml; not made here."""
+    named = os.environ.get("REMOTEDL_CONFIG")
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return platformdirs.user_config_path(APP, appauthor=False)
+
+
+def _private(named: str | None, default: str) -> Path:
+    if named:
+        folder = Path(named)
+    else:
+        import platformdirs
+
+        folder = getattr(platformdirs, default)(APP, appauthor=False)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.name == "posix" and folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder

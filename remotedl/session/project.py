@@ -1,0 +1,124 @@
+"""The folder on the laptop that is worked on: its root, its id, its configuration.
+
+The id is 16 random hex characters in `.remotedl/project.toml`: it names the container, the
+folder on the host and the state on the laptop, so that a renamed folder stays the same project
+and two folders of one name are two.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import tomllib
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from remotedl.config.files import write_private
+from remotedl.config.load import FILE_NAME, find_config, load_config
+from remotedl.config.models import Config
+from remotedl.config.paths import state_dir
+from remotedl.errors import FolderUnusable, StateCorrupt
+
+MARKER = Path(".remotedl") / "project.toml"
+_ID = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project folder. `config_path` is None where no hosts.toml was found."""
+
+    root: Path
+    id: str
+    config: Config
+    config_path: Path | None
+
+    @property
+    def slug(self) -> str:
+        """The folder's name, fit for container names and paths: [a-z0-9-], at most 40."""
+        return slug_of(self.root.name)
+
+    @property
+    def label(self) -> str:
+        """What the host calls the project: unique there, and still readable."""
+        return f"{self.slug}-{self.id[:6]}"
+
+    def state_folder(self, host_name: str) -> Path:
+        """Where the laptop keeps what concerns this project on this host (0700)."""
+        safe = re.sub(r"[^A-Za-z0-9._-]", "_", host_name)
+        folder = state_dir() / "projects" / self.id / safe
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+
+def open_project(folder: Path, explicit_config: Path | None = None) -> Project:
+    """The project that `folder` belongs to; gives it an id when it has none.
+
+    The root is the nearest folder at or above with `.remotedl/` or a hosts.toml, else `folder`
+    itself. A hosts.toml in the home folder is the user's own and makes home no project.
+    Raises ConfigError, FolderUnusable, StateCorrupt.
+    """
+    root = project_root(folder)
+    config_path = find_config(root, explicit_config)
+    config = load_config(config_path) if config_path is not None else Config()
+    return Project(root=root, id=_project_id(root), config=config, config_path=config_path)
+
+
+def project_root(folder: Path) -> Path:
+    """Where the project begins that `folder` lies in. Raises FolderUnusable."""
+    folder = folder.resolve()
+    root = next((f for f in (folder, *folder.parents) if _is_root(f)), folder)
+    if root == Path(root.anchor):
+        raise FolderUnusable(
+            f"{root} is the whole disk, not a project folder", hint="cd into your project's folder"
+        )
+    if root == Path.home().resolve() and not (root / MARKER).exists():
+        raise FolderUnusable(
+            f"{root} is your home folder: all of it would be copied to the host",
+            hint="mkdir my-project && cd my-project && remotedl up",
+        )
+    return root
+
+
+def slug_of(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "project"
+
+
+def _is_root(folder: Path) -> bool:
+    if folder == Path.home().resolve():
+        return False
+    return (folder / MARKER).is_file() or (folder / FILE_NAME).is_file()
+
+
+def _project_id(root: Path) -> str:
+    path = root / MARKER
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return _new_id(path)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise FolderUnusable(f"{path} cannot be read: {exc}") from exc
+    try:
+        found = tomllib.loads(text).get("id")
+    except tomllib.TOMLDecodeError:
+        found = None
+    if not isinstance(found, str) or not _ID.fullmatch(found):
+        raise StateCorrupt(
+            f"{path} is damaged: it should hold the project's id",
+            hint=f"restore {path} from a backup, or delete it to start as a new project",
+        )
+    return found
+
+
+def _new_id(path: Path) -> str:
+    new = secrets.token_hex(8)
+    text = f'# The name of this project for remotedl; keep it.\nid = "{new}"\n'
+    try:
+        write_private(path, text.encode())
+    except OSError as exc:
+        raise FolderUnusable(
+            f"{path.parent.parent} cannot be written to: {exc.strerror}",
+            hint=f"ls -ld '{path.parent.parent}'",
+        ) from exc
+    return new
