@@ -1,0 +1,40 @@
+"""The one place that ends the process: errors become a message, a hint and an exit status."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from remotedl.errors import RemotedlError
+
+
+def run() -> None:
+    """Parse argv, run the command, exit. A traceback is shown with --debug alone."""
+    from remotedl.cli.app import app
+
+    try:
+        app()
+    except RemotedlError as error:
+        _explain(error)
+        raise SystemExit(error.exit_code) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(1) from None
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        _say(f"remotedl: internal error: {type(error).__name__}: {error}")
+        _say("  next: run it again with --debug and report what it prints")
+        raise SystemExit(1) from None
+
+
+def _explain(error: RemotedlError) -> None:
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+    _say(f"remotedl: {error.message}")
+    if error.hint:
+        _say(f"  next: {error.hint}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201

@@ -1,0 +1,106 @@
+"""How one remotedl talks to another on the same laptop: a local socket, JSON both ways.
+
+`multiprocessing.connection` gives a unix socket or, on Windows, a named pipe, and an HMAC
+handshake with the record's key. Only bytes are exchanged (no pickles). A request is one object
+{"do": NAME, …}, the reply {"ok": …} or {"error": message, "hint": …, "code": …}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from typing import Any
+
+from remotedl.errors import RemotedlError, SessionError
+
+Handler = Callable[[Mapping[str, Any]], Any]
+_UNIX_PATH_LIMIT = 100
+_LARGEST = 16 * 1024 * 1024
+
+
+class ControlServer:
+    """Answers requests in threads of its own until closed."""
+
+    def __init__(self, folder: Path, handlers: Mapping[str, Handler]) -> None:
+        self.key = secrets.token_bytes(32)
+        self._handlers = handlers
+        self._scratch: Path | None = None
+        self.address = self._choose_address(folder)
+        self._listener = Listener(self.address, authkey=self.key)
+        self._closing = False
+        self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        # accept() has no time-out: a last connection of our own wakes it.
+        with contextlib.suppress(OSError, EOFError, AuthenticationError):
+            Client(self.address, authkey=self.key).close()
+        self._thread.join(5)
+        self._listener.close()
+        if self._scratch is not None:
+            with contextlib.suppress(OSError):
+                self._scratch.rmdir()
+
+    def _choose_address(self, folder: Path) -> str:
+        if os.name == "nt":
+            return rf"\\.\pipe\remotedl-{secrets.token_hex(8)}"
+        path = folder / "control.sock"
+        if len(os.fsencode(path)) > _UNIX_PATH_LIMIT:
+            # sun_path holds 108 bytes, 104 on macOS; mkdtemp makes the folder 0700.
+            self._scratch = Path(tempfile.mkdtemp(prefix="remotedl-"))
+            path = self._scratch / "control.sock"
+        path.unlink(missing_ok=True)
+        return str(path)
+
+    def _accept(self) -> None:
+        while not self._closing:
+            try:
+                client = self._listener.accept()
+            except (OSError, EOFError, AuthenticationError):
+                continue
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: Connection[Any, Any]) -> None:
+        with client, contextlib.suppress(OSError, EOFError):
+            while True:
+                request = json.loads(client.recv_bytes(_LARGEST))
+                client.send_bytes(json.dumps(self._answer(request)).encode())
+
+    def _answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        handler = self._handlers.get(str(request.get("do")))
+        if handler is None:
+            return {"error": f"this session knows no request {request.get('do')!r}", "code": 80}
+        try:
+            return {"ok": handler(request)}
+        except RemotedlError as exc:
+            return {"error": exc.message, "hint": exc.hint, "code": exc.exit_code}
+        except Exception as exc:  # noqa: BLE001 - one bad request must not end the session
+            return {"error": f"{type(exc).__name__}: {exc}", "code": 1}
+
+
+def ask(address: str, key: bytes, do: str, *, timeout_s: float = 30, **fields: Any) -> Any:
+    """One request to a running session. Raises SessionError, or the error that it answers."""
+    try:
+        with Client(address, authkey=key) as client:
+            client.send_bytes(json.dumps({"do": do, **fields}).encode())
+            if not client.poll(timeout_s):
+                raise SessionError(f"the session does not answer within {timeout_s:.0f} s")
+            reply = json.loads(client.recv_bytes(_LARGEST))
+    except (OSError, EOFError, AuthenticationError) as exc:
+        raise SessionError(f"the session does not answer: {exc}", hint="remotedl status") from exc
+    if "error" in reply:
+        error = RemotedlError(reply["error"], hint=reply.get("hint", ""))
+        error.exit_code = int(reply.get("code", 1))
+        raise error
+    return reply["ok"]

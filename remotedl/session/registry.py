@@ -1,0 +1,119 @@
+"""Which sessions there are on this laptop: one JSON file a project and host, beside its socket.
+
+A session holds a lock on its file's neighbour for as long as it lives, so that a crash releases
+it: a file without a holder is a leftover and is read as "not running".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from remotedl.config.files import write_private
+from remotedl.config.paths import state_dir
+from remotedl.errors import StateCorrupt
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a running session leaves for others to find."""
+
+    format: int
+    project_id: str
+    root: str
+    host: str
+    pid: int
+    address: str
+    """Of the control channel, as multiprocessing.connection takes it."""
+    key: str
+    """Hex; who can read this file (0600) may talk to the session."""
+    started: float
+
+
+class SessionLock:
+    """Held by the one session of a project and host. Released by the kernel on a crash."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "session.lock"
+        self._handle: int | None = None
+
+    def acquire(self) -> bool:
+        """True when nobody else holds it."""
+        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        if not _lock(handle):
+            os.close(handle)
+            return False
+        self._handle = handle
+        return True
+
+    def release(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def write_record(folder: Path, record: Record) -> None:
+    write_private(folder / "session.json", json.dumps(asdict(record)).encode())
+
+
+def drop_record(folder: Path) -> None:
+    (folder / "session.json").unlink(missing_ok=True)
+
+
+def read_record(folder: Path) -> Record | None:
+    """The session of this folder if one is running, else None. Raises StateCorrupt."""
+    path = folder / "session.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        raise StateCorrupt(
+            f"{path} is damaged: {exc}", hint=f"end the session's process, then delete {path}"
+        ) from exc
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise StateCorrupt(
+            f"{path} was written by another version of remotedl",
+            hint="remotedl down with that version, or delete the file once no session runs",
+        )
+    record = Record(**data)
+    return record if _held(folder) else None
+
+
+def running_sessions() -> Iterator[tuple[Path, Record]]:
+    """Every session of this user on this laptop, sorted by folder."""
+    for path in sorted((state_dir() / "projects").glob("*/*/session.json")):
+        record = read_record(path.parent)
+        if record is not None:
+            yield path.parent, record
+
+
+def _held(folder: Path) -> bool:
+    lock = SessionLock(folder)
+    if lock.acquire():
+        lock.release()
+        return False
+    return True
+
+
+def _lock(handle: int) -> bool:
+    if os.name == "nt":
+        import msvcrt
+
+        with contextlib.suppress(OSError):
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+            return True
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
