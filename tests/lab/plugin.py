@@ -1,0 +1,46 @@
+"""The lab as a pytest plugin: its fixtures, and when a lab test may be skipped.
+
+Importing this must stay cheap: the pure tests load it too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+
+import pytest
+
+from tests.lab.badlink import bad_link
+from tests.lab.sshd import make_sshd, sshd
+
+__all__ = ["bad_link", "make_sshd", "sshd"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `lab` are skipped with the reason where there can be no lab."""
+    if item.get_closest_marker("lab") and (reason := missing()):
+        pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a skip of a lab test is a failure: there, everything must be had."""
+    report = yield
+    expected = hasattr(report, "wasxfail") or not item.get_closest_marker("lab")
+    if os.environ.get("CI") == "true" and report.skipped and not expected:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI=true forbids for lab tests: {report.longrepr}"
+    return report
+
+
+def missing() -> str:
+    """Why this machine can hold no lab; "" where it can."""
+    if os.name != "posix" or os.geteuid() != 0:
+        return "the lab needs root (it boots systemd hosts)"
+    absent = [tool for tool in ("docker", "dockerd", "debootstrap") if shutil.which(tool) is None]
+    if absent:
+        return f"the lab needs {' and '.join(absent)} (apt-get install docker.io debootstrap)"
+    return ""
