@@ -1,0 +1,46 @@
+# The two commands that do everything: `make demo` and `make test`. Both work in a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test unit lint bench soak images clean setup
+
+demo: $(STAMP)
+	$(BIN)/remotedl demo
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest tests/unit
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+soak: $(STAMP)
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
+
+images: $(STAMP)
+	$(BIN)/python -m pytest tests/lab_tests/images -m images
+
+# What the lab needs from Debian (an engine, sshd, a browser); nothing happens elsewhere.
+setup: $(STAMP)
+	sh tests/lab/install-debian.sh
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "remotedl needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable .
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) dist build
