@@ -1,0 +1,111 @@
+"""How a client of a tunnel is received before its bytes flow: what it wants, and what it hears.
+
+`PlainEntrance` is for tunnels with one target; `socks.py` has the other one. Waiting for the link
+and counting are the tunnel's; nothing here decides when to give up.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeVar
+
+from remotedl.ssh.remote import Stream
+from remotedl.tunnel import refusal
+
+PATIENCE_S = 1.0
+"""How long a client that is refused may take to say what it speaks."""
+LONGEST_HEAD = 64 * 1024
+
+Dial = Callable[[], Stream]
+Link_contra = TypeVar("Link_contra", contravariant=True)
+
+
+class Why(Enum):
+    """Why a client cannot be connected."""
+
+    NO_LINK = "no link"
+    """The link to the host is gone and did not come back in time."""
+    REFUSED = "refused"
+    """The link stands; nothing answers at its far end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    why: Why
+    reason: str
+
+
+class Caller(Protocol[Link_contra]):
+    """One client whose wish is known."""
+
+    def dial(self, link: Link_contra) -> Stream:
+        """What it wants, over `link`. Raises TunnelError, LinkLost."""
+        ...
+
+    def welcome(self) -> None:
+        """Tell the client that it is connected."""
+        ...
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Tell the client, as far as its protocol has words for it. May raise OSError."""
+        ...
+
+
+class Entrance(Protocol[Link_contra]):
+    """Receives clients. One serves a tunnel; `greet` is called in many threads."""
+
+    def greet(self, client: socket.socket) -> Caller[Link_contra]:
+        """Learn what the client wants. Raises OSError when it makes no sense."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlainEntrance:
+    """One target for all: nothing to be asked, and HTTP clients are refused with a page."""
+
+    name: str
+    host: str
+
+    def greet(self, client: socket.socket) -> Caller[Dial]:
+        return _PlainCaller(client, self.name, self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainCaller:
+    client: socket.socket
+    name: str
+    host: str
+
+    def dial(self, link: Dial) -> Stream:
+        return link()
+
+    def welcome(self) -> None:
+        pass
+
+    def refuse(self, refused: Refusal) -> None:
+        self.client.settimeout(PATIENCE_S)
+        if not _read_http_head(self.client):
+            return
+        if refused.why is Why.NO_LINK:
+            page = refusal.reconnecting(self.name, self.host)
+        else:
+            page = refusal.not_answering(self.name, self.host, refused.reason)
+        self.client.sendall(page)
+        self.client.shutdown(socket.SHUT_WR)
+        # Closing with unread bytes would send a reset, and the client would lose the page.
+        while self.client.recv(LONGEST_HEAD):
+            pass
+
+
+def _read_http_head(client: socket.socket) -> bool:
+    """Read a request's head; False as soon as this is no HTTP."""
+    head = b""
+    while len(head) < LONGEST_HEAD and b"\r\n\r\n" not in head:
+        data = client.recv(4096)
+        head += data
+        if not data or refusal.is_http(head) is False:
+            return False
+    return True

@@ -1,0 +1,107 @@
+"""One connection: bytes copied both ways between a client's socket and a stream of the host.
+
+Knows nothing of listeners, links and reconnecting. Two threads a connection (a `Stream` blocks),
+at most one chunk in memory each way: who reads slowly slows the writer at the far end down.
+
+Each direction ends by itself: end-of-file is passed on as end-of-file, and the other direction
+goes on (an HTTP/1.0 client shuts its side down and then reads). An error on either side ends
+both at once, and the client then gets a reset and never a clean end: a cut download must not look
+like a whole one.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+
+from remotedl.errors import RemotedlError
+from remotedl.ssh.remote import Stream
+
+CHUNK = 128 * 1024
+"""Bytes copied at once: four full SSH packets."""
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Splice:
+    """A client's socket and a host's stream. `run` once; `abort` from any thread."""
+
+    def __init__(self, client: socket.socket, stream: Stream) -> None:
+        self._client = client
+        self._stream = stream
+        self._ending = threading.Lock()  # a descriptor must not be closed under an abort's hands
+        self._aborted = False
+        self._writing = False
+        self.to_remote = 0
+        self.to_laptop = 0
+        self.error = ""
+        """Why it was aborted, where it was."""
+
+    def run(self, name: str) -> None:
+        """Copy until both directions have ended. Closes both sides; raises nothing."""
+        down = threading.Thread(target=self._guard, args=(self._down,), name=name, daemon=True)
+        try:
+            down.start()
+        except RuntimeError as exc:  # no more threads to be had
+            self.abort(str(exc))
+        else:
+            self._guard(self._up)
+            down.join()
+        self._stream.close()
+        with self._ending:
+            self._client.close()
+
+    def abort(self, reason: str) -> None:
+        """End both directions now; the client gets a reset."""
+        with self._ending:
+            if self._aborted:
+                return
+            self.error, self._aborted = reason, True
+            _reset_on_close(self._client)
+            # SHUT_RD wakes our reader and sends nothing; SHUT_WR would send a clean end, and is
+            # only needed where our writer is stuck behind a client that does not read.
+            _shut(self._client, socket.SHUT_RDWR if self._writing else socket.SHUT_RD)
+        self._stream.close()
+
+    def _guard(self, pump: Callable[[], None]) -> None:
+        try:
+            pump()
+        except (OSError, RemotedlError) as exc:
+            self.abort(str(exc) or type(exc).__name__)
+
+    def _up(self) -> None:
+        """Laptop to host."""
+        while data := self._client.recv(CHUNK):
+            self._stream.sendall(data)
+            self.to_remote += len(data)
+        if not self._aborted:
+            self._stream.shutdown_write()
+
+    def _down(self) -> None:
+        """Host to laptop."""
+        while data := self._stream.recv(CHUNK):
+            self._writing = True
+            if self._aborted:
+                return
+            self._client.sendall(data)
+            self._writing = False
+            self.to_laptop += len(data)
+        if not self._aborted:
+            _shut(self._client, socket.SHUT_WR)
+
+
+def _reset_on_close(client: socket.socket) -> None:
+    """Let the next `close` send a reset in place of a clean end (unix sockets have none)."""
+    if client.family != getattr(socket, "AF_UNIX", None):
+        try:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        except OSError:
+            pass  # gone already
+
+
+def _shut(client: socket.socket, how: int) -> None:
+    try:
+        client.shutdown(how)
+    except OSError:
+        pass  # the other side was faster
