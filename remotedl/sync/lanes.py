@@ -1,0 +1,64 @@
+"""What the user wants of a path: mirrored, uploaded only, or results that only come down. Pure.
+
+A policy decides nothing about a path's state; `reconcile` does, asking here.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Mapping, NamedTuple
+
+from remotedl.config.models import SyncConfig, SyncMode
+from remotedl.sync.agent.ignore import Ignore, Source
+from remotedl.sync.agent.tree import Entry, Kind
+
+
+class Lane(Enum):
+    """How changes of a path travel."""
+
+    MIRROR = "mirror"
+    """Both ways."""
+    UPLOAD = "upload"
+    """Laptop to host; what the host makes stays there."""
+    OUTPUT = "output"
+    """Host to laptop: new and grown files come down, nothing goes up, nothing is deleted."""
+
+
+class Choice(str, Enum):
+    """How the user resolves a conflict."""
+
+    LAPTOP = "laptop"
+    REMOTE = "remote"
+    BOTH = "both"
+    """The laptop's version keeps the name, the remote's gets a named copy beside it."""
+
+
+class Decision(NamedTuple):
+    """A choice for the two versions that the user saw; void as soon as either changes."""
+
+    choice: Choice
+    laptop: Entry | None
+    remote: Entry | None
+
+
+class Policy(NamedTuple):
+    """Everything that reconciliation needs to know about what is wanted."""
+
+    mode: SyncMode = SyncMode.TWO_WAY_SAFE
+    ignore: Ignore = Ignore()
+    outputs: Ignore = Ignore(defaults=False)
+    """What it "ignores" is in the output lane."""
+    max_file_size_down: int = 100_000_000
+    """Bytes; a bigger file of the host stays there and is listed."""
+    decisions: Mapping[str, Decision] = {}
+    """By key of the conflict."""
+
+    def lane(self, key: str, kind: Kind) -> Lane: ...
+
+
+def policy_of(
+    config: SyncConfig, ignore: Ignore, decisions: Mapping[str, Decision] | None = None
+) -> Policy:
+    """The policy of a `[project.sync]` table with rules compiled elsewhere."""
+    outputs = Ignore([Source("\n".join(config.outputs))], defaults=False)
+    return Policy(config.mode, ignore, outputs, config.max_file_size_down, decisions or {})
