@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from remotedl.config.paths import state_dir
 from remotedl.errors import StateCorrupt
 
 FORMAT = 1
+TRIES = 5
+PROBE_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,18 @@ class SessionLock:
         self._handle: int | None = None
 
     def acquire(self) -> bool:
-        """True when nobody else holds it."""
+        """True when nobody else holds it.
+
+        A reader probes the lock for an instant, so a few tries are made before it counts as held.
+        """
+        for _ in range(TRIES):
+            if self.try_once():
+                return True
+            time.sleep(PROBE_S)
+        return False
+
+    def try_once(self) -> bool:
+        """As `acquire`, without patience: how a reader asks whether somebody holds it."""
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         if not _lock(handle):
             os.close(handle)
@@ -96,7 +110,7 @@ def running_sessions() -> Iterator[tuple[Path, Record]]:
 
 def _held(folder: Path) -> bool:
     lock = SessionLock(folder)
-    if lock.acquire():
+    if lock.try_once():
         lock.release()
         return False
     return True

@@ -1,0 +1,13 @@
+"""One module a group of commands; each has a `register(app)`."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Put every command into `app`, in the order of --help."""
+    from remotedl.cli.commands import lifecycle, work
+
+    for module in (lifecycle, work):
+        module.register(app)

@@ -1,0 +1,167 @@
+"""The live view of a session: a snapshot drawn calmly, readable without colour."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from remotedl.cli.render import amount, lasting
+from remotedl.session.status import Phase, Snapshot, SyncLine, TunnelStatus
+
+if TYPE_CHECKING:
+    import threading
+
+    from rich.console import RenderableType
+    from rich.text import Text
+
+REFRESH_S = 0.5
+_SHOWN_EVENTS = 6
+_LABEL = 12
+
+
+def watch(
+    snapshot: Callable[[], Snapshot], stop: threading.Event, *, footer: str, plain: bool
+) -> None:
+    """Draw until `stop` is set: in place on a terminal, a line a change without one."""
+    if plain:
+        _watch_plain(snapshot, stop)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        _watch_plain(snapshot, stop)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        while not stop.wait(REFRESH_S):
+            live.update(view(snapshot(), footer, time.time()), refresh=True)
+
+
+def view(now: Snapshot, footer: str, at: float) -> RenderableType:
+    """One picture of the session at Unix time `at`."""
+    from rich.console import Group
+    from rich.rule import Rule
+    from rich.text import Text
+
+    rows: list[RenderableType] = [_title(now, at)]
+    for tunnel in now.tunnels:
+        rows.append(_row(tunnel.name, tunnel_line(tunnel), "bold" if tunnel.url else ""))
+    if now.sync is not None:
+        line, style = sync_line(now.sync, at)
+        rows.append(_row("sync", line, style))
+        rows += [_row("", text, "yellow") for text in sync_remedies(now.sync)]
+    rows += [_row("GPU" if first else "", text) for first, text in _marked(now.gpu_lines)]
+    rows += [_row("jobs" if first else "", text) for first, text in _marked(job_lines(now))]
+    for text, hint in now.warnings:
+        rows.append(_row("!", text + (f"  next: {hint}" if hint else ""), "yellow"))
+    if now.events:
+        rows.append(Rule(style="dim"))
+        for when, text in now.events[-_SHOWN_EVENTS:]:
+            clock = time.strftime("%H:%M:%S", time.localtime(when))
+            rows.append(Text(f"{clock}  {text}", style="dim", no_wrap=True, overflow="ellipsis"))
+    rows.append(Text(footer, style="dim"))
+    return Group(*rows)
+
+
+def sync_line(sync: SyncLine, at: float) -> tuple[str, str]:
+    """The one line that never lies about the sync, and its style."""
+    if sync.halted is not None:
+        return f"halted: {sync.halted}", "bold red"
+    parts = []
+    if sync.paused:
+        parts.append("paused")
+    elif sync.pending:
+        parts.append(f"{sync.pending} pending")
+    elif sync.last_success is not None:
+        parts.append("in step")
+    else:
+        parts.append("first comparison…")
+    if sync.last_success is not None:
+        parts.append(f"last {lasting(max(at - sync.last_success, 0))} ago")
+    if sync.note:
+        parts.append(sync.note)
+    troubled = bool(sync.conflicts or sync.frozen or sync.degraded or sync.paused)
+    parts.append(f"{len(sync.conflicts)} conflicts")
+    if sync.frozen:
+        parts.append(f"{len(sync.frozen)} frozen")
+    if sync.left_out:
+        parts.append(f"{len(sync.left_out)} left on the host")
+    return " · ".join(parts), "yellow" if troubled else "green"
+
+
+def sync_remedies(sync: SyncLine) -> list[str]:
+    """What to type about each trouble of the sync."""
+    lines = []
+    if sync.paused:
+        lines.append("paused: remotedl sync resume")
+    if sync.conflicts:
+        lines.append(f"changed on both sides: {_some(sync.conflicts)}: remotedl sync conflicts")
+    if sync.frozen:
+        lines.append(f"left alone: {_some(sync.frozen)}: remotedl sync status")
+    if sync.degraded:
+        lines.append(sync.degraded)
+    return lines
+
+
+def tunnel_line(tunnel: TunnelStatus) -> str:
+    place = tunnel.url or f"{tunnel.bind}:{tunnel.port} → {tunnel.target}"
+    moved = f"  ({tunnel.wished_port} is taken)" if tunnel.port != tunnel.wished_port else ""
+    traffic = tunnel.bytes_down + tunnel.bytes_up
+    return (
+        place + moved + (f"  [{tunnel.open_now} open, {amount(traffic, 'B')}]" if traffic else "")
+    )
+
+
+def job_lines(now: Snapshot) -> tuple[str, ...]:
+    """Jobs that run; those that ended are in `remotedl jobs`."""
+    running = [job for job in now.jobs if job.get("state") == "running"]
+    return tuple(f"{job['id']}  {job['command']}" for job in running)
+
+
+def _title(now: Snapshot, at: float) -> Text:
+    from rich.text import Text
+
+    style = {Phase.LIVE: "green", Phase.RECONNECTING: "bold yellow"}.get(now.phase, "cyan")
+    title = Text.assemble(
+        ("● ", style),
+        (f"{now.project} on {now.host}", "bold"),
+        ("  " + now.phase.value + (f": {now.detail}" if now.detail else ""), style),
+        (f"  for {lasting(max(at - now.since, 0))}", "dim"),
+    )
+    title.no_wrap, title.overflow = True, "ellipsis"
+    return title
+
+
+def _row(label: str, text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    row = Text.assemble((f"  {label:<{_LABEL}}", "dim"), (text, style))
+    if "://" not in text:
+        row.no_wrap, row.overflow = True, "ellipsis"
+    return row
+
+
+def _marked(lines: tuple[str, ...]) -> list[tuple[bool, str]]:
+    return [(index == 0, line) for index, line in enumerate(lines)]
+
+
+def _some(paths: tuple[str, ...]) -> str:
+    shown = ", ".join(paths[:3])
+    return shown + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+def _watch_plain(snapshot: Callable[[], Snapshot], stop: threading.Event) -> None:
+    import sys
+
+    told_phase, told_event = None, 0.0
+    while not stop.wait(REFRESH_S):
+        now = snapshot()
+        if now.phase != told_phase:
+            told_phase = now.phase
+            print(f"[{now.phase}] {now.detail}".rstrip(), file=sys.stderr, flush=True)  # noqa: T201
+        for when, text in now.events:
+            if when > told_event:
+                told_event = when
+                print(text, file=sys.stderr, flush=True)  # noqa: T201

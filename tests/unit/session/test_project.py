@@ -1,0 +1,87 @@
+"""Which folder is meant, and its id that survives renames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from remotedl.errors import FolderUnusable, StateCorrupt
+from remotedl.session.initial import hosts_text, write_initial
+from remotedl.session.project import MARKER, open_project, project_root, slug_of
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("REMOTEDL_CONFIG", str(folder / ".config"))
+    return folder
+
+
+def test_the_id_is_made_once_and_moves_with_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "My Project"
+    folder.mkdir()
+    first = open_project(folder)
+    moved = folder.rename(tmp_path / "renamed")
+    assert open_project(moved).id == first.id
+    assert first.label == f"my-project-{first.id[:6]}"
+
+
+def test_a_subfolder_belongs_to_the_project_above(tmp_path: Path) -> None:
+    root = tmp_path / "p"
+    (root / "src" / "deep").mkdir(parents=True)
+    (root / "hosts.toml").touch()
+    assert project_root(root / "src" / "deep") == root
+
+
+def test_home_is_no_project_even_with_a_hosts_toml_in_it(home: Path) -> None:
+    (home / "hosts.toml").touch()
+    with pytest.raises(FolderUnusable, match="home folder"):
+        project_root(home)
+    inner = home / "work"
+    inner.mkdir()
+    assert project_root(inner) == inner
+
+
+def test_the_whole_disk_is_refused() -> None:
+    with pytest.raises(FolderUnusable, match="whole disk"):
+        project_root(Path("/"))
+
+
+@pytest.mark.parametrize("text", ["", "id = 5", "id = 'short'", "{"])
+def test_a_damaged_marker_is_not_taken_for_a_new_project(tmp_path: Path, text: str) -> None:
+    path = tmp_path / MARKER
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(StateCorrupt, match="damaged"):
+        open_project(tmp_path)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [("My Project!", "my-project"), ("Café", "cafe"), ("日本", "project"), ("a" * 60, "a" * 40)],
+)
+def test_slug_is_fit_for_a_container_name(name: str, slug: str) -> None:
+    assert slug_of(name) == slug
+
+
+def test_init_writes_both_files_and_never_overwrites(tmp_path: Path) -> None:
+    written = write_initial(tmp_path)
+    assert [path.name for path in written.made] == ["hosts.toml", ".remotedlignore"]
+    (tmp_path / "hosts.toml").write_text("# mine")
+    again = write_initial(tmp_path)
+    assert again.made == ()
+    assert (tmp_path / "hosts.toml").read_text() == "# mine"
+
+
+def test_init_suggests_the_hosts_of_ssh_config_as_valid_toml(tmp_path: Path, home: Path) -> None:
+    (home / ".ssh").mkdir()
+    (home / ".ssh" / "config").write_text("Host gpu1 gpu2\n  Port 22\nHost *\n  User x\n")
+    written = write_initial(tmp_path)
+    assert written.hosts == ("gpu1", "gpu2")
+    project = open_project(tmp_path)
+    assert sorted(project.config.hosts) == ["gpu1", "gpu2"]
+    assert "192.0.2.10" in hosts_text(())

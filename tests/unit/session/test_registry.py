@@ -1,0 +1,84 @@
+"""Which sessions run: a crash leaves no ghost, a damaged file is never taken for none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from remotedl.errors import StateCorrupt
+from remotedl.session.registry import (
+    FORMAT,
+    Record,
+    SessionLock,
+    drop_record,
+    read_record,
+    running_sessions,
+    write_record,
+)
+
+RECORD = Record(FORMAT, "0" * 16, "/p", "h1", 1, "/sock", "00", 1.5)
+
+
+def test_a_record_counts_only_while_its_lock_is_held(tmp_path: Path) -> None:
+    lock = SessionLock(tmp_path)
+    assert lock.acquire()
+    write_record(tmp_path, RECORD)
+    assert read_record(tmp_path) == RECORD
+    lock.release()
+    assert read_record(tmp_path) is None
+
+
+def test_a_second_session_of_one_folder_does_not_get_the_lock(tmp_path: Path) -> None:
+    first, second = SessionLock(tmp_path), SessionLock(tmp_path)
+    assert first.acquire()
+    assert not second.acquire()
+    first.release()
+    assert second.acquire()
+    second.release()
+
+
+def test_a_killed_session_is_no_session(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from remotedl.session.registry import SessionLock\n"
+        f"lock = SessionLock(pathlib.Path({str(tmp_path)!r})); assert lock.acquire()\n"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    write_record(tmp_path, RECORD)
+    assert read_record(tmp_path) == RECORD
+    holder.kill()
+    holder.communicate()
+    assert read_record(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"format": 99})])
+def test_a_damaged_record_stops_with_the_way_on(tmp_path: Path, text: str) -> None:
+    (tmp_path / "session.json").write_text(text)
+    with pytest.raises(StateCorrupt) as caught:
+        read_record(tmp_path)
+    assert caught.value.hint
+
+
+def test_running_sessions_are_found_and_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REMOTEDL_STATE", str(tmp_path))
+    folder = tmp_path / "projects" / RECORD.project_id / "h1"
+    folder.mkdir(parents=True)
+    lock = SessionLock(folder)
+    assert lock.acquire()
+    write_record(folder, RECORD)
+    assert list(running_sessions()) == [(folder, RECORD)]
+    assert os.stat(folder / "session.json").st_mode & 0o077 == 0
+    drop_record(folder)
+    assert list(running_sessions()) == []
+    lock.release()
