@@ -64,12 +64,17 @@ class ControlServer:
         return str(path)
 
     def _accept(self) -> None:
-        while not self._closing:
+        while True:
             try:
                 client = self._listener.accept()
             except (OSError, EOFError, AuthenticationError):
-                continue
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                client = None
+            if self._closing:
+                if client is not None:
+                    client.close()
+                return
+            if client is not None:
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: Connection[Any, Any]) -> None:
         with client, contextlib.suppress(OSError, EOFError):

@@ -6,15 +6,7 @@ A reconnect, a second connection and sudo must not ask again; nothing is written
 from __future__ import annotations
 
 import threading
-from typing import Protocol
-
-
-class Prompt(Protocol):
-    """What ssh/ asks through."""
-
-    def secret(self, question: str) -> str | None: ...
-
-    def confirm(self, question: str) -> bool: ...
+from remotedl.ssh.prompt import Prompt
 
 
 class RememberingPrompt:
@@ -45,13 +37,3 @@ class RememberingPrompt:
 
     def confirm(self, question: str) -> bool:
         return self._inner.confirm(question)
-
-
-class NobodyThere:
-    """For processes without a terminal: no secret, no consent."""
-
-    def secret(self, question: str) -> str | None:
-        return None
-
-    def confirm(self, question: str) -> bool:
-        return False
