@@ -6,6 +6,7 @@ A reconnect, a second connection and sudo must not ask again; nothing is written
 from __future__ import annotations
 
 import threading
+
 from remotedl.ssh.prompt import Prompt
 
 
