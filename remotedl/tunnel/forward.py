@@ -91,10 +91,13 @@ def _fields(text: str, option: str) -> list[str]:
         fields[-1] += char
     if depth:
         raise _wrong(text, option, "has brackets that do not match")
-    if "" in fields[:1] and len(fields) > 1:
+    if fields[0] == "" and len(fields) > 1:
         fields[0] = "*"  # ssh: an empty BIND means every address
+    if not text.strip():
+        raise _wrong(text, option, "is empty")
     if "" in fields:
-        raise _wrong(text, option, "has an empty field" if text.strip() else "is empty")
+        ipv6 = " (IPv6 addresses go in [brackets])" if "::" in text else ""
+        raise _wrong(text, option, f"has an empty field{ipv6}")
     return fields
 
 
@@ -103,8 +106,6 @@ def _listener(fields: list[str], text: str, option: str) -> tuple[Place, list[st
         return UnixPlace(fields[0]), fields[1:]
     if _is_number(fields[0]):
         return TcpPlace(None, _port(fields[0], text, option)), fields[1:]
-    if len(fields) == 1:
-        raise _wrong(text, option, f'has no port: "{fields[0]}" is not a number')
     bind = _host(fields[0], text, option)
     return TcpPlace(bind, _port(fields[1], text, option)), fields[2:]
 

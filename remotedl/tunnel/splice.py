@@ -4,9 +4,10 @@ Knows nothing of listeners, links and reconnecting. Two threads a connection (a 
 at most one chunk in memory each way: who reads slowly slows the writer at the far end down.
 
 Each direction ends by itself: end-of-file is passed on as end-of-file, and the other direction
-goes on (an HTTP/1.0 client shuts its side down and then reads). An error on either side ends
-both at once, and the client then gets a reset and never a clean end: a cut download must not look
-like a whole one.
+goes on (an HTTP/1.0 client shuts its side down and then reads). A host's end that takes no more
+ends that direction only: a server may answer and close before it has read the whole request. Any
+other error ends both at once, and the client then gets a reset and never a clean end: a cut
+download must not look like a whole one.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ class Splice:
     def _up(self) -> None:
         """Laptop to host."""
         while data := self._client.recv(CHUNK):
-            self._stream.sendall(data)
+            try:
+                self._stream.sendall(data)
+            except RemotedlError:
+                return  # if the link is gone, the other direction meets that as well
             self.to_remote += len(data)
         if not self._aborted:
             self._stream.shutdown_write()

@@ -13,6 +13,7 @@ no descriptor to poll on every system, and an idle pair of threads costs some 50
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import threading
@@ -246,7 +247,7 @@ class Tunnel(Generic[Link]):
         caller = self._entrance.greet(visit.client)
         found = self._reach(visit, caller)
         if isinstance(found, Refusal):
-            if not self._closed:
+            with contextlib.suppress(OSError):  # it may have gone, or be slow to say its wish
                 caller.refuse(found)
             return found.reason
         caller.welcome()
