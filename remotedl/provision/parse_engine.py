@@ -1,0 +1,138 @@
+"""The container engine as `docker version`, `docker info`, `docker ps` and its files tell it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from remotedl.provision.facts import ConfigFile, Engine, HostContainer
+from remotedl.provision.frame import (
+    NOTHING,
+    Section,
+    first_json,
+    names_of,
+    parse_pairs,
+    text_of,
+    whole,
+)
+
+
+def parse_engine(sections: Mapping[str, Section]) -> Engine:
+    """The engine from `docker version`, `docker info`, `docker ps` and the files around it."""
+    said = sections.get("docker_version", NOTHING)
+    pairs = parse_pairs(said)
+    version, info = first_json(said), first_json(sections.get("docker_info", NOTHING))
+    server, client = version.get("Server"), version.get("Client")
+    base = parse_docker_files(
+        sections.get("docker_files", NOTHING), sections.get("docker_home", NOTHING)
+    )
+    base = replace(
+        base,
+        host=pairs.get("at", ""),
+        client_version=text_of(client.get("Version")) if isinstance(client, dict) else "",
+    )
+    way = pairs.get("way", "none")
+    if way not in ("direct", "sudo") or not isinstance(server, dict):
+        problem = "\n".join(line for line in said.lines[2:] if not line.startswith("{"))
+        return replace(base, problem=problem.strip())
+    return replace(
+        base,
+        kind=engine_kind(server, info),
+        access="direct" if way == "direct" else "sudo",
+        version=text_of(server.get("Version")),
+        api_version=text_of(server.get("ApiVersion")),
+        buildx=buildx_version(info),
+        runtimes=names_of(info.get("Runtimes")),
+        default_runtime=text_of(info.get("DefaultRuntime")),
+        cdi_dirs=names_of(info.get("CDISpecDirs")),
+        cdi_devices=cdi_devices(info.get("DiscoveredDevices")),
+        cgroup_driver=text_of(info.get("CgroupDriver")),
+        root_dir=text_of(info.get("DockerRootDir")),
+        storage_driver=text_of(info.get("Driver")),
+        live_restore=info.get("LiveRestoreEnabled") is True,
+        http_proxy=text_of(info.get("HttpProxy")),
+        https_proxy=text_of(info.get("HttpsProxy")),
+        containers=parse_containers(sections.get("docker_containers", NOTHING)),
+    )
+
+
+def engine_kind(
+    server: Mapping[str, object], info: Mapping[str, object]
+) -> Literal["docker", "rootless", "snap", "podman"]:
+    components = server.get("Components")
+    if isinstance(components, list) and any("podman" in str(item).lower() for item in components):
+        return "podman"
+    if "name=rootless" in names_of(info.get("SecurityOptions")):
+        return "rootless"
+    if text_of(info.get("DockerRootDir")).startswith("/var/snap/"):
+        return "snap"
+    return "docker"
+
+
+def buildx_version(info: Mapping[str, object]) -> str:
+    client = info.get("ClientInfo")
+    plugins = client.get("Plugins") if isinstance(client, dict) else None
+    for plugin in plugins if isinstance(plugins, list) else ():
+        if isinstance(plugin, dict) and plugin.get("Name") == "buildx" and not plugin.get("Err"):
+            return text_of(plugin.get("Version")) or "unknown"
+    return ""
+
+
+def cdi_devices(value: object) -> tuple[str, ...]:
+    """docker info's DiscoveredDevices: a list of {"Source": "cdi", "ID": "nvidia.com/gpu=0"}."""
+    items = value if isinstance(value, list) else []
+    return tuple(
+        sorted(
+            text_of(item.get("ID"))
+            for item in items
+            if isinstance(item, dict) and item.get("Source") == "cdi"
+        )
+    )
+
+
+def parse_containers(section: Section) -> tuple[HostContainer, ...]:
+    containers = list[HostContainer]()
+    for line in section.lines if section.code == 0 else ():
+        fields = [*line.split("\t"), "", "", ""][:7]
+        if len(fields) == 7 and re.fullmatch(r"[0-9a-f]{12,64}", fields[0]):
+            id_, name, state, image, owner, project, gpus = fields
+            split = tuple(gpu for gpu in gpus.split(",") if gpu)
+            containers.append(HostContainer(id_, name, state, image, owner, project, split))
+    return tuple(containers)
+
+
+def parse_docker_files(*sections: Section) -> Engine:
+    """An Engine that only knows its files, units, group and dockerd's start."""
+    settings = list[ConfigFile]()
+    dropins = list[str]()
+    units: dict[str, tuple[str, str]] = {}
+    started, members, stolen = 0, tuple[str, ...](), False
+    for line in (line for section in sections for line in section.lines):
+        word, _, rest = line.partition(" ")
+        if line.startswith(" ") and settings:
+            last = settings[-1]
+            settings[-1] = replace(last, text=(last.text or "") + line[1:] + "\n")
+        elif word == "file":
+            path, _, changed = rest.rpartition(" ")
+            settings.append(ConfigFile(path, "", whole(changed)))
+        elif word == "dropin":
+            dropins.append(rest)
+        elif word == "unit" and len(rest.split()) >= 2:
+            name, enabled, *active = rest.split()
+            units[name] = (enabled, active[0] if active else "")
+        elif word == "started":
+            started = whole(rest)
+        elif word == "stolen":
+            stolen = True
+        elif line.startswith("docker:"):
+            members = tuple(m for m in line.rpartition(":")[2].split(",") if m)
+    return Engine(
+        settings=tuple(replace(f, text=None) if f.text == "unreadable\n" else f for f in settings),
+        dropins=tuple(dropins),
+        units=units,
+        started=started,
+        group_members=members,
+        config_dir_stolen=stolen,
+    )
