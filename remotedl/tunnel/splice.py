@@ -12,8 +12,10 @@ download must not look like a whole one.
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable
 
@@ -22,6 +24,9 @@ from remotedl.ssh.remote import Stream
 
 CHUNK = 128 * 1024
 """Bytes copied at once: four full SSH packets."""
+LOOK_UP_MS = 250
+"""How often a writer that waits for its client checks that the connection is still wanted."""
+CAN_LOOK_UP = sys.platform != "win32"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -33,7 +38,6 @@ class Splice:
         self._stream = stream
         self._ending = threading.Lock()  # a descriptor must not be closed under an abort's hands
         self._aborted = False
-        self._writing = False
         self.to_remote = 0
         self.to_laptop = 0
         self.error = ""
@@ -60,9 +64,9 @@ class Splice:
                 return
             self.error, self._aborted = reason, True
             _reset_on_close(self._client)
-            # SHUT_RD wakes our reader and sends nothing; SHUT_WR would send a clean end, and is
-            # only needed where our writer is stuck behind a client that does not read.
-            _shut(self._client, socket.SHUT_RDWR if self._writing else socket.SHUT_RD)
+            # SHUT_RD wakes our reader and sends nothing. SHUT_WR would send a clean end: a writer
+            # that is stuck behind a client that does not read looks up by itself (_send).
+            _shut(self._client, socket.SHUT_RD if CAN_LOOK_UP else socket.SHUT_RDWR)
         self._stream.close()
 
     def _guard(self, pump: Callable[[], None]) -> None:
@@ -85,14 +89,24 @@ class Splice:
     def _down(self) -> None:
         """Host to laptop."""
         while data := self._stream.recv(CHUNK):
-            self._writing = True
-            if self._aborted:
-                return
-            self._client.sendall(data)
-            self._writing = False
+            self._send(data)
             self.to_laptop += len(data)
         if not self._aborted:
             _shut(self._client, socket.SHUT_WR)
+
+    def _send(self, data: bytes) -> None:
+        """All of it to the client, looking up now and then to see whether we were aborted."""
+        if not CAN_LOOK_UP:
+            return self._client.sendall(data)
+        view = memoryview(data)
+        while view and not self._aborted:
+            try:
+                view = view[self._client.send(view, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                room = select.poll()
+                room.register(self._client, select.POLLOUT)
+                room.poll(LOOK_UP_MS)
+        return None
 
 
 def _reset_on_close(client: socket.socket) -> None:
