@@ -12,9 +12,19 @@ from collections.abc import Generator
 import pytest
 
 from tests.lab.badlink import bad_link
+from tests.lab.fixtures import bookworm_host, engine_host, lab_run, make_host, trixie_host
 from tests.lab.sshd import make_sshd, sshd
 
-__all__ = ["bad_link", "make_sshd", "sshd"]
+__all__ = [
+    "bad_link",
+    "bookworm_host",
+    "engine_host",
+    "lab_run",
+    "make_host",
+    "make_sshd",
+    "sshd",
+    "trixie_host",
+]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
