@@ -1,0 +1,314 @@
+"""A connection to a host: the `Remote` that all rooms work through.
+
+Commands, forwarded connections, small files, root, and whether the link lives; all over one SSH
+connection, from any thread. It neither reconnects nor retries: that is `session`'s.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from remotedl.config.models import SudoMode
+from remotedl.errors import LinkLost, RemoteCommandFailed, SshError, TunnelError
+from remotedl.ssh import quoting
+from remotedl.ssh.channel import Channel, ChannelRefused
+from remotedl.ssh.opener import Opened
+from remotedl.ssh.process import RemoteProcess, RemoteStream
+from remotedl.ssh.prompt import Prompt
+from remotedl.ssh.remote import Chunk, Pty, Result
+from remotedl.ssh.root import Root
+from remotedl.ssh.route import Hop
+from remotedl.ssh.sessions import Sessions
+
+OPEN_TIMEOUT_S = 30.0
+DIAL_TIMEOUT_S = 60.0
+STDIN_AT_ONCE = 1 << 20
+PROHIBITED = 1
+KILL = """\
+kill -s TERM -- "-$1" 2>/dev/null || kill -s TERM "$1" 2>/dev/null || exit 0
+for _ in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 "$1" 2>/dev/null || exit 0; sleep 0.1; done
+kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1" 2>/dev/null || :"""
+WRITE_FILE = """\
+set -e; umask 077
+case $1 in */*) mkdir -p -- "${1%/*}" ;; esac
+t=$1.tmp.$$; trap 'rm -f -- "$t"' EXIT
+cat > "$t"; chmod "$2" "$t"; mv -f -- "$t" "$1"; trap - EXIT"""
+
+
+class Connection:
+    """An open SSH connection, with the hops that lead to it."""
+
+    def __init__(
+        self, hops: Sequence[Hop], opened: list[Opened], sudo: SudoMode, prompt: Prompt
+    ) -> None:
+        self._hop = hops[-1]
+        self._opened = opened
+        self._transport = opened[-1].transport
+        self._sessions = Sessions(self._hop.alias)
+        self._root = Root(self._hop.user, self._hop.alias, sudo, prompt)
+        self._is_root: bool | None = None
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        return self._hop.alias
+
+    @property
+    def user(self) -> str:
+        return self._hop.user
+
+    @property
+    def alive(self) -> bool:
+        return not self._closed and bool(self._transport.is_active())
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout_s: float | None = None,
+        check: bool = True,
+        on_stdout: Chunk | None = None,
+        on_stderr: Chunk | None = None,
+    ) -> Result:
+        process = self._start(argv, sudo=False, env=env, cwd=cwd, pty=None)
+        return self._finish(process, stdin, timeout_s, check, on_stdout, on_stderr)
+
+    def sudo(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout_s: float | None = None,
+        check: bool = True,
+        on_stdout: Chunk | None = None,
+        on_stderr: Chunk | None = None,
+    ) -> Result:
+        process = self._start(argv, sudo=True, env=env, cwd=cwd, pty=None)
+        return self._finish(process, stdin, timeout_s, check, on_stdout, on_stderr)
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        sudo: bool = False,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        pty: Pty | None = None,
+    ) -> RemoteProcess:
+        return self._start(argv, sudo=sudo, env=env, cwd=cwd, pty=pty)
+
+    def dial(self, address: str, port: int) -> RemoteStream:
+        return self._dial(f"{address}:{port}", "direct-tcpip", address, port, "127.0.0.1", 0)
+
+    def dial_unix(self, path: str) -> RemoteStream:
+        return self._dial(path, "direct-streamlocal@openssh.com", path, "", 0)
+
+    def put(self, data: bytes, path: str, *, mode: int = 0o600) -> None:
+        argv = ["sh", "-c", WRITE_FILE, "put", _not_an_option(path), f"{mode:o}"]
+        self.run(argv, stdin=data)
+
+    def ping(self, deadline_s: float) -> float:
+        began = time.monotonic()
+        try:
+            self._transport.ask("keepalive@openssh.com", deadline_s=deadline_s)
+        except LinkLost as exc:
+            raise self._lost(str(exc)) from exc
+        return time.monotonic() - began
+
+    def close(self) -> None:
+        """Ends every stream and process of this connection, and its threads. Idempotent."""
+        self._closed = True
+        for hop in reversed(self._opened):
+            hop.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # Below: how it is done.
+
+    def _start(
+        self,
+        argv: Sequence[str],
+        *,
+        sudo: bool,
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+        pty: Pty | None,
+    ) -> RemoteProcess:
+        sudo = sudo and not self._root_already()
+        if sudo:
+            self._root.check_allowed()
+        command = quoting.command_line(argv, env=env, cwd=cwd, sudo=sudo, terminal=pty is not None)
+        process = self._exec(argv, command, pty, by_root=sudo)
+        if sudo:
+            try:
+                self._root.begin(process)
+            except BaseException:
+                process.close()
+                raise
+        return process
+
+    def _exec(
+        self, argv: Sequence[str], command: bytes, pty: Pty | None, *, by_root: bool
+    ) -> RemoteProcess:
+        channel = self._open_session()
+        process = RemoteProcess(channel, argv, pty, by_root, _once(self._sessions.end))
+        try:
+            if pty is not None:
+                size = (pty.columns, pty.rows, 0, 0)
+                channel.request("pty-req", pty.term, *size, b"\0", reply=False)
+            channel.request("exec", command)
+        except BaseException:
+            process.close()
+            raise
+        return process
+
+    def _open_session(self) -> Channel:
+        def opening() -> Channel:
+            return self._transport.open("session", timeout_s=OPEN_TIMEOUT_S)
+
+        try:
+            return self._sessions.admit(opening)
+        except TimeoutError as exc:
+            raise self._lost(str(exc)) from exc
+        except LinkLost as exc:
+            raise self._lost(str(exc)) from exc
+
+    def _dial(self, where: str, kind: str, *fields: str | int) -> RemoteStream:
+        try:
+            return RemoteStream(self._transport.open(kind, *fields, timeout_s=DIAL_TIMEOUT_S))
+        except ChannelRefused as exc:
+            hint = None
+            if exc.code == PROHIBITED:
+                hint = "sshd forbids it: see AllowTcpForwarding in /etc/ssh/sshd_config on the host"
+            raise TunnelError(f"{self.name}: {where} refused: {exc}", hint=hint) from exc
+        except TimeoutError as exc:
+            raise TunnelError(f"{self.name}: {where} does not answer") from exc
+        except LinkLost as exc:
+            raise self._lost(str(exc)) from exc
+
+    def _root_already(self) -> bool:
+        if self._is_root is None:
+            self._is_root = self.run(["id", "-u"]).text.strip() == "0"
+        return self._is_root
+
+    def _finish(
+        self,
+        process: RemoteProcess,
+        stdin: bytes,
+        timeout_s: float | None,
+        check: bool,
+        on_stdout: Chunk | None,
+        on_stderr: Chunk | None,
+    ) -> Result:
+        """Feed stdin, gather both outputs, wait."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            _feed(process, stdin)
+            out = _gather(process, deadline, on_stdout, on_stderr)
+            code = process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except TimeoutError as exc:
+            self._end(process)
+            raise TimeoutError(
+                f"{self.name}: {process.argv[0]} did not end in {timeout_s:g} s"
+            ) from exc
+        except LinkLost as exc:
+            raise self._lost(str(exc)) from exc
+        finally:
+            process.close()
+        if not process.started:
+            raise self._no_shell(process)
+        result = Result(process.argv, code, *out)
+        if check and not result.ok:
+            raise _failed(self.name, result)
+        return result
+
+    def _end(self, process: RemoteProcess) -> None:
+        """TERM, and KILL a second later. By a command: sshd sends signals to few processes."""
+        if process.pid is None:
+            return
+        call = self.sudo if process.by_root else self.run
+        try:
+            call(["sh", "-c", KILL, "kill", str(process.pid)], check=False, timeout_s=None)
+        except SshError:
+            pass
+
+    def _no_shell(self, process: RemoteProcess) -> SshError:
+        return SshError(
+            f"{self.name}: the login shell of {self.user} runs no commands; "
+            f"it says: {process.noise or 'nothing'}",
+            hint=f"ssh {self._hop.user}@{self._hop.address} true",
+        )
+
+    def _lost(self, why: str) -> LinkLost:
+        return LinkLost(f"the connection to {self.name} is lost: {why}", hint="remotedl doctor")
+
+
+def _feed(process: RemoteProcess, stdin: bytes) -> None:
+    """What fits into sshd's window goes at once; more needs a thread, lest both sides wait."""
+    if len(stdin) <= STDIN_AT_ONCE:
+        _write(process, stdin)
+    else:
+        threading.Thread(
+            target=_write, args=(process, stdin), name="remotedl-stdin", daemon=True
+        ).start()
+
+
+def _write(process: RemoteProcess, stdin: bytes) -> None:
+    """A command that stops reading, or ends first, has said all with its status."""
+    try:
+        process.sendall(stdin)
+        process.shutdown_write()
+    except LinkLost:
+        pass
+
+
+def _gather(
+    process: RemoteProcess, deadline: float | None, on_stdout: Chunk | None, on_stderr: Chunk | None
+) -> tuple[bytes, bytes]:
+    out, err = bytearray(), bytearray()
+    while (came := process.recv_any(deadline)) is not None:
+        for data, kept, told in ((came[0], out, on_stdout), (came[1], err, on_stderr)):
+            kept += data
+            if data and told is not None:
+                told(data)
+    return bytes(out), bytes(err)
+
+
+def _failed(host: str, result: Result) -> RemoteCommandFailed:
+    said = (result.error_text.strip() or result.text.strip()).splitlines()
+    shown = " / ".join(said[-3:]) if said else "it printed nothing"
+    return RemoteCommandFailed(
+        f"{host}: {result.argv[0]} ended with status {result.code}: {shown}",
+        hint=f"ssh {host} {quoting.join(result.argv)[:200]}",
+    )
+
+
+def _not_an_option(path: str) -> str:
+    return path if path.startswith("/") else posixpath.join(".", path)
+
+
+def _once(action: Callable[[], None]) -> Callable[[], None]:
+    lock = threading.Lock()
+    done: list[Any] = []
+
+    def act() -> None:
+        with lock:
+            if done:
+                return
+            done.append(True)
+        action()
+
+    return act

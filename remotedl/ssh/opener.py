@@ -1,0 +1,246 @@
+"""Opening one hop: a socket to it, its host key checked, us logged in.
+
+fabric's Connection does the opening; it is handed our Transport, our login and our rule about host
+keys in place of its AutoAddPolicy, before it opens anything. What goes wrong is said in our words.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import fabric
+import paramiko
+from paramiko.ssh_exception import SSHException
+
+from remotedl.errors import HostKeyChanged, HostKeyUnknown, HostUnreachable, LinkLost, SshError
+from remotedl.report import Report
+from remotedl.ssh import known_hosts
+from remotedl.ssh.auth import Login
+from remotedl.ssh.channel import ChannelRefused
+from remotedl.ssh.known_hosts import Key, KnownHosts, Verdict
+from remotedl.ssh.prompt import Prompt
+from remotedl.ssh.route import Hop
+from remotedl.ssh.sockets import ChannelSocket, ProxiedSocket
+from remotedl.ssh.transport import Transport
+
+HANDSHAKE_TIMEOUT_S = 20.0
+RSA = "ssh-rsa"
+RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
+
+
+class Opened:
+    """One hop that we are logged in on."""
+
+    def __init__(self, opener: Any, transport: Transport, login: Login, key: Key) -> None:
+        self.transport = transport
+        self.login = login
+        self.host_key = key
+        self._opener = opener  # paramiko ends the connection when its client is dropped
+
+    def close(self) -> None:
+        self.transport.close()
+        self._opener.client.close()
+
+
+def open_route(
+    hops: tuple[Hop, ...], prompt: Prompt, *, accept_new: bool, report: Report
+) -> list[Opened]:
+    """All hops, each through the one before. Closes what it opened when one fails."""
+    opened: list[Opened] = []
+    try:
+        for hop in hops:
+            before = opened[-1].transport if opened else None
+            through = hops[len(opened) - 1] if opened else None
+            sock = _socket_to(hop, before, through)
+            opened.append(_open_hop(hop, sock, prompt, accept_new=accept_new, report=report))
+    except BaseException:
+        for done in reversed(opened):
+            done.close()
+        raise
+    return opened
+
+
+def _open_hop(hop: Hop, sock: Any, prompt: Prompt, *, accept_new: bool, report: Report) -> Opened:
+    known = known_hosts.read(hop.known_hosts)
+    check = _HostKeyCheck(
+        hop, known, prompt, accept_new=accept_new or hop.accept_new, report=report
+    )
+    login = Login(hop, prompt)
+    opener = fabric.Connection(
+        hop.address,
+        user=hop.user,
+        port=hop.port,
+        config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),
+        connect_kwargs={
+            "sock": sock,
+            "transport_factory": _transport_asking_for(_kinds_known(known, hop.key_name)),
+            "timeout": HANDSHAKE_TIMEOUT_S,
+            "auth_strategy": login,
+        },
+    )
+    opener.client.set_missing_host_key_policy(check)
+    try:
+        opener.open()
+    except SshError:
+        opener.client.close()
+        sock.close()
+        raise
+    except (SSHException, EOFError, OSError) as exc:
+        opener.client.close()
+        sock.close()
+        raise HostUnreachable(
+            f"{hop.shown} answers, but not as an SSH server that we can talk to: {exc}",
+            hint=f"ssh -v -p {hop.port} {hop.user}@{hop.address}",
+        ) from exc
+    assert check.key is not None
+    return Opened(opener, opener.transport, login, check.key)
+
+
+class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
+    """The one rule about host keys. paramiko's own tables stay empty, so it is asked every time."""
+
+    def __init__(
+        self, hop: Hop, known: KnownHosts, prompt: Prompt, *, accept_new: bool, report: Report
+    ) -> None:
+        self.key: Key | None = None
+        self._hop = hop
+        self._known = known
+        self._prompt = prompt
+        self._accept_new = accept_new
+        self._report = report
+
+    def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:
+        """Raises HostKeyChanged, HostKeyUnknown."""
+        self.key = Key(key.get_name(), key.asbytes())
+        verdict = self._known.judge(self._hop.key_name, self.key)
+        if verdict is Verdict.REVOKED:
+            raise HostKeyChanged(
+                f"the key of {self._hop.shown} is marked as revoked in known_hosts "
+                f"({self.key.fingerprint}): someone may be listening",
+                hint="ask the owner of the host for its new key",
+            )
+        if verdict is Verdict.CHANGED:
+            raise self._changed(self.key)
+        if verdict is Verdict.UNKNOWN:
+            self._meet(self.key)
+
+    def _changed(self, key: Key) -> HostKeyChanged:
+        hop = self._hop
+        line = self._known.known_keys(hop.key_name)[0]
+        return HostKeyChanged(
+            f"the key of {hop.shown} is not the one in {line.file}, line {line.number}: it was "
+            f"{line.key.kind} {line.key.fingerprint}, now it is {key.kind} {key.fingerprint}. "
+            "Either the host was installed anew, or someone is listening",
+            hint=f"check the key with the host's owner, then: "
+            f"ssh-keygen -f {line.file} -R '{hop.key_name}'",
+        )
+
+    def _meet(self, key: Key) -> None:
+        """An unknown key: accepted by order or by a person, and remembered."""
+        hop = self._hop
+        if not self._accept_new:
+            question = (
+                f"{hop.shown} is not known yet. Its {key.kind} key is {key.fingerprint}. "
+                "Is this the host you mean?"
+            )
+            if hop.strict or not self._prompt.confirm(question):
+                raise HostKeyUnknown(
+                    f"the key of {hop.shown} is not known: {key.kind} {key.fingerprint}",
+                    hint="compare it with the host's owner, then answer yes, or use --accept-new",
+                )
+        try:
+            known_hosts.add(hop.known_hosts[0], hop.key_name, key, hashed=hop.hash_names)
+        except OSError as exc:
+            self._report.warn(
+                f"the key of {hop.shown} cannot be remembered: {hop.known_hosts[0]}: {exc.strerror}"
+            )
+        else:
+            self._report.note(f"{hop.shown}: key {key.fingerprint} added to {hop.known_hosts[0]}")
+
+
+def _kinds_known(known: KnownHosts, name: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(line.key.kind for line in known.known_keys(name)))
+
+
+def _transport_asking_for(kinds: tuple[str, ...]) -> Callable[..., Transport]:
+    """A maker of Transports that ask for key types we know first, so that no other comes."""
+    first: list[str] = []
+    for kind in kinds:
+        first += RSA_SIGNATURES if kind == RSA else [kind]
+
+    def make(sock: Any, **options: Any) -> Transport:
+        transport = Transport(sock, **options)
+        all_kinds = transport._preferred_keys
+        wanted = [kind for kind in first if kind in all_kinds]
+        transport._preferred_keys = tuple(dict.fromkeys([*wanted, *all_kinds]))
+        transport.banner_timeout = HANDSHAKE_TIMEOUT_S
+        return transport
+
+    return make
+
+
+def _socket_to(hop: Hop, before: Transport | None, through: Hop | None) -> Any:
+    """Something to speak SSH over. Raises HostUnreachable."""
+    if before is not None:
+        assert through is not None
+        try:
+            channel = before.open(
+                "direct-tcpip",
+                hop.address,
+                hop.port,
+                "127.0.0.1",
+                0,
+                timeout_s=hop.connect_timeout_s,
+            )
+        except (ChannelRefused, TimeoutError, LinkLost) as exc:
+            raise HostUnreachable(
+                f"{through.shown} cannot reach {hop.address}, port {hop.port}: {exc}",
+                hint=f"ssh -p {through.port} {through.user}@{through.address} "
+                f"nc -vz {hop.address} {hop.port}",
+            ) from exc
+        return ChannelSocket(channel)
+    if hop.proxy_command is not None:
+        return _proxied(hop, hop.proxy_command)
+    return _connected(hop)
+
+
+def _connected(hop: Hop) -> socket.socket:
+    where = f"{hop.address}, port {hop.port}"
+    try:
+        sock = socket.create_connection((hop.address, hop.port), timeout=hop.connect_timeout_s)
+    except socket.gaierror as exc:
+        raise HostUnreachable(
+            f'there is no host named "{hop.address}" ({exc.strerror})',
+            hint=f"check the address in hosts.toml, then: ssh -G {hop.alias} | grep hostname",
+        ) from exc
+    except ConnectionRefusedError as exc:
+        raise HostUnreachable(
+            f"nothing listens on {where}: sshd does not run there, or on another port",
+            hint=f"ssh -v -p {hop.port} {hop.user}@{hop.address}",
+        ) from exc
+    except TimeoutError as exc:
+        raise HostUnreachable(
+            f"{where} does not answer for {hop.connect_timeout_s:g} s: the host is off, "
+            "or a firewall or missing VPN is in the way",
+            hint=f"ping {hop.address}",
+        ) from exc
+    except OSError as exc:
+        raise HostUnreachable(
+            f"{where} cannot be reached: {exc.strerror or exc}", hint=f"ping {hop.address}"
+        ) from exc
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return sock
+
+
+def _proxied(hop: Hop, command: str) -> Any:
+    """A ProxyCommand's stdin and stdout as a socket. Raises HostUnreachable."""
+    if sys.platform == "win32":
+        return paramiko.ProxyCommand(command)
+    try:
+        return ProxiedSocket(command)
+    except OSError as exc:
+        raise HostUnreachable(f"the ProxyCommand of {hop.alias} cannot be run: {exc}") from exc

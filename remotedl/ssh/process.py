@@ -1,0 +1,156 @@
+"""A command on the host and a forwarded connection: the Process and Stream of `remote.py`.
+
+Both are thin: the channel does the work. The process also finds where the command's own output
+begins (`marks.py`) and what its end means.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from remotedl.errors import LinkLost, SshError
+from remotedl.ssh.channel import Channel
+from remotedl.ssh.marks import StartFinder
+from remotedl.ssh.remote import Pty
+
+CHUNK = 256 * 1024
+SIGNALS = {
+    "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9,
+    "USR1": 10, "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15, "XCPU": 24, "XFSZ": 25,
+}  # fmt: skip
+
+
+class RemoteStream:
+    """A channel as a Stream."""
+
+    def __init__(self, channel: Channel, on_close: Callable[[], None] = lambda: None) -> None:
+        self._channel = channel
+        self._on_close = on_close
+
+    def recv(self, size: int) -> bytes:
+        return self._channel.recv(size)
+
+    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+        self._channel.sendall(data)
+
+    def shutdown_write(self) -> None:
+        self._channel.shutdown_write()
+
+    def close(self) -> None:
+        try:
+            self._channel.close()
+        except LinkLost:
+            pass
+        self._on_close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class RemoteProcess(RemoteStream):
+    """A channel on which a command runs."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        argv: Sequence[str],
+        pty: Pty | None,
+        by_root: bool,
+        on_close: Callable[[], None],
+    ) -> None:
+        super().__init__(channel, on_close)
+        self.argv = tuple(argv)
+        self.by_root = by_root
+        """Whether it runs under sudo."""
+        self._pty = pty
+        self._out = StartFinder()
+        self._err = StartFinder()
+        self._ahead = b""
+        self._reading = threading.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id on the host, once some output has been read."""
+        return self._out.pid or self._err.pid
+
+    @property
+    def started(self) -> bool:
+        return self._out.started or self._err.started
+
+    @property
+    def prompts(self) -> int:
+        """How often sudo has asked for a password."""
+        return self._out.prompts + self._err.prompts
+
+    @property
+    def noise(self) -> str:
+        """What the host said before the command began: a banner, or why it did not begin."""
+        said = self._err.noise + b"\n" + self._out.noise
+        return said.decode("utf-8", "replace").strip()
+
+    def recv(self, size: int) -> bytes:
+        if self._out.started and not self._ahead:
+            return self._channel.recv(size)
+        with self._reading:
+            while not self._ahead:
+                data = self._channel.recv(size)
+                if not data:
+                    return b""
+                self._ahead = self._out.feed(data)
+            data, self._ahead = self._ahead[:size], self._ahead[size:]
+            return data
+
+    def recv_stderr(self, size: int) -> bytes:
+        while data := self._channel.recv_stderr(size):
+            if own := self._err.feed(data):
+                return own
+        return b""
+
+    def recv_any(self, deadline: float | None) -> tuple[bytes, bytes] | None:
+        """Output as it comes, stdout and stderr; None at the end. Raises TimeoutError, LinkLost."""
+        ahead, self._ahead = self._ahead, b""
+        if ahead:
+            return ahead, b""
+        out, err = self._channel.recv_any(CHUNK, deadline)
+        if not out and not err:
+            return None
+        return self._out.feed(out), self._err.feed(err)
+
+    def wait_start(self, on_prompt: Callable[[int], str | None]) -> bool:
+        """Until the command proper begins, answering sudo; False when it never does.
+
+        `on_prompt` gets the number of the question (from 1) and gives a password, or None.
+        """
+        asked = 0
+        while not self.started:
+            out, err = self._channel.recv_any(CHUNK, None)
+            if not out and not err:
+                return False
+            self._ahead += self._out.feed(out)
+            self._err.feed(err)
+            if self.prompts > asked and not self.started:
+                asked = self.prompts
+                password = on_prompt(asked)
+                if password is None:
+                    return False
+                self._channel.sendall(password.encode("utf-8") + b"\n")
+        return True
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        try:
+            self._channel.wait_end(None if timeout_s is None else time.monotonic() + timeout_s)
+        except TimeoutError as exc:
+            raise TimeoutError(f"{self.argv[0]} still runs after {timeout_s:g} s") from exc
+        if self._channel.exit_signal is not None:
+            return 128 + SIGNALS.get(self._channel.exit_signal.split("@")[0], 127)
+        if self._channel.exit_status is not None:
+            return self._channel.exit_status
+        if self._channel.request_refused:
+            raise SshError(f"the host refuses to run a command ({self.argv[0]})")
+        raise LinkLost(f"the connection ended while {self.argv[0]} was running")
+
+    def resize(self, columns: int, rows: int) -> None:
+        if self._pty is not None:
+            self._channel.request("window-change", columns, rows, 0, 0, reply=False)
