@@ -1,0 +1,526 @@
+"""`DockerRuntime`: the project's container on the host's Docker Engine.
+
+It brings about what spec.py says and decides nothing about it. docker-py is out of sight: all that
+is asked of the engine goes through remotedl.engine.
+
+Decision: the SSH user's entries are written into the created container's own passwd and group, and
+no file is mounted over them. A mounted one would hide the users that the image brought along, and a
+mount of a single file keeps pointing at the old one when it is replaced.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from remotedl import __version__
+from remotedl.config.models import ProjectConfig
+from remotedl.container.ground import (
+    Ground,
+    check_mounts,
+    furnish,
+    furnishing,
+    survey,
+    token_of,
+)
+from remotedl.container.jobs import running_jobs
+from remotedl.container.ready import LIMIT_S, WALL_CLOCK, Clock, wait_until_answers
+from remotedl.container.runtime import (
+    Answer,
+    Change,
+    Consent,
+    Plan,
+    Running,
+    State,
+    Status,
+    Wanted,
+    unless_jobs_run,
+)
+from remotedl.container.services import JUPYTER_PORT, Service, Tools, Where, services
+from remotedl.container.spec import (
+    GROUP_BASE,
+    LABEL_OWNER,
+    LABEL_PROJECT,
+    LABEL_SPEC,
+    LABEL_TOOLS,
+    PASSWD_BASE,
+    RUN_FOLDER,
+    WORKSPACE,
+    ContainerSpec,
+    ProjectName,
+    container_spec,
+    differences,
+    group_file,
+    new_container,
+    parse_mount,
+    passwd_file,
+    spec_hash,
+)
+from remotedl.engine.engine import Engine
+from remotedl.engine.execs import ExecStream
+from remotedl.engine.types import Container, Health, Output
+from remotedl.errors import ContainerError, EngineError
+from remotedl.report import SILENT, Report
+from remotedl.ssh.remote import Process, Pty, Remote, Result
+
+STOP_GRACE_S = 10
+JOB_GRACE_S = 5
+BIND = "0.0.0.0"
+"""Inside the container; published on the host's 127.0.0.1 only."""
+LOST_LIMIT = 1000
+OWN_PATHS = ("/etc/passwd", "/etc/group", "/run", "/tmp", "/var/tmp", WORKSPACE, "/data", "/home")  # noqa: S108
+"""Changed by us, or not worth keeping."""
+
+
+class DockerRuntime:
+    """One project's container on one host."""
+
+    inside = RUN_FOLDER
+
+    def __init__(
+        self, remote: Remote, engine: Engine, project: ProjectName, *, clock: Clock = WALL_CLOCK
+    ) -> None:
+        self._remote = remote
+        self._engine = engine
+        self._project = project
+        self._clock = clock
+        self._tools: Tools | None = None
+
+    @property
+    def python(self) -> str:
+        """The Python that came with the image's Jupyter."""
+        if self._tools is None:
+            self._tools = Tools(self._container().labels.get(LABEL_TOOLS, ""))
+        return self._tools.python
+
+    def plan(self, wanted: Wanted) -> Plan:
+        """What `ensure` would do. Makes the project's folders on the host, and nothing else."""
+        ground = survey(self._remote, self._project, wanted.host)
+        return self._plan(
+            _spec(self._project, wanted, ground), self._find(ground.user.name), ground
+        )
+
+    def ensure(
+        self, wanted: Wanted, *, report: Report = SILENT, consent: Consent = unless_jobs_run
+    ) -> Running:
+        """The container that is wanted, running and answering. Twice is as good as once."""
+        ground = survey(self._remote, self._project, wanted.host)
+        spec = _spec(self._project, wanted, ground)
+        self._tools = spec.image.tools
+        extra = [parse_mount(text, ground.user.home).source for text in wanted.config.mounts]
+        check_mounts(self._remote, extra)
+        token = token_of(self._remote, ground)
+        found = _services(wanted, ground)
+        changed = furnish(self._remote, ground, furnishing(found, spec.image.tools, wanted.secrets))
+        old = self._find(ground.user.name)
+        plan = self._plan(spec, old, ground)
+        container = self._bring_about(plan, spec, old, ground, report, consent)
+        if plan.change is Change.KEEP:
+            self._refresh(container, changed)
+        self._wait(container, wanted.config, report)
+        return Running(
+            id=container.id,
+            name=container.name,
+            change=plan.change,
+            ports=_host_ports(container),
+            user=ground.user,
+            folders=ground.folders,
+            token=token,
+        )
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+    ) -> Result:
+        """Run a short command in the container, to the end."""
+        done = self._engine.execs.run(
+            self._container().id, argv, env=dict(env or {}), workdir=cwd or ""
+        )
+        return Result(tuple(argv), done.code, done.stdout, done.stderr)
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        pty: Pty | None = None,
+    ) -> Process:
+        """Start a command in the container and talk to it."""
+        return self._launch(["exec", *argv], env, cwd, pty)
+
+    def shell(self, pty: Pty | None) -> Process:
+        """A terminal in /workspace."""
+        return self._launch(["shell"], None, None, pty)
+
+    def status(self) -> Status:
+        """How the container stands."""
+        container = self._look()
+        if container is None:
+            return Status(State.ABSENT)
+        return Status(
+            _state(container),
+            id=container.id,
+            name=container.name,
+            image=container.image,
+            since=container.started_at,
+            ports=_host_ports(container),
+            detail=_detail(container),
+        )
+
+    def ports(self) -> Mapping[int, int]:
+        """Container port → port on the host's 127.0.0.1."""
+        container = self._look()
+        return {} if container is None else _host_ports(container)
+
+    def service_log(self, name: str, lines: int) -> str:
+        """The end of the log of a service; of supervisord where it has not come that far."""
+        logs = f".remotedl/run/{self._project.id}/logs"
+        result = self._remote.run(["tail", "-n", str(lines), f"{logs}/{name}.log"], check=False)
+        return result.text
+
+    def stop(self) -> None:
+        """End its jobs, then the container. Nothing happens when it does not run."""
+        container = self._look()
+        if container is None or not container.running:
+            return
+        self._end_jobs(container)
+        self._engine.containers.stop(container.id, grace_s=STOP_GRACE_S)
+
+    def remove(self) -> None:
+        """Stop and remove the container; every folder stays."""
+        container = self._look()
+        if container is not None:
+            self.stop()
+            self._engine.containers.remove(container.id, force=True)
+
+    # ------------------------------------------------------------ bringing it about
+
+    def _plan(self, spec: ContainerSpec, old: Container | None, ground: Ground) -> Plan:
+        if old is None:
+            return Plan(Change.CREATE, ("there is no container of this project",))
+        if old.labels.get(LABEL_SPEC) == spec_hash(spec):
+            change = Change.KEEP if old.running else Change.START
+            return Plan(change, (f"it is {old.status}",))
+        jobs = running_jobs(self._remote, ground.folders.run) if old.running else ()
+        lost = _worth_keeping(self._engine, old)
+        return Plan(Change.RECREATE, tuple(differences(old, spec)), jobs, lost)
+
+    def _bring_about(
+        self,
+        plan: Plan,
+        spec: ContainerSpec,
+        old: Container | None,
+        ground: Ground,
+        report: Report,
+        consent: Consent,
+    ) -> Container:
+        if plan.change is Change.RECREATE:
+            assert old is not None
+            report.note("the container is made anew: " + "; ".join(plan.why))
+            if consent(plan) is Answer.COMMIT:
+                self._keep_as_image(old, report)
+            if old.running:
+                self._end_jobs(old)
+                self._engine.containers.stop(old.id, grace_s=STOP_GRACE_S)
+            self._engine.containers.remove(old.id, force=True)
+            old = None
+        if old is None:
+            return self._create(spec, ground, report)
+        if plan.change is Change.START:
+            self._engine.containers.start(old.id)
+        return self._again(old.id)
+
+    def _create(self, spec: ContainerSpec, ground: Ground, report: Report) -> Container:
+        """Created and started; nothing stays behind where the engine refuses."""
+        try:
+            return self._create_once(spec, ground)
+        except EngineError as exc:
+            if "rlimit" not in str(exc):
+                raise
+            # A rootless engine, or one in a container itself, may not raise limits.
+            report.warn(
+                "the engine may not raise the limits of a container (open files, locked memory)",
+                hint="many DataLoader workers may run out of open files",
+            )
+            return self._create_once(spec.without_ulimits(), ground)
+
+    def _create_once(self, spec: ContainerSpec, ground: Ground) -> Container:
+        new = new_container(spec, __version__)
+        taken = self._engine.containers.get(new.name)
+        if taken is not None and taken.labels.get(LABEL_OWNER) != spec.owner:
+            raise ContainerError(
+                f"the container name {new.name} is taken by {taken.labels.get(LABEL_OWNER)}'s "
+                "container of a project with the same id",
+                hint="delete .remotedl/project.toml here: this folder then is a project of its own",
+            )
+        created = self._engine.containers.create(new)
+        try:
+            self._introduce(created.id, spec, ground)
+            self._engine.containers.start(created.id)
+        except BaseException:
+            self._engine.containers.remove(created.id, force=True)
+            raise
+        return self._again(created.id)
+
+    def _introduce(self, container: str, spec: ContainerSpec, ground: Ground) -> None:
+        """Give the SSH user a name in the container, beside the users of its image."""
+        passwd = passwd_file(
+            self._text(container, "/etc/passwd") or PASSWD_BASE, ground.user, spec.home
+        )
+        group = group_file(self._text(container, "/etc/group") or GROUP_BASE, ground.user)
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for name, text in (("etc/group", group), ("etc/passwd", passwd)):
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(text.encode()), 0o644
+                archive.addfile(entry, io.BytesIO(text.encode()))
+        self._engine.containers.put_archive(container, "/", packed.getvalue())
+
+    def _text(self, container: str, path: str) -> str:
+        """A small file of the container; "" where there is none."""
+        try:
+            packed = b"".join(self._engine.containers.get_archive(container, path))
+        except EngineError:
+            return ""
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            entry = archive.next()
+            file = archive.extractfile(entry) if entry is not None else None
+            return "" if file is None else file.read().decode("utf-8", "replace")
+
+    def _keep_as_image(self, old: Container, report: Report) -> None:
+        tag = f"{old.name}:before-{old.id[:12]}"
+        report.note(f"keeping the old container's files as the image {tag}")
+        self._engine.containers.commit(old.id, tag, labels={LABEL_PROJECT: self._project.id})
+
+    def _refresh(self, container: Container, changed: frozenset[str]) -> None:
+        """A kept container whose services are other ones now: supervisord reads them again."""
+        if changed & {"services.conf", "services.json"}:
+            script = f"kill -HUP $(cat {RUN_FOLDER}/supervisord.pid)"
+            self._engine.execs.run(container.id, ["sh", "-c", script])
+
+    def _wait(self, container: Container, config: ProjectConfig, report: Report) -> None:
+        if not config.jupyter.enabled:
+            return
+        report.note("waiting for Jupyter to answer")
+
+        def still_there() -> str:
+            now = self._engine.containers.get(container.id)
+            if now is not None and now.running and now.restart_count == container.restart_count:
+                return ""
+            said = self._engine.containers.logs(container.id, tail=20) if now else b""
+            return (
+                f"the container {container.name} does not stay up (exit status "
+                f"{now.exit_code if now else '?'}): {said.decode('utf-8', 'replace').strip()}"
+            )
+
+        wait_until_answers(
+            self._remote.dial,
+            _host_ports(container)[JUPYTER_PORT],
+            "/api",
+            still_there=still_there,
+            clock=self._clock,
+            limit_s=LIMIT_S,
+        )
+
+    # ------------------------------------------------------------ the container as it is
+
+    def _find(self, owner: str) -> Container | None:
+        found = self._engine.containers.find({LABEL_PROJECT: self._project.id, LABEL_OWNER: owner})
+        return found[0] if found else None
+
+    def _look(self) -> Container | None:
+        return self._find(self._remote.user)
+
+    def _container(self) -> Container:
+        container = self._look()
+        if container is None or not container.running:
+            stands = "is not there" if container is None else f"is {container.status}"
+            raise ContainerError(
+                f"{self._remote.name}: the container of this project {stands}", hint="remotedl up"
+            )
+        return container
+
+    def _again(self, container: str) -> Container:
+        found = self._engine.containers.get(container)
+        if found is None:
+            raise ContainerError(
+                "the container was removed by somebody else meanwhile", hint="remotedl up"
+            )
+        return found
+
+    def _end_jobs(self, container: Container) -> None:
+        """With their exit codes written down; the engine's own stop would leave none."""
+        argv = [self.python, f"{RUN_FOLDER}/job.py", "stop-all", RUN_FOLDER, str(JOB_GRACE_S)]
+        self._engine.execs.run(container.id, argv)
+
+    def _launch(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+        pty: Pty | None,
+    ) -> Process:
+        world = dict(env or {})
+        if pty is not None:
+            world["TERM"] = pty.term
+        stream = self._engine.execs.start(
+            self._container().id,
+            [self.python, f"{RUN_FOLDER}/launch.py", *argv],
+            stdin=True,
+            tty=None if pty is None else (pty.columns, pty.rows),
+            env=world,
+            workdir=cwd or "",
+        )
+        return ExecProcess(stream)
+
+
+class ExecProcess:
+    """An ExecStream as a Process: two outputs out of one, each readable by a thread of its own."""
+
+    def __init__(self, stream: ExecStream) -> None:
+        self._stream = stream
+        self._news = threading.Condition()
+        self._held: dict[Output, deque[bytes]] = {Output.STDOUT: deque(), Output.STDERR: deque()}
+        self._reading = False
+        self._ended = False
+        self._failure: Exception | None = None
+
+    def recv(self, size: int) -> bytes:
+        return self._take(Output.STDOUT, size)
+
+    def recv_stderr(self, size: int) -> bytes:
+        return self._take(Output.STDERR, size)
+
+    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+        self._stream.sendall(bytes(data))
+
+    def shutdown_write(self) -> None:
+        self._stream.end_input()
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """What is not read before stays readable. Raises TimeoutError, LinkLost."""
+        reader = threading.Thread(target=self._drain, name="exec-wait", daemon=True)
+        reader.start()
+        reader.join(timeout_s)
+        if reader.is_alive():
+            raise TimeoutError(f"still running after {timeout_s:g} s")
+        if self._failure is not None:
+            raise self._failure
+        return self._stream.exit_code()
+
+    def resize(self, columns: int, rows: int) -> None:
+        self._stream.resize(columns, rows)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _take(self, which: Output, size: int) -> bytes:
+        held = self._held[which]
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: held or self._ended or not self._reading)
+                if held:
+                    piece = held.popleft()
+                    if len(piece) > size:
+                        held.appendleft(piece[size:])
+                    return piece[:size]
+                if self._failure is not None:
+                    raise self._failure
+                if self._ended:
+                    return b""
+                self._reading = True
+            self._read_one()
+
+    def _drain(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._ended or not self._reading)
+                if self._ended:
+                    return
+                self._reading = True
+            try:
+                self._read_one()
+            except Exception:  # noqa: BLE001 - kept in _failure, for whoever waits
+                return
+
+    def _read_one(self) -> None:
+        """One piece from the engine, by the one thread whose turn it is."""
+        piece = None
+        try:
+            piece = self._stream.read()
+        except Exception as exc:
+            self._failure = exc
+            raise
+        finally:
+            with self._news:
+                self._reading = False
+                if piece is None:
+                    self._ended = True
+                else:
+                    self._held[piece[0]].append(piece[1])
+                self._news.notify_all()
+
+
+def _spec(project: ProjectName, wanted: Wanted, ground: Ground) -> ContainerSpec:
+    if wanted.image is None:
+        raise ContainerError("no image is given for the container", hint="remotedl up")
+    return container_spec(
+        project=project,
+        host=wanted.host,
+        config=wanted.config,
+        user=ground.user,
+        folders=ground.folders,
+        image=wanted.image,
+        gpus=wanted.gpus,
+        time_zone=ground.time_zone or None,
+    )
+
+
+def _services(wanted: Wanted, ground: Ground) -> list[Service]:
+    assert wanted.image is not None
+    where = Where(workspace=WORKSPACE, run=RUN_FOLDER, bind=BIND)
+    return services(wanted.config, where, wanted.image.tools, root=ground.user.uid == 0)
+
+
+def _worth_keeping(engine: Engine, container: Container) -> tuple[str, ...]:
+    """What of the container's own filesystem a recreate would lose; the deepest paths only."""
+    changed = [
+        change.path
+        for change in engine.containers.changes(container.id)
+        if not any(change.path == own or change.path.startswith(f"{own}/") for own in OWN_PATHS)
+    ]
+    # The engine lists a changed folder before what changed in it.
+    return tuple(
+        path
+        for path, after in zip(changed, [*changed[1:], ""], strict=True)
+        if not after.startswith(f"{path}/")
+    )[:LOST_LIMIT]
+
+
+def _host_ports(container: Container) -> dict[int, int]:
+    return {
+        port.container_port: port.host_port
+        for port in container.ports
+        if port.protocol == "tcp" and port.host_ip == "127.0.0.1"
+    }
+
+
+def _state(container: Container) -> State:
+    if not container.running:
+        return State.STOPPED
+    if container.health is Health.UNHEALTHY:
+        return State.UNHEALTHY
+    return State.STARTING if container.health is Health.STARTING else State.RUNNING
+
+
+def _detail(container: Container) -> str:
+    if container.oom_killed:
+        return "it ran out of memory"
+    return container.error or ("" if container.running else f"exit status {container.exit_code}")

@@ -1,0 +1,211 @@
+"""Which GPUs the container gets, and how it asks for them. Pure: no I/O, no clock, no chance.
+
+Decision: how to ask is chosen from what the engine reports and never assumed. An engine of 20.10
+with only the base package of NVIDIA's toolkit knows the `nvidia` runtime and fails on `--gpus`; one
+of 28.2 with the same package knows CDI and needs no runtime. The choice is then proved by a smoke
+container (`smoke_container`), because a report can be stale.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from remotedl.engine.types import DeviceRequest, EngineReport, NewContainer
+from remotedl.errors import ContainerError
+
+CDI_KIND = "nvidia.com/gpu"
+GPUS_FLAG = (19, 3)
+"""The first Engine that knows `--gpus`."""
+LISTED = re.compile(r"^GPU \d+: ", re.MULTILINE)
+
+
+class GpuWay(StrEnum):
+    """How a container gets at GPUs."""
+
+    NONE = "none"
+    CDI = "cdi"
+    """Devices named nvidia.com/gpu=…, described by a spec file on the host."""
+    RUNTIME = "runtime"
+    """The `nvidia` runtime of daemon.json, told by NVIDIA_VISIBLE_DEVICES."""
+    REQUEST = "request"
+    """What `docker run --gpus` sends: the engine finds a driver by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLoad:
+    """One GPU of the host and how busy it is."""
+
+    index: int
+    memory_used: int
+    memory_total: int
+    utilisation: int
+    """Per cent."""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRequest:
+    """What goes into a container's create body, and why it looks like that."""
+
+    way: GpuWay
+    devices: tuple[str, ...] = ()
+    """Indexes as text, or ("all",)."""
+    why: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    runtime: str = ""
+    device_requests: tuple[DeviceRequest, ...] = ()
+
+
+# Images of NVIDIA's set NVIDIA_VISIBLE_DEVICES=all; where `nvidia` is the default runtime that
+# would hand every GPU to a container that asked for none.
+NO_GPUS = GpuRequest(GpuWay.NONE, (), "no GPU asked for", {"NVIDIA_VISIBLE_DEVICES": "void"})
+
+
+def choose_devices(wanted: str | int | Sequence[int], gpus: Sequence[GpuLoad]) -> tuple[str, ...]:
+    """The GPUs for `gpus = …`, as indexes in text or ("all",); () for none.
+
+    Raises ContainerError where the host has fewer. A host without any GPU gives () for "all":
+    everything then works with the cpu variant.
+    """
+    if wanted == "none" or (wanted == "all" and not gpus):
+        return ()
+    if wanted == "all":
+        return ("all",)
+    have = sorted(gpu.index for gpu in gpus)
+    if isinstance(wanted, str) and wanted.startswith("auto:"):
+        count = int(wanted.removeprefix("auto:"))
+        _need(count, have)
+        return tuple(str(index) for index in sorted(idlest(gpus)[:count]))
+    if isinstance(wanted, int):
+        _need(wanted, have)
+        return tuple(str(index) for index in have[:wanted])
+    if isinstance(wanted, str):
+        raise ContainerError(f'gpus = "{wanted}" is not known', hint='"all", "none", 2, [0, 3]')
+    missing = sorted(set(wanted) - set(have))
+    if missing:
+        listed = ", ".join(str(index) for index in have) or "none"
+        raise ContainerError(
+            f"the host has no GPU {missing[0]} (it has: {listed})",
+            hint="remotedl gpus shows them; set gpus in hosts.toml",
+        )
+    return tuple(str(index) for index in sorted(set(wanted)))
+
+
+def idlest(gpus: Sequence[GpuLoad]) -> list[int]:
+    """Indexes from the least busy on: by the share of memory in use, utilisation, index."""
+
+    def load(gpu: GpuLoad) -> tuple[float, int, int]:
+        return (gpu.memory_used / max(gpu.memory_total, 1), gpu.utilisation, gpu.index)
+
+    return [gpu.index for gpu in sorted(gpus, key=load)]
+
+
+def choose_request(
+    devices: Sequence[str], engine: EngineReport, cdi_devices: Sequence[str] = ()
+) -> GpuRequest:
+    """How to ask this engine for these devices. Raises ContainerError where there is no way.
+
+    `cdi_devices`: what the host's spec files hold, for engines that do not tell (before 28.2).
+    """
+    if not devices:
+        return NO_GPUS
+    named = tuple(f"{CDI_KIND}={device}" for device in devices)
+    known = cdi_devices if engine.discovered_devices is None else engine.discovered_devices
+    if engine.cdi and set(named) <= set(known):
+        return _by_cdi(tuple(devices), named)
+    if "nvidia" in engine.runtimes:
+        return _by_runtime(tuple(devices))
+    if _version(engine.version) >= GPUS_FLAG:
+        return _by_request(tuple(devices))
+    raise ContainerError(
+        f"this Docker Engine ({engine.version}) has no way to hand out GPUs",
+        hint="remotedl provision",
+    )
+
+
+def smoke_container(image: str, request: GpuRequest) -> NewContainer:
+    """Lists its GPUs and ends: proof that `request` works on this engine."""
+    return NewContainer(
+        image=image,
+        entrypoint=("nvidia-smi",),
+        command=("-L",),
+        user="0:0",
+        network="none",
+        env=request.env,
+        runtime=request.runtime,
+        device_requests=request.device_requests,
+    )
+
+
+def parse_cdi_list(text: str) -> tuple[str, ...]:
+    """The GPUs in the output of `nvidia-ctk cdi list`, which says other things as well."""
+    return tuple(sorted(w for w in text.split() if w.startswith(f"{CDI_KIND}=")))
+
+
+def smoke_count(output: str) -> int:
+    """How many GPUs `nvidia-smi -L` listed."""
+    return len(LISTED.findall(output))
+
+
+def _by_cdi(devices: tuple[str, ...], named: tuple[str, ...]) -> GpuRequest:
+    return GpuRequest(
+        GpuWay.CDI,
+        devices,
+        f"the engine has CDI on and knows {', '.join(named)}",
+        # Not twice: an image that asks for all by itself would get them from a default runtime too.
+        env={"NVIDIA_VISIBLE_DEVICES": "void"},
+        # A count or options beside CDI names are refused by the engine.
+        device_requests=(DeviceRequest(driver="cdi", device_ids=named),),
+    )
+
+
+def _by_runtime(devices: tuple[str, ...]) -> GpuRequest:
+    return GpuRequest(
+        GpuWay.RUNTIME,
+        devices,
+        "the engine has the nvidia runtime and no CDI device",
+        # The default capabilities, compute and utility, leave out what a display needs.
+        env={
+            "NVIDIA_VISIBLE_DEVICES": ",".join(devices),
+            "NVIDIA_DRIVER_CAPABILITIES": "all",
+        },
+        runtime="nvidia",
+    )
+
+
+def _by_request(devices: tuple[str, ...]) -> GpuRequest:
+    capabilities = (("gpu",),)
+    request = (
+        DeviceRequest(count=-1, capabilities=capabilities)
+        if devices == ("all",)
+        else DeviceRequest(device_ids=devices, capabilities=capabilities)
+    )
+    return GpuRequest(
+        GpuWay.REQUEST,
+        devices,
+        "the engine reports neither CDI devices nor the nvidia runtime: left to its own driver",
+        env={"NVIDIA_DRIVER_CAPABILITIES": "all"},
+        device_requests=(request,),
+    )
+
+
+def _need(count: int, have: Sequence[int]) -> None:
+    if count > len(have):
+        raise ContainerError(
+            f"{count} GPUs are asked for and the host has {len(have)}",
+            hint="set gpus in hosts.toml; remotedl gpus shows what there is",
+        )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """(20, 10) from "20.10.24+dfsg1"; what is no number ends it."""
+    parts = []
+    for part in text.split(".")[:2]:
+        digits = re.match(r"\d+", part)
+        if digits is None:
+            break
+        parts.append(int(digits[0]))
+    return tuple(parts)

@@ -1,0 +1,162 @@
+"""The project's ground on the host: its folders, its token, and remotedl's files in the run folder.
+
+One look (`survey`) makes the folders and says who we are there; `furnish` writes what changed. Both
+runtimes stand on it. The user's own files are never touched here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets as chance
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+from remotedl.config.models import HostConfig
+from remotedl.container.services import Service, Tools, services_json, supervisord_conf
+from remotedl.container.spec import Folders, ProjectName, User
+from remotedl.errors import ContainerError, StateCorrupt
+from remotedl.ssh.remote import Remote
+
+PAYLOAD = ("launch.py", "job.py", "health.py", "keep.py")
+TOKEN = re.compile(r"[0-9a-f]{64}")
+STAMP = "furnished.sha256"
+
+# POSIX sh, whatever the login shell is. Prints NAME=VALUE lines, and nothing on stdout before them.
+SURVEY = r"""
+umask 077
+absolute() {
+    case $1 in
+        '~') printf %s "$HOME" ;;
+        '~/'*) printf %s "$HOME/${1#??}" ;;
+        /*) printf %s "$1" ;;
+        *) printf %s "$HOME/$1" ;;
+    esac
+}
+run=$HOME/.remotedl/run/$1
+work=$(absolute "$2")
+data=$(absolute "$3")
+for folder in "$run/logs" "$run/home" "$run/jobs" "$work" "$data"; do
+    mkdir -p "$folder" || exit 9
+done
+[ -w "$work" ] || { echo "$work is not writable" >&2; exit 9; }
+zone=$(cat /etc/timezone 2>/dev/null || readlink /etc/localtime 2>/dev/null)
+printf '%s\n' "home=$HOME" "run=$run" "work=$work" "data=$data" \
+    "name=$(id -un)" "uid=$(id -u)" "gid=$(id -g)" "group=$(id -gn)" \
+    "gids=$(id -G)" "groups=$(id -Gn)" "zone=${zone##*/zoneinfo/}" \
+    "token=$(cat "$run/token" 2>/dev/null)" "stamp=$(cat "$run/$4" 2>/dev/null)"
+"""
+
+# link() fails where the token is there already, so two laptops agree on the first one's.
+KEEP_FIRST = 'ln "$1" "$2" 2>/dev/null || [ -s "$2" ] || mv "$1" "$2"; rm -f "$1"; cat "$2"'
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What `survey` found."""
+
+    user: User
+    folders: Folders
+    time_zone: str
+    token: str | None
+    stamp: str
+
+
+def survey(remote: Remote, project: ProjectName, host: HostConfig) -> Ground:
+    """Make the project's folders on the host (0700) and look around. One round trip.
+
+    Raises ContainerError where a folder cannot be made or written to.
+    """
+    workdir = host.workdir or f"~/remotedl/{project.slug}-{project.id[:6]}"
+    argv = ["sh", "-c", SURVEY, "sh", project.id, workdir, host.data, STAMP]
+    result = remote.run(argv, check=False)
+    if result.code != 0:
+        raise ContainerError(
+            f"{remote.name}: a folder cannot be used: {result.error_text.strip()}",
+            hint="set workdir or data of this host in hosts.toml to folders that you may write",
+        )
+    return parse_survey(result.text)
+
+
+def parse_survey(text: str) -> Ground:
+    """A Ground out of SURVEY's output."""
+    found = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
+    user = User(
+        name=found["name"],
+        uid=int(found["uid"]),
+        gid=int(found["gid"]),
+        group=found["group"],
+        home=found["home"],
+        groups=_groups(found["gids"], found["groups"]),
+    )
+    folders = Folders(workdir=found["work"], data=found["data"], run=found["run"])
+    token = found["token"] or None
+    if token is not None and not TOKEN.fullmatch(token):
+        raise StateCorrupt(
+            f"{folders.run}/token on the host is damaged",
+            hint="delete that file; Jupyter then gets a new token",
+        )
+    return Ground(user, folders, found["zone"], token, found["stamp"])
+
+
+def token_of(
+    remote: Remote, ground: Ground, random: Callable[[int], str] = chance.token_hex
+) -> str:
+    """The project's token: written once, 0600, and kept; 64 hex characters."""
+    if ground.token is not None:
+        return ground.token
+    fresh = f"{ground.folders.run}/token.{random(4)}"
+    remote.put(random(32).encode(), fresh)
+    argv = ["sh", "-c", KEEP_FIRST, "sh", fresh, f"{ground.folders.run}/token"]
+    return remote.run(argv).text.strip()
+
+
+def furnishing(found: list[Service], tools: Tools, secrets: Mapping[str, str]) -> dict[str, bytes]:
+    """The files of the run folder that remotedl writes, by name."""
+    payload = resources.files("remotedl.container") / "payload"
+    files = {name: (payload / name).read_bytes() for name in PAYLOAD}
+    files["services.conf"] = supervisord_conf(found, tools)
+    files["services.json"] = services_json(found)
+    files["env.json"] = json.dumps(dict(secrets), sort_keys=True).encode()
+    return files
+
+
+def furnish(remote: Remote, ground: Ground, files: Mapping[str, bytes]) -> frozenset[str]:
+    """Write the files that differ from what is there; their names. Nothing to do is the rule."""
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+    stamp = json.dumps(digests, separators=(",", ":"))
+    if stamp == ground.stamp:
+        return frozenset()
+    try:
+        known = dict(json.loads(ground.stamp))
+    except ValueError:
+        known = {}  # the stamp is a shortcut, not a state: without it everything is written
+    changed = frozenset(name for name in files if known.get(name) != digests[name])
+    for name in sorted(changed):
+        remote.put(files[name], f"{ground.folders.run}/{name}")
+    remote.put(stamp.encode(), f"{ground.folders.run}/{STAMP}")
+    return changed
+
+
+def _groups(numbers: str, names: str) -> tuple[tuple[int, str], ...]:
+    """Group names of a directory service may hold spaces; then numbers stand in for them."""
+    gids, words = [int(number) for number in numbers.split()], names.split()
+    if len(gids) != len(words):
+        words = [f"g{gid}" for gid in gids]
+    return tuple(zip(gids, words, strict=True))
+
+
+def check_mounts(remote: Remote, sources: list[str]) -> None:
+    """Every extra mount must be there already. Raises ContainerError naming one that isn't."""
+    if not sources:
+        return
+    script = 'for path; do [ -e "$path" ] || { printf "%s\\n" "$path"; exit 1; }; done'
+    result = remote.run(["sh", "-c", script, "sh", *sources], check=False)
+    if result.code != 0:
+        path = result.text.strip()
+        raise ContainerError(
+            f"{remote.name}: the mount {path} is not there",
+            hint="make it on the host, or mend mounts in hosts.toml",
+        )

@@ -1,0 +1,432 @@
+"""`NativeRuntime`: a venv in the user's home in place of a container. For hosts without sudo.
+
+It stands on `Remote` alone. What a container gets from an engine it gets from payload/keep.py (the
+services survive the connection, keep their ports, come back when they die) and payload/venv.py (the
+stack of the base image, made once for all projects of a user).
+
+What it cannot give: another system than the host's, limits, and a restart after the host's reboot;
+`up` starts it again then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets as chance
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from remotedl.container.ground import Ground, furnish, furnishing, survey, token_of
+from remotedl.container.jobs import running_jobs
+from remotedl.container.ready import WALL_CLOCK, Clock, wait_until_answers
+from remotedl.container.runtime import (
+    Change,
+    Consent,
+    Plan,
+    Running,
+    State,
+    Status,
+    Wanted,
+    unless_jobs_run,
+)
+from remotedl.container.services import (
+    JUPYTER_PORT,
+    ON_PATH,
+    Where,
+    services,
+)
+from remotedl.container.spec import ProjectName, canonical_json, container_ports
+from remotedl.errors import ContainerError
+from remotedl.report import SILENT, Report
+from remotedl.ssh.remote import Process, Pty, Remote, Result
+
+OLDEST = "3.9"
+VENVS = ".remotedl/native"
+JOB_GRACE_S = 5
+COLLECTING = "Collecting "
+
+TOO_OLD, NO_VENV, PIP_FAILED, NO_PIP = 4, 5, 6, 7
+
+
+class NativeRuntime:
+    """One project's services on one host, without an engine."""
+
+    def __init__(
+        self,
+        remote: Remote,
+        project: ProjectName,
+        *,
+        clock: Clock = WALL_CLOCK,
+        random: Callable[[int], str] = chance.token_hex,
+        host_python: str = "python3",
+        requirements: str | None = None,
+    ) -> None:
+        """`requirements`: in place of the base image's, for a host that needs another stack."""
+        self._remote = remote
+        self._project = project
+        self._clock = clock
+        self._random = random
+        self._host_python = host_python
+        self._requirements = requirements
+        self._run_folder = ""
+        self._workdir = ""
+
+    @property
+    def inside(self) -> str:
+        """The run folder, as everybody sees it."""
+        self._settle()
+        return self._run_folder
+
+    @property
+    def python(self) -> str:
+        """The host's Python, which remotedl's own programs need and no more."""
+        return self._host_python
+
+    def plan(self, wanted: Wanted) -> Plan:
+        """What `ensure` would do. Makes the project's folders on the host, and nothing else."""
+        ground = self._survey(wanted)
+        return self._plan(wanted, ground)
+
+    def ensure(
+        self, wanted: Wanted, *, report: Report = SILENT, consent: Consent = unless_jobs_run
+    ) -> Running:
+        """The services that are wanted, running and answering. Twice is as good as once."""
+        ground = self._survey(wanted)
+        token = token_of(self._remote, ground, self._random)
+        venv = self._venv(wanted, report)
+        where = Where(ground.folders.workdir, ground.folders.run, "127.0.0.1")
+        found = services(wanted.config, where, ON_PATH, root=ground.user.uid == 0)
+        plan = self._plan(wanted, ground)
+        if plan.change is Change.RECREATE:
+            report.note("the services are started anew: " + "; ".join(plan.why))
+            consent(plan)
+            self.stop()
+        furnish(self._remote, ground, furnishing(found, ON_PATH, _environment(wanted)))
+        if plan.change is not Change.KEEP:
+            self._remote.put(_asked(wanted, venv), f"{ground.folders.run}/native.json")
+        ports = [str(service.port) for service in found]
+        state = self._keep("start", self._random(16), f"{venv}/bin", *ports)
+        running = Running(
+            id=str(state["id"]),
+            name=f"{self._project.slug} (native)",
+            change=plan.change,
+            ports=_ports(state, wanted),
+            user=ground.user,
+            folders=ground.folders,
+            token=token,
+        )
+        self._wait(running, wanted, report)
+        return running
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+    ) -> Result:
+        """Run a short command with the venv on PATH, to the end."""
+        self._settle()
+        return self._remote.run(
+            self._with_venv(argv), env=env, cwd=cwd or self._workdir, check=False
+        )
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        pty: Pty | None = None,
+    ) -> Process:
+        """Start a command with the venv on PATH and the project's environment."""
+        return self._launch(["exec", *argv], env, cwd, pty)
+
+    def shell(self, pty: Pty | None) -> Process:
+        """A terminal in the project's folder."""
+        return self._launch(["shell"], None, None, pty)
+
+    def status(self) -> Status:
+        """How the services stand."""
+        state = self._state()
+        if not state or not state.get("id"):
+            return Status(State.ABSENT)
+        return Status(
+            State.RUNNING if state["running"] else State.STOPPED,
+            id=str(state["id"]),
+            name=f"{self._project.slug} (native)",
+            image=str(state.get("tools", "")),
+            since=str(state.get("started", "")),
+            ports=_numbers(state) if state["running"] else {},
+        )
+
+    def ports(self) -> Mapping[int, int]:
+        """Port as the service knows it → port on the host's 127.0.0.1."""
+        state = self._state()
+        return _numbers(state) if state and state["running"] else {}
+
+    def service_log(self, name: str, lines: int) -> str:
+        """The end of the log of a service."""
+        logs = f".remotedl/run/{self._project.id}/logs"
+        result = self._remote.run(["tail", "-n", str(lines), f"{logs}/{name}.log"], check=False)
+        return result.text
+
+    def stop(self) -> None:
+        """End its jobs, then the services. Nothing happens when they do not run."""
+        if self._state() is None:
+            return
+        job = [self._host_python, f"{self._folder()}/job.py", "stop-all", self._folder()]
+        self._remote.run([*job, str(JOB_GRACE_S)], check=False)
+        self._keep("stop")
+
+    def remove(self) -> None:
+        """Stop it and forget its ports. The venv stays: other projects may use it."""
+        self.stop()
+        files = [f"{self._folder()}/{name}" for name in ("keep.json", "ports.json", "native.json")]
+        self._remote.run(["rm", "-f", *files])
+
+    # ------------------------------------------------------------ bringing it about
+
+    def _survey(self, wanted: Wanted) -> Ground:
+        ground = survey(self._remote, self._project, wanted.host)
+        self._run_folder, self._workdir = ground.folders.run, ground.folders.workdir
+        return ground
+
+    def _plan(self, wanted: Wanted, ground: Ground) -> Plan:
+        state = self._state()
+        if not state or not state.get("running"):
+            return Plan(Change.CREATE, ("the services do not run",))
+        before = self._before()
+        now = json.loads(_asked(wanted, str(before.get("venv", ""))))
+        if before == now:
+            return Plan(Change.KEEP)
+        why = tuple(sorted(key for key in now if before.get(key) != now[key]))
+        return Plan(Change.RECREATE, why, running_jobs(self._remote, ground.folders.run))
+
+    def _before(self) -> dict[str, Any]:
+        found = self._remote.run(["cat", f"{self._folder()}/native.json"], check=False)
+        try:
+            return dict(json.loads(found.text))
+        except ValueError:
+            return {}
+
+    def _venv(self, wanted: Wanted, report: Report) -> str:
+        """The venv's path on the host; made where it is not there."""
+        report.note("the native runtime: looking for its Python packages")
+        script = _payload("venv.py")
+        builder = f"{VENVS}/venv-{hashlib.sha256(script).hexdigest()[:12]}.py"
+        if not self._remote.run(["test", "-f", builder], check=False).ok:
+            self._remote.put(script, builder)
+        result = self._make(wanted, builder, [], report)
+        if result.code == NO_PIP:
+            wheel = _pip_wheel()
+            self._remote.put(wheel.read_bytes(), f"{VENVS}/{wheel.name}")
+            result = self._make(wanted, builder, [f"{VENVS}/{wheel.name}"], report)
+        if not result.ok:
+            raise self._no_venv(result)
+        made: dict[str, str] = json.loads(result.text.strip().splitlines()[-1])
+        return made["venv"]
+
+    def _make(self, wanted: Wanted, builder: str, wheel: list[str], report: Report) -> Result:
+        requirements, constraints = _stack()
+        asked = {
+            "requirements": self._requirements or requirements,
+            "constraints": "" if self._requirements else constraints,
+            "oldest": OLDEST,
+            "index": wanted.host.mirrors.pip,
+            "proxy": wanted.host.proxy,
+        }
+        return self._remote.run(
+            [self._host_python, builder, VENVS, *wheel],
+            stdin=json.dumps(asked).encode(),
+            check=False,
+            on_stdout=_PipProgress(report),
+        )
+
+    def _no_venv(self, result: Result) -> ContainerError:
+        host = self._remote.name
+        if result.code == TOO_OLD:
+            version = self._remote.run([self._host_python, "--version"], check=False).text.strip()
+            return ContainerError(
+                f"{host}: {version} is too old for the native runtime ({OLDEST} or newer)",
+                hint='install a newer python3 on the host, or set runtime = "docker"',
+            )
+        if result.code == NO_VENV:
+            return ContainerError(
+                f"{host}: its python3 cannot make venvs: {result.error_text.strip()}",
+                hint="install python3-venv on the host, and run the same command again",
+            )
+        if result.code == PIP_FAILED:
+            last = "\n".join(result.text.strip().splitlines()[-8:])
+            return ContainerError(
+                f"{host}: the Python packages could not be installed:\n{last}",
+                hint="behind a proxy or in a closed network, set proxy or mirrors.pip of the host",
+            )
+        return ContainerError(
+            f"{host}: {self._host_python} does not work (status {result.code}): "
+            f"{result.error_text.strip()}",
+            hint="install Python 3 on the host",
+        )
+
+    def _wait(self, running: Running, wanted: Wanted, report: Report) -> None:
+        if not wanted.config.jupyter.enabled:
+            return
+        report.note("waiting for Jupyter to answer")
+
+        def still_there() -> str:
+            state = self._state()
+            return "" if state and state["running"] else "the services do not stay up"
+
+        wait_until_answers(
+            self._remote.dial,
+            running.ports[JUPYTER_PORT],
+            "/api",
+            still_there=still_there,
+            clock=self._clock,
+        )
+
+    # ------------------------------------------------------------ as it is
+
+    def _folder(self) -> str:
+        return f".remotedl/run/{self._project.id}"
+
+    def _state(self) -> dict[str, Any] | None:
+        """What keep.py says; None where this project never was on this host."""
+        script = '[ -f "$2" ] || exit 0; exec "$1" "$2" status'
+        argv = ["sh", "-c", script, "sh", self._host_python, f"{self._folder()}/keep.py"]
+        result = self._remote.run(argv)
+        return dict(json.loads(result.text)) if result.text.strip() else None
+
+    def _keep(self, verb: str, *args: str) -> dict[str, Any]:
+        result = self._remote.run(
+            [self._host_python, f"{self._folder()}/keep.py", verb, *args], check=False
+        )
+        if not result.ok:
+            raise ContainerError(
+                f"{self._remote.name}: the services could not be told to {verb}: "
+                f"{result.error_text.strip()}",
+                hint="remotedl doctor",
+            )
+        return dict(json.loads(result.text)) if result.text.strip() else {}
+
+    def _settle(self) -> None:
+        """Learn the absolute folders, where `ensure` was called by an earlier command."""
+        if self._run_folder:
+            return
+        before = self._before()
+        if not before:
+            raise ContainerError(
+                f"{self._remote.name}: the native runtime of this project is not there",
+                hint="remotedl up",
+            )
+        home = self._remote.run(["sh", "-c", 'printf %s "$HOME"']).text
+        self._run_folder = f"{home}/{self._folder()}"
+        config = self._remote.run(["cat", f"{self._run_folder}/services.json"]).text
+        folders = [str(entry["cwd"]) for entry in json.loads(config).values()]
+        self._workdir = folders[0] if folders else home
+
+    def _with_venv(self, argv: Sequence[str]) -> list[str]:
+        tools = str((self._state() or {}).get("tools", ""))
+        return ["sh", "-c", 'PATH=$1:$PATH; export PATH; shift; exec "$@"', "sh", tools, *argv]
+
+    def _launch(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+        pty: Pty | None,
+    ) -> Process:
+        self._settle()
+        status = self.status()
+        if status.state is not State.RUNNING:
+            raise ContainerError(
+                f"{self._remote.name}: the native runtime of this project is {status.state.value}",
+                hint="remotedl up",
+            )
+        command = [self._host_python, f"{self._run_folder}/launch.py", *argv]
+        return self._remote.start(
+            self._with_venv(command), env=env, cwd=cwd or self._workdir, pty=pty
+        )
+
+
+class _PipProgress:
+    """What pip prints, line by line, to the report; the packages it has come to are counted."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._rest = b""
+        self._seen = 0
+
+    def __call__(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for raw in lines:
+            line = raw.decode("utf-8", "replace").rstrip()
+            if line.startswith('{"venv"'):
+                continue
+            self._report.output(line)
+            if line.startswith(COLLECTING):
+                self._seen += 1
+                self._report.progress("Python packages", self._seen, None, "packages")
+
+
+def _environment(wanted: Wanted) -> dict[str, str]:
+    env = {**wanted.config.env, **wanted.secrets}
+    if wanted.host.gpus == "none":
+        env.setdefault("CUDA_VISIBLE_DEVICES", "")
+    elif wanted.gpus.devices not in ((), ("all",)):
+        env.setdefault("CUDA_VISIBLE_DEVICES", ",".join(wanted.gpus.devices))
+    return env
+
+
+def _asked(wanted: Wanted, venv: str) -> bytes:
+    """What a running native runtime was started for: another text means starting it anew."""
+    return canonical_json(
+        {
+            "venv": venv,
+            "services": [wanted.config.jupyter.enabled, wanted.config.tensorboard.enabled],
+            "logdir": wanted.config.tensorboard.logdir,
+            "workdir": wanted.host.workdir,
+            "gpus": str(wanted.host.gpus),
+        }
+    )
+
+
+def _ports(state: Mapping[str, Any], wanted: Wanted) -> dict[int, int]:
+    """The chosen ones, and the project's further ports, which are the host's own here."""
+    return {port: port for port in container_ports(wanted.config)} | _numbers(state)
+
+
+def _numbers(state: Mapping[str, Any]) -> dict[int, int]:
+    return {int(name): int(port) for name, port in sorted(state.get("ports", {}).items())}
+
+
+def _stack() -> tuple[str, str]:
+    """requirements.txt and constraints.txt of the base image; from the wheel or the checkout."""
+    package = resources.files("remotedl")
+    packed = package / "dockerfiles" / "base"
+    base = packed if packed.is_dir() else Path(str(package)).parent / "dockerfiles" / "base"
+    found = (base / "requirements.txt").read_text(encoding="utf-8")
+    limits = base / "constraints.txt"
+    return found, limits.read_text(encoding="utf-8") if limits.is_file() else ""
+
+
+def _payload(name: str) -> bytes:
+    return (resources.files("remotedl.container") / "payload" / name).read_bytes()
+
+
+def _pip_wheel() -> Path:
+    """The pip that came with the laptop's Python."""
+    import ensurepip
+
+    bundled = Path(ensurepip.__file__).parent / "_bundled"
+    wheels = sorted(bundled.glob("pip-*.whl"))
+    if not wheels:
+        raise ContainerError(
+            "neither the host's Python nor the laptop's "
+            f"({sys.executable}) has a pip to begin with",
+            hint="install python3-venv on the host",
+        )
+    return wheels[-1]

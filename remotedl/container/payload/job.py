@@ -1,0 +1,496 @@
+"""A job: a command in a session of its own, whose output, status and times are on the host's disk.
+
+    job.py new RUN                    meta as JSON on stdin; prints the new job's id
+    job.py start RUN ID               starts it and returns at once
+    job.py follow RUN ID [OFFSET] [--tail N] [--no-wait]
+    job.py list RUN                   JSON
+    job.py stop RUN ID GRACE_S        TERM, then KILL, to the whole session
+    job.py stop-all RUN GRACE_S       the same for every job that runs
+    job.py remove RUN ID              forgets a job that has ended
+
+RUN/jobs/ID holds: meta.json (what was asked for), state.json (pids), output.log (both streams as
+they came), output.idx (which stream each piece is of), exit.json (how it ended), lock.
+
+Decision: whether a job runs is told by a lock that its runner and its processes hold, not by a
+pid. Pids of a container mean nothing on the host and are used again after a reboot; a lock is seen
+on both sides of a bind mount and goes away with its holders, however they die.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import selectors
+import signal
+import struct
+import subprocess
+import sys
+import time
+from typing import IO, Any, Callable, Dict, List, Optional, Tuple
+
+RECORD = struct.Struct(">BI")
+"""Which stream (1 stdout, 2 stderr), and how many bytes of output.log."""
+FRAME = struct.Struct(">cI")
+CHUNK = 64 * 1024
+POLL_S = 0.05
+HEARTBEAT_S = 5.0
+STREAMS = {1: b"o", 2: b"e"}
+
+
+def main(argv: List[str]) -> int:
+    os.umask(0o077)
+    if argv[:1] == ["new"]:
+        print(new(argv[1], json.load(sys.stdin)))
+        return 0
+    if argv[:1] == ["list"]:
+        print(json.dumps(list_jobs(argv[1])))
+        return 0
+    if argv[:1] == ["stop-all"]:
+        running = [row["id"] for row in list_jobs(argv[1]) if row["state"] == "running"]
+        return max([stop(folder(argv[1], one), float(argv[2])) for one in running], default=0)
+    if len(argv) < 3 or not os.path.isdir(folder(argv[1], argv[2])):
+        sys.stderr.write("no such job\n" if len(argv) > 2 else __doc__ or "")
+        return 3 if len(argv) > 2 else 2
+    job = folder(argv[1], argv[2])
+    if argv[0] == "start":
+        return start(argv[1], job)
+    if argv[0] == "follow":
+        return follow(job, argv[3:])
+    if argv[0] == "stop":
+        return stop(job, float(argv[3]))
+    if argv[0] == "remove":
+        return remove(job)
+    return 2
+
+
+def folder(run: str, job_id: str) -> str:
+    if not job_id.isdigit():
+        return ""
+    return os.path.join(run, "jobs", job_id)
+
+
+# ---------------------------------------------------------------- new, start
+
+
+def new(run: str, meta: Dict[str, Any]) -> str:
+    """Ids count up; mkdir decides who gets one, so two laptops never share it."""
+    jobs = os.path.join(run, "jobs")
+    os.makedirs(jobs, mode=0o700, exist_ok=True)
+    number = max([int(name) for name in os.listdir(jobs) if name.isdigit()], default=0) + 1
+    while True:
+        try:
+            os.mkdir(os.path.join(jobs, str(number)), 0o700)
+            break
+        except FileExistsError:
+            number += 1
+    meta = dict(meta, id=str(number), created=time.time())
+    write(os.path.join(jobs, str(number), "meta.json"), meta)
+    return str(number)
+
+
+def start(run: str, job: str) -> int:
+    """Returns once the runner holds the lock and has tried to start the command."""
+    lock = os.open(os.path.join(job, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    # Whoever lists the jobs just now holds it for a moment.
+    if not until(lambda: taken(lock), 1.0):
+        sys.stderr.write("it runs already\n")
+        return 1
+    if os.path.exists(os.path.join(job, "exit.json")):
+        sys.stderr.write("it has ended already\n")
+        return 1
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(reading)
+        os.setsid()
+        # Not a session leader any more, so no terminal can ever become its own.
+        if os.fork() == 0:
+            quiet()
+            run_job(run, job, lock, writing)
+        os._exit(0)
+    os.close(writing)
+    os.wait()
+    with os.fdopen(reading, "rb") as told:
+        return 0 if told.read() == b"ok" else 1
+
+
+def taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
+
+
+def quiet() -> None:
+    """Let go of the caller's streams: `docker exec` and ssh wait until nobody holds them."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nothing, number)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def run_job(run: str, job: str, lock: int, told: int) -> None:
+    meta = read(os.path.join(job, "meta.json")) or {}
+    output = Output(job)
+    started = time.time()
+    child, refusal = spawn(meta, environment(run, meta), lock)
+    if child is None:
+        output.write(2, (refusal[1] + "\n").encode("utf-8", "replace"))
+        finish(job, started, refusal[0], output)
+        os.write(told, b"ok")
+        return
+
+    def pass_on(number: int, frame: object) -> None:
+        signal_session(child.pid, number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    write(os.path.join(job, "state.json"), {"pid": child.pid, "started": started})
+    os.write(told, b"ok")
+    os.close(told)
+    pump(child, job, started, output)
+
+
+def spawn(
+    meta: Dict[str, Any], env: Dict[str, str], lock: int
+) -> Tuple[Optional[subprocess.Popen[bytes]], Tuple[int, str]]:
+    argv, cwd = [str(part) for part in meta["argv"]], str(meta["cwd"])
+    if not os.path.isdir(cwd):
+        return None, (126, f"no such folder: {cwd}")
+    try:
+        child = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            # If the runner is killed, the job still counts as running as long as it does.
+            pass_fds=(lock,),
+        )
+    except FileNotFoundError:
+        return None, (127, f"{argv[0]}: command not found")
+    except OSError as exc:
+        return None, (126, f"{argv[0]}: {exc.strerror}")
+    return child, (0, "")
+
+
+def environment(run: str, meta: Dict[str, Any]) -> Dict[str, str]:
+    # Python holds back what it prints to a pipe; a job's output is wanted as it comes.
+    env = dict({"PYTHONUNBUFFERED": "1"}, **os.environ)
+    for extra in (read(os.path.join(run, "env.json")), meta.get("env")):
+        env.update({str(k): str(v) for k, v in (extra or {}).items()})
+    env["REMOTEDL_JOB"] = str(meta["id"])
+    return env
+
+
+def pump(child: subprocess.Popen[bytes], job: str, started: float, output: Output) -> None:
+    """Both streams to the disk until they end. The job's end is its first process's end.
+
+    What that one left in the background may write on: it is still taken, and not recorded as
+    part of the job's life.
+    """
+    assert child.stdout is not None and child.stderr is not None
+    reading = selectors.DefaultSelector()
+    reading.register(child.stdout, selectors.EVENT_READ, 1)
+    reading.register(child.stderr, selectors.EVENT_READ, 2)
+    ended = False
+    while reading.get_map():
+        # Looked at before reading: what it wrote before its end is then certainly in the pipes.
+        over = child.poll() is not None
+        ready = reading.select(POLL_S if not ended else None)
+        for key, _ in ready:
+            data = os.read(key.fd, CHUNK)
+            if data:
+                output.write(key.data, data)
+            else:
+                reading.unregister(key.fileobj)
+        if over and not ready and not ended:
+            finish(job, started, child.returncode, output)
+            ended = True
+    if not ended:
+        finish(job, started, child.wait(), output)
+
+
+class Output:
+    """output.log and output.idx. A full disk costs output, never the job."""
+
+    def __init__(self, job: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        self._log = os.open(os.path.join(job, "output.log"), flags, 0o600)
+        self._index = os.open(os.path.join(job, "output.idx"), flags, 0o600)
+        self.written = 0
+        self.dropped = 0
+
+    def write(self, stream: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                done = os.write(self._log, view)
+                self._record(stream, done)
+            except OSError:
+                os.ftruncate(self._log, self.written)
+                self.dropped += len(view)
+                return
+            self.written += done
+            view = view[done:]
+
+    def _record(self, stream: int, length: int) -> None:
+        size = os.fstat(self._index).st_size
+        try:
+            if os.write(self._index, RECORD.pack(stream, length)) != RECORD.size:
+                raise OSError(errno.ENOSPC, "torn record")
+        except OSError:
+            os.ftruncate(self._index, size)
+            raise
+
+
+def finish(job: str, started: float, returncode: int, output: Output) -> None:
+    """exit.json, tried again while the disk is full: a job must not seem to run for ever."""
+    ended = {
+        "code": returncode if returncode >= 0 else 128 - returncode,
+        "signal": -returncode if returncode < 0 else None,
+        "started": started,
+        "ended": time.time(),
+        "stopped": os.path.exists(os.path.join(job, "stop")),
+        "output": output.written,
+        "dropped": output.dropped,
+    }
+    while True:
+        try:
+            write(os.path.join(job, "exit.json"), ended)
+            return
+        except OSError:
+            time.sleep(5)
+
+
+# ---------------------------------------------------------------- follow
+
+
+def follow(job: str, options: List[str]) -> int:
+    """Frames on stdout: o and e (output), k (still here), x (how it ended, JSON; the last one)."""
+    wait = "--no-wait" not in options
+    tail = int(options[options.index("--tail") + 1]) if "--tail" in options else None
+    plain = [o for o in options[:1] if o.isdigit()]
+    offset = int(plain[0]) if plain else 0
+    if tail is not None:
+        offset = tail_offset(os.path.join(job, "output.log"), tail)
+    reader = Reader(job, offset)
+    out = sys.stdout.buffer
+    send(out, b"s", json.dumps({"offset": offset}).encode())
+    quiet_since = time.monotonic()
+    while True:
+        ended = outcome(job)
+        moved = reader.forward(out)
+        if not moved and (ended["state"] != "running" or not wait):
+            send(out, b"x", json.dumps(ended).encode())
+            return 0
+        if moved:
+            quiet_since = time.monotonic()
+            continue
+        if time.monotonic() - quiet_since > HEARTBEAT_S:
+            # A reader that has gone is noticed by writing to it, and only so.
+            send(out, b"k", b"")
+            quiet_since = time.monotonic()
+        time.sleep(POLL_S)
+
+
+class Reader:
+    """Reads output.log piece by piece as output.idx has them."""
+
+    def __init__(self, job: str, offset: int) -> None:
+        self._job = job
+        self._log: Optional[IO[bytes]] = None
+        self._index: Optional[IO[bytes]] = None
+        self._skip = offset
+
+    def forward(self, out: IO[bytes]) -> bool:
+        """Send what has come since; whether anything had."""
+        if self._log is None or self._index is None:
+            try:
+                # Both stay open for as long as the job is followed.
+                self._log = open(os.path.join(self._job, "output.log"), "rb")  # noqa: SIM115
+                self._index = open(os.path.join(self._job, "output.idx"), "rb")  # noqa: SIM115
+            except FileNotFoundError:
+                return False
+        moved = False
+        while True:
+            at = self._index.tell()
+            record = self._index.read(RECORD.size)
+            if len(record) < RECORD.size:
+                self._index.seek(at)
+                break
+            stream, length = RECORD.unpack(record)
+            data = self._log.read(length)
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            if data[skipped:]:
+                send(out, STREAMS[stream], data[skipped:])
+                moved = True
+        return moved
+
+
+def tail_offset(path: str, lines: int) -> int:
+    """Where the last `lines` lines of a file begin. A last newline ends a line, it begins none."""
+    try:
+        with open(path, "rb") as file:
+            at = file.seek(0, os.SEEK_END)
+            if lines <= 0 or at == 0:
+                return at
+            at -= 1
+            left = lines
+            while at > 0:
+                start = max(0, at - CHUNK)
+                file.seek(start)
+                piece = file.read(at - start)
+                for _ in range(piece.count(b"\n")):
+                    left -= 1
+                    newline = piece.rfind(b"\n")
+                    if left == 0:
+                        return start + newline + 1
+                    piece = piece[:newline]
+                at = start
+    except FileNotFoundError:
+        pass
+    return 0
+
+
+def send(out: IO[bytes], kind: bytes, data: bytes) -> None:
+    out.write(FRAME.pack(kind, len(data)) + data)
+    out.flush()
+
+
+# ---------------------------------------------------------------- list, stop, remove
+
+
+def list_jobs(run: str) -> List[Dict[str, Any]]:
+    jobs = os.path.join(run, "jobs")
+    try:
+        ids = sorted(int(name) for name in os.listdir(jobs) if name.isdigit())
+    except FileNotFoundError:
+        return []
+    found = []
+    for number in ids:
+        job = os.path.join(jobs, str(number))
+        meta = read(os.path.join(job, "meta.json"))
+        if meta is not None:
+            found.append(dict(meta, **outcome(job)))
+    return found
+
+
+def outcome(job: str) -> Dict[str, Any]:
+    """state: created, running, exited, or lost (its container or host went down under it)."""
+    running = held(job)
+    ended = read(os.path.join(job, "exit.json"))
+    if ended is not None:
+        return dict(ended, state="exited")
+    if running:
+        return dict(read(os.path.join(job, "state.json")) or {}, state="running")
+    # It may have ended between the two looks.
+    ended = read(os.path.join(job, "exit.json"))
+    if ended is not None:
+        return dict(ended, state="exited")
+    state = read(os.path.join(job, "state.json"))
+    return dict(state, state="lost") if state is not None else {"state": "created"}
+
+
+def held(job: str) -> bool:
+    try:
+        lock = os.open(os.path.join(job, "lock"), os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+
+
+def stop(job: str, grace_s: float) -> int:
+    if outcome(job)["state"] != "running":
+        return 0
+    with open(os.path.join(job, "stop"), "w"):
+        pass
+    leader = int((read(os.path.join(job, "state.json")) or {"pid": 0})["pid"])
+    signal_session(leader, signal.SIGTERM)
+    if not until(lambda: not signal_session(leader, 0), grace_s):
+        signal_session(leader, signal.SIGKILL)
+    if until(lambda: outcome(job)["state"] != "running", 10.0):
+        return 0
+    sys.stderr.write("its processes do not end\n")
+    return 1
+
+
+def until(true: Callable[[], bool], limit_s: float) -> bool:
+    deadline = time.monotonic() + limit_s
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def signal_session(leader: int, number: int) -> bool:
+    """Signal every process of the session that `leader` began; whether there was one.
+
+    The kernel gives no process the id of a session that still has members, so a late signal
+    cannot hit a stranger. Signal 0 only looks.
+    """
+    found = False
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                # After the last ")": state, ppid, pgrp, session.
+                fields = file.read().rpartition(b")")[2].split()
+            if int(fields[3]) == leader and fields[0] != b"Z":
+                os.kill(int(name), number)
+                found = True
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def remove(job: str) -> int:
+    if outcome(job)["state"] == "running":
+        sys.stderr.write("it is running\n")
+        return 1
+    for name in os.listdir(job):
+        os.unlink(os.path.join(job, name))
+    os.rmdir(job)
+    return 0
+
+
+# ---------------------------------------------------------------- files
+
+
+def read(path: str) -> Optional[Dict[str, Any]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return dict(json.load(file))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def write(path: str, value: Dict[str, Any]) -> None:
+    """To a temporary name and renamed: nobody ever reads half of it."""
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except BrokenPipeError:
+        # The reader has gone; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)

@@ -1,0 +1,211 @@
+"""Keeps the services of a native project alive: supervisord's own keeper, detached from any login.
+
+    keep.py start ID BIN PORT…   starts them unless they run; prints the state
+    keep.py status               prints the state as JSON: running, id, ports, started
+    keep.py stop
+
+A container has an engine that starts it again; without one, this process does it. It holds the lock
+`keep.lock`, so that whether the services run is told by the lock and never by a pid file alone.
+Ports are free ones of the host's loopback, chosen once and kept in ports.json over restarts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any, Dict, List
+
+RUN = os.path.dirname(os.path.abspath(__file__))
+STOP_S = 20.0
+POLL_S = 0.05
+
+
+def main(argv: List[str]) -> int:
+    os.umask(0o077)
+    if argv[:1] == ["start"]:
+        return start(argv[1], argv[2], argv[3:])
+    if argv[:1] == ["status"]:
+        print(json.dumps(state()))
+        return 0
+    if argv[:1] == ["stop"]:
+        return stop()
+    sys.stderr.write(__doc__ or "")
+    return 2
+
+
+def start(identity: str, tools: str, ports: List[str]) -> int:
+    lock = open_lock()
+    if not taken(lock):
+        print(json.dumps(state()))
+        return 0
+    end_orphan()
+    write("ports.json", chosen_ports(ports))
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(reading)
+        os.setsid()
+        if os.fork() == 0:
+            quiet()
+            keep(identity, tools, writing)
+        os._exit(0)
+    os.close(writing)
+    os.wait()
+    # From here on the keeper alone holds the lock.
+    os.close(lock)
+    with os.fdopen(reading, "rb") as told:
+        told.read()
+    print(json.dumps(state()))
+    return 0
+
+
+def quiet() -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    log = os.open(os.path.join(RUN, "logs", "keep.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(nothing, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def keep(identity: str, tools: str, told: int) -> None:
+    """Run supervisord for ever, a little later after each end, until we are told to stop."""
+    children: List[subprocess.Popen[bytes]] = []
+
+    def end(number: int, frame: object) -> None:
+        if children:
+            children[0].terminate()
+        raise SystemExit
+
+    signal.signal(signal.SIGTERM, end)
+    mine = {"id": identity, "pid": os.getpid(), "tools": tools, "started": time.time()}
+    write("keep.json", mine)
+    os.write(told, b"ok")
+    os.close(told)
+    path = os.pathsep.join([tools, os.environ.get("PATH", os.defpath)])
+    argv = [os.path.join(tools, "supervisord"), "--nodaemon", "--configuration"]
+    pause = 1.0
+    try:
+        while True:
+            began = time.monotonic()
+            child = subprocess.Popen(
+                [*argv, os.path.join(RUN, "services.conf")],
+                cwd=RUN,
+                env=dict(os.environ, PATH=path),
+                stdin=subprocess.DEVNULL,
+            )
+            children[:] = [child]
+            child.wait()
+            pause = 1.0 if time.monotonic() - began > 60 else min(pause * 2, 60.0)
+            time.sleep(pause)
+    finally:
+        try:
+            children[0].wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            children[0].kill()
+
+
+def stop() -> int:
+    found = state()
+    if not found["running"]:
+        end_orphan()
+        return 0
+    os.kill(int(found["pid"]), signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S + 10
+    while state()["running"]:
+        if time.monotonic() > deadline:
+            sys.stderr.write("the services do not end\n")
+            return 1
+        time.sleep(POLL_S)
+    return 0
+
+
+def end_orphan() -> None:
+    """A supervisord whose keeper was killed: it would still have our ports."""
+    try:
+        with open(os.path.join(RUN, "supervisord.pid"), encoding="ascii") as file:
+            pid = int(file.read())
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            ours = os.fsencode(os.path.join(RUN, "services.conf")) in file.read().split(b"\0")
+    except (OSError, ValueError):
+        return
+    if not ours:
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
+def state() -> Dict[str, Any]:
+    found = dict(read("keep.json"), ports=read("ports.json"), running=False)
+    if os.path.exists(os.path.join(RUN, "keep.lock")):
+        lock = open_lock()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            found["running"] = True
+        finally:
+            os.close(lock)
+    return found
+
+
+def open_lock() -> int:
+    return os.open(os.path.join(RUN, "keep.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def taken(lock: int) -> bool:
+    """Tried for a second: whoever asks for the state holds the lock for a moment."""
+    for _ in range(20):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(POLL_S)
+    return False
+
+
+def chosen_ports(wanted: List[str]) -> Dict[str, int]:
+    """A free port for each, the same one as last time where that is still free."""
+    before = read("ports.json")
+    held: List[socket.socket] = []
+    found = {}
+    for name in wanted:
+        for port in (int(before.get(name, 0)), 0):
+            end = socket.socket()
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                end.bind(("127.0.0.1", port))
+            except OSError:
+                end.close()
+                continue
+            held.append(end)
+            found[name] = int(end.getsockname()[1])
+            break
+    for end in held:
+        end.close()
+    return found
+
+
+def read(name: str) -> Dict[str, Any]:
+    try:
+        with open(os.path.join(RUN, name), encoding="utf-8") as file:
+            return dict(json.load(file))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def write(name: str, value: Dict[str, Any]) -> None:
+    temporary = os.path.join(RUN, f"{name}.{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    os.replace(temporary, os.path.join(RUN, name))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

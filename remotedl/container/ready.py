@@ -1,0 +1,82 @@
+"""Waiting until a service answers, through whatever dials to it. Knows HTTP just well enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from remotedl.errors import ContainerError, TunnelError
+from remotedl.ssh.remote import Stream
+
+Dial = Callable[[str, int], Stream]
+POLL_S = 0.1
+LIMIT_S = 120.0
+
+
+class Clock(Protocol):
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class _WallClock:
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+WALL_CLOCK: Clock = _WallClock()
+
+
+def wait_until_answers(
+    dial: Dial,
+    port: int,
+    path: str,
+    *,
+    still_there: Callable[[], str],
+    clock: Clock = WALL_CLOCK,
+    limit_s: float = LIMIT_S,
+) -> None:
+    """Until GET `path` on the host's 127.0.0.1:`port` is answered.
+
+    `still_there` says why waiting makes no sense any more, or "". It is asked every second or so.
+    Raises ContainerError with that reason, or after `limit_s`.
+    """
+    began = asked = clock.monotonic()
+    while not answers(dial, port, path):
+        now = clock.monotonic()
+        if now - asked > 1:
+            asked = now
+            if reason := still_there():
+                raise ContainerError(reason, hint="remotedl logs jupyter")
+        if now - began > limit_s:
+            raise ContainerError(
+                f"Jupyter has not answered within {limit_s:g} s", hint="remotedl logs jupyter"
+            )
+        clock.sleep(POLL_S)
+
+
+def answers(dial: Dial, port: int, path: str) -> bool:
+    """Whether a plain GET gets any answer below 500. Raises LinkLost."""
+    try:
+        stream = dial("127.0.0.1", port)
+    except TunnelError:
+        return False
+    try:
+        request = f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+        stream.sendall(request.encode())
+        head = b""
+        while b"\r\n" not in head and (more := stream.recv(1024)):
+            head += more
+    finally:
+        stream.close()
+    words = head.split(b"\r\n", 1)[0].split()
+    return (
+        len(words) > 1
+        and words[0].startswith(b"HTTP/")
+        and words[1].isdigit()
+        and (int(words[1]) < 500)
+    )

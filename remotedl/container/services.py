@@ -1,0 +1,144 @@
+"""What runs in the container at all times: Jupyter and TensorBoard under supervisord. Pure.
+
+`services` says which programs there are, `supervisord_conf` writes the supervisor's configuration
+and `services_json` what each program's command is. The configuration holds no text of the user's:
+every program is `launch.py NAME`, which reads its command from services.json and its secrets from
+files of the run folder, so that no token and no password is ever in an argv or in an image's
+settings, and no path needs quoting.
+
+Decision: a program that dies is started again for ever. supervisord waits a second more after each
+failure in a row, so a broken one costs little and one that was mended comes back by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from remotedl.config.models import ProjectConfig
+
+JUPYTER_PORT = 8888
+TENSORBOARD_PORT = 6006
+TRIES = 1_000_000
+LOG_BYTES = "10MB"
+LOG_FILES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Where Jupyter, TensorBoard and supervisord are found; "" means on PATH."""
+
+    folder: str = ""
+
+    def path(self, program: str) -> str:
+        return f"{self.folder}/{program}" if self.folder else program
+
+    @property
+    def python(self) -> str:
+        return self.path("python3")
+
+    def supervisord(self, conf: str) -> tuple[str, ...]:
+        return (self.path("supervisord"), "--nodaemon", "--configuration", conf)
+
+
+ON_PATH = Tools()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One supervised program. "{port}" in its argv is the port that it really gets."""
+
+    name: str
+    argv: tuple[str, ...]
+    cwd: str
+    port: int
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The three things that differ between a container and a native venv."""
+
+    workspace: str
+    run: str
+    bind: str
+    """0.0.0.0 in a container, whose ports are published on the host's 127.0.0.1; else 127.0.0.1."""
+
+
+def services(config: ProjectConfig, where: Where, tools: Tools, *, root: bool) -> list[Service]:
+    """The programs of this project, sorted by name."""
+    found = []
+    if config.jupyter.enabled:
+        found.append(_jupyter(where, tools, root))
+    if config.tensorboard.enabled:
+        found.append(_tensorboard(config, where, tools))
+    return sorted(found, key=lambda service: service.name)
+
+
+def services_json(found: Sequence[Service]) -> bytes:
+    """What launch.py reads; one text for one list."""
+    table = {
+        s.name: {"argv": list(s.argv), "cwd": s.cwd, "port": s.port, "env": dict(s.env)}
+        for s in found
+    }
+    return (json.dumps(table, sort_keys=True, indent=1) + "\n").encode()
+
+
+def supervisord_conf(found: Sequence[Service], tools: Tools) -> bytes:
+    """The supervisor's configuration. `%(here)s` is the folder that this file lies in."""
+    lines = [
+        "; written by remotedl; changes are lost",
+        "[supervisord]",
+        "nodaemon=true",
+        "logfile=%(here)s/logs/supervisord.log",
+        "logfile_maxbytes=5MB",
+        "logfile_backups=2",
+        "pidfile=%(here)s/supervisord.pid",
+        "childlogdir=%(here)s/logs",
+    ]
+    for service in found:
+        lines += [
+            "",
+            f"[program:{service.name}]",
+            f"command={tools.python} launch.py service {service.name}",
+            "directory=%(here)s",
+            "autostart=true",
+            "autorestart=true",
+            "startsecs=5",
+            f"startretries={TRIES}",
+            "stopasgroup=true",
+            "killasgroup=true",
+            "stopwaitsecs=8",
+            "redirect_stderr=true",
+            f"stdout_logfile=%(here)s/logs/{service.name}.log",
+            f"stdout_logfile_maxbytes={LOG_BYTES}",
+            f"stdout_logfile_backups={LOG_FILES}",
+        ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _jupyter(where: Where, tools: Tools, root: bool) -> Service:
+    argv = [
+        tools.path("jupyter-lab"),
+        "--no-browser",
+        f"--ServerApp.ip={where.bind}",
+        "--ServerApp.port={port}",
+        # Another port than the published one would be a server that nobody finds.
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={where.workspace}",
+    ]
+    if root:
+        argv.append("--allow-root")
+    env = {"JUPYTER_TOKEN_FILE": f"{where.run}/token"}
+    return Service("jupyter", tuple(argv), where.workspace, JUPYTER_PORT, env)
+
+
+def _tensorboard(config: ProjectConfig, where: Where, tools: Tools) -> Service:
+    argv = (
+        tools.path("tensorboard"),
+        f"--logdir={where.workspace}/{config.tensorboard.logdir}",
+        f"--host={where.bind}",
+        "--port={port}",
+    )
+    return Service("tensorboard", argv, where.workspace, TENSORBOARD_PORT)
