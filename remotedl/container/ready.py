@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from remotedl.errors import ContainerError, TunnelError
+from remotedl.errors import ContainerError, LinkLost, TunnelError
 from remotedl.ssh.remote import Stream
 
 Dial = Callable[[str, int], Stream]
@@ -60,7 +60,7 @@ def wait_until_answers(
 
 
 def answers(dial: Dial, port: int, path: str) -> bool:
-    """Whether a plain GET gets any answer below 500. Raises LinkLost."""
+    """Whether a plain GET gets any answer below 500. Raises LinkLost when it cannot dial."""
     try:
         stream = dial("127.0.0.1", port)
     except TunnelError:
@@ -71,6 +71,10 @@ def answers(dial: Dial, port: int, path: str) -> bool:
         head = b""
         while b"\r\n" not in head and (more := stream.recv(1024)):
             head += more
+    except LinkLost:
+        # A port whose service is not up yet resets what it took. If the link itself has gone, the
+        # next dial says so.
+        return False
     finally:
         stream.close()
     words = head.split(b"\r\n", 1)[0].split()
