@@ -1,1 +1,11 @@
-"""The catalogue of images, and how one comes to be on the host."""
+"""The catalogue of images, and how one comes to be on the host.
+
+ref = ensure(engine, remote, wish_of(project, host, folder), capabilities, report=report)
+"""
+
+from __future__ import annotations
+
+from remotedl.images.ensure import ensure
+from remotedl.images.wish import HostCapabilities, ImageRef, ImageWish, wish_of
+
+__all__ = ["HostCapabilities", "ImageRef", "ImageWish", "ensure", "wish_of"]
