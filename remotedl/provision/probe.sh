@@ -4,6 +4,7 @@
 #         root: only what needs root (run through sudo when that asks for a password)
 #         net:  only the URLs, each asked for its headers
 #         gpus: only the GPUs and who uses them
+#         waits: only what one may have to wait for: cloud-init and the package manager
 #   ROOT  put before /sys and /proc/driver; empty on a real host, a tree of doubles in the lab
 # Answer: "@@remotedl 1", then per probe "@NAME STATUS" and its output, each line after a "|",
 # then "@@end". What a login shell prints around that is not ours. `provision/facts.py` reads it.
@@ -428,6 +429,7 @@ main() {
     user) part_user ;;
     root) part_root ;;
     gpus) part_gpus ;;
+    waits) for name in clock cloud_init locks; do probe $name; done ;;
     esac
     if [ $# -gt 0 ]; then probe net "$@"; fi
     echo "@@end"

@@ -1,0 +1,108 @@
+"""Package managers: which one a distribution has, and its exact commands. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from remotedl.provision.facts import Distro, HostFacts
+from remotedl.provision.steps import Run
+
+
+class Family(StrEnum):
+    """Distributions that are provisioned alike."""
+
+    DEBIAN = "debian"
+    UBUNTU = "ubuntu"
+    EL = "el"
+    """RHEL, Rocky, AlmaLinux, CentOS Stream, Oracle Linux."""
+    FEDORA = "fedora"
+    AMAZON = "amazon"
+    SUSE = "suse"
+    ARCH = "arch"
+    UNKNOWN = "unknown"
+
+
+EL_IDS = ("rhel", "rocky", "almalinux", "centos", "ol")
+SUSE_IDS = ("sles", "sled", "opensuse-leap", "opensuse-tumbleweed")
+
+
+def family_of(distro: Distro) -> Family:
+    """By ID, else by ID_LIKE: a derivative of Ubuntu says both ubuntu and debian."""
+    for id_ in (distro.id, *distro.like):
+        if id_ == "ubuntu":
+            return Family.UBUNTU
+        if id_ == "debian":
+            return Family.UBUNTU if "ubuntu" in distro.like else Family.DEBIAN
+        if id_ == "amzn":
+            return Family.AMAZON
+        if id_ in EL_IDS:
+            return Family.EL
+        if id_ == "fedora":
+            return Family.FEDORA
+        if id_ in SUSE_IDS or id_ in ("suse", "opensuse"):
+            return Family.SUSE
+        if id_ == "arch":
+            return Family.ARCH
+    return Family.UNKNOWN
+
+
+APT_ENV: Mapping[str, str] = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    # needrestart would restart other people's services in the middle of our work
+    "NEEDRESTART_SUSPEND": "1",
+}
+APT_OPTIONS = ("-q", "-y", "-o", "DPkg::Lock::Timeout=600")
+KEEP_CONFIGS = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """One package manager; every method gives commands and runs none."""
+
+    tool: str
+    """apt-get, dnf, yum, zypper or pacman."""
+
+    def install(self, packages: Sequence[str]) -> Run:
+        if self.tool == "apt-get":
+            options = (*APT_OPTIONS, *KEEP_CONFIGS, "--no-install-recommends")
+            return Run(("apt-get", *options, "install", *packages), env=APT_ENV)
+        if self.tool == "zypper":
+            quiet = ("--non-interactive", "--gpg-auto-import-keys")
+            return Run(("zypper", *quiet, "install", "--no-recommends", *packages))
+        if self.tool == "pacman":
+            return Run(("pacman", "-S", "--noconfirm", "--needed", *packages))
+        return Run((self.tool, "-y", "install", *packages))
+
+    def remove(self, packages: Sequence[str]) -> Run:
+        """Packages and their settings."""
+        if self.tool == "apt-get":
+            return Run(("apt-get", *APT_OPTIONS, "purge", *packages), env=APT_ENV)
+        if self.tool == "zypper":
+            return Run(("zypper", "--non-interactive", "remove", *packages))
+        if self.tool == "pacman":
+            return Run(("pacman", "-Rn", "--noconfirm", *packages))
+        return Run((self.tool, "-y", "remove", *packages))
+
+    def refresh(self, only: str = "") -> Run:
+        """Fetch the package lists; `only` those of one repository file, where apt can."""
+        if self.tool == "apt-get":
+            settings = [f"Dir::Etc::sourcelist={only}", "Dir::Etc::sourceparts=-"]
+            settings = [*settings, "APT::Get::List-Cleanup=0"] if only else []
+            narrow = [word for setting in settings for word in ("-o", setting)]
+            # one broken repository of somebody else's must not stop the rest
+            return Run(("apt-get", *APT_OPTIONS, *narrow, "update"), env=APT_ENV, may_fail=not only)
+        if self.tool == "zypper":
+            return Run(("zypper", "--non-interactive", "--gpg-auto-import-keys", "refresh"))
+        if self.tool == "pacman":
+            return Run(("pacman", "-Sy"))
+        return Run((self.tool, "-y", "makecache"), may_fail=True)
+
+
+def manager_of(facts: HostFacts) -> Manager | None:
+    """None where there is no package manager that remotedl knows."""
+    for tool in ("apt-get", "dnf", "dnf5", "yum", "zypper", "pacman"):
+        if tool in facts.tools:
+            return Manager("dnf" if tool == "dnf5" else tool)
+    return None

@@ -1,0 +1,158 @@
+"""From facts and wishes to a plan. Pure: the same facts give the same plan, anywhere.
+
+A plan is complete as far as the facts go: later stages are foreseen and planned again once the
+earlier ones are done. A host that is ready gets an empty plan; a host that remotedl cannot make
+ready gets a refusal and no steps at all, so that nothing is changed for nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from remotedl.config.models import RuntimeKind, SudoMode
+from remotedl.provision.facts import HostFacts
+from remotedl.provision.managers import APT_ENV, APT_OPTIONS, Family, family_of, manager_of
+from remotedl.provision.plan_engine import docker_urls, plan_engine
+from remotedl.provision.plan_gpu import plan_gpu, toolkit_urls
+from remotedl.provision.steps import Kept, Notice, Plan, Refusal, Run, Stage, Step, Wish
+
+ARCHITECTURES = ("x86_64", "aarch64")
+LISTS_STALE_S = 24 * 3600
+NATIVE_HINT = 'runtime = "native" in hosts.toml needs no root and no Docker'
+
+
+def plan(facts: HostFacts, wish: Wish) -> Plan:
+    """What is to be done to `facts` so that `wish` comes true."""
+    if wish.runtime is RuntimeKind.NATIVE:
+        return Plan(kept=(Kept(Stage.ENGINE, "the native runtime needs no Docker"),))
+    if (refusal := refuse(facts)) is not None:
+        return Plan(refusal=refusal)
+    manager = manager_of(facts)
+    engine, notices, kept, refusal = plan_engine(facts, wish, manager)
+    if refusal is not None:
+        return Plan(notices=tuple(notices), refusal=refusal)
+    gpu = plan_gpu(facts, wish, manager, engine_to_come=bool(engine))
+    if gpu.refusal is not None:
+        return Plan(notices=(*notices, *gpu.notices), refusal=gpu.refusal)
+    steps = [*engine, *gpu.steps, *_plan_group(facts, wish)]
+    if any(_installs(step) for step in steps):
+        steps = [*_prepare(facts, steps), *steps]
+    order = list(Stage)
+    whole = Plan(
+        steps=tuple(sorted(steps, key=lambda step: order.index(step.stage))),
+        notices=(*notices, *gpu.notices),
+        kept=(*kept, *gpu.kept),
+    )
+    return _within_rights(whole, facts, wish)
+
+
+def urls_to_check(facts: HostFacts, wish: Wish) -> tuple[str, ...]:
+    """What the plan would like to know about the network; empty for a host that is ready."""
+    if wish.runtime is RuntimeKind.NATIVE:
+        return ()
+    urls = () if facts.engine.works else docker_urls(facts, wish)
+    return (*urls, *toolkit_urls(facts, wish))
+
+
+def refuse(facts: HostFacts) -> Refusal | None:
+    """Hosts that nothing is tried on. An engine that answers is enough to be taken as it is."""
+    machine = facts.machine
+    if facts.engine.works:
+        return None
+    small = machine.bits == 32 or machine.package_arch in ("i386", "armhf", "armel")
+    if small or (machine.machine and machine.machine not in ARCHITECTURES):
+        kind = machine.package_arch or machine.machine
+        return Refusal(f"a {kind} system: neither Docker nor the frameworks come for it")
+    if family_of(facts.distro) is Family.UNKNOWN:
+        return Refusal(
+            f"{facts.distro.name} is none of the distributions that remotedl sets up",
+            f"install Docker by its own means, then run this again; or: {NATIVE_HINT}",
+        )
+    if "rpm-ostree" in facts.tools or "transactional-update" in facts.tools:
+        return Refusal(
+            f"{facts.distro.name} has a read-only system that is changed as a whole",
+            f"install Docker by its own means, then run this again; or: {NATIVE_HINT}",
+        )
+    return None
+
+
+def _installs(step: Step) -> bool:
+    tools = ("apt-get", "dnf", "yum", "zypper", "pacman", "amazon-linux-extras")
+    return any(isinstance(a, Run) and a.argv[0] in tools for a in step.actions)
+
+
+def _prepare(facts: HostFacts, steps: list[Step]) -> list[Step]:
+    """What must be so before any package is installed."""
+    manager = manager_of(facts)
+    if manager is None or manager.tool != "apt-get":
+        return []
+    prepared = list[Step]()
+    if facts.unfinished:
+        actions = (
+            Run(("dpkg", "--force-confdef", "--force-confold", "--configure", "-a"), env=APT_ENV),
+            Run(("apt-get", *APT_OPTIONS, "--fix-broken", "install"), env=APT_ENV),
+        )
+        why = f"an installation was interrupted ({facts.unfinished[0].strip()})"
+        prepared.append(
+            Step("finish-packages", Stage.PREPARE, "finish the interrupted one", why, actions)
+        )
+    if facts.lists_count == 0 or facts.lists_age > LISTS_STALE_S:
+        why = "there are none" if facts.lists_count == 0 else "they are older than a day"
+        prepared.append(
+            Step(
+                "refresh-packages",
+                Stage.PREPARE,
+                "fetch the package lists",
+                why,
+                (manager.refresh(),),
+            )
+        )
+    wanted = [name for name in ("ca-certificates", "curl") if not facts.installed(name)]
+    if wanted and any(_fetches(step) for step in steps):
+        prepared.append(
+            Step(
+                "install-fetchers",
+                Stage.PREPARE,
+                f"install {', '.join(wanted)}",
+                "package repositories over https take them",
+                (manager.install(wanted),),
+            )
+        )
+    return prepared
+
+
+def _fetches(step: Step) -> bool:
+    return any(isinstance(a, Run) and a.argv[0] == "curl" for a in step.actions)
+
+
+def _plan_group(facts: HostFacts, wish: Wish) -> list[Step]:
+    person = facts.person
+    if not wish.join_group or person.uid == 0 or person.name in facts.engine.group_members:
+        return []
+    return [
+        Step(
+            "join-docker-group",
+            Stage.SETTINGS,
+            f"add {person.name} to the group docker",
+            "asked for; whoever is in it is as good as root",
+            (Run(("usermod", "-aG", "docker", person.name)),),
+        )
+    ]
+
+
+def _within_rights(whole: Plan, facts: HostFacts, wish: Wish) -> Plan:
+    """Without root, a plan that needs it is refused, or goes on without the GPU."""
+    if not whole.steps or (facts.root_possible and wish.sudo is not SudoMode.NONE):
+        return whole
+    if facts.sudo == "root":
+        return whole
+    needed = [step for step in whole.steps if not step.optional and step.stage != Stage.PREPARE]
+    why = "hosts.toml says sudo = none" if facts.root_possible else "this user has no sudo here"
+    if needed:
+        what = "; ".join(step.what for step in needed)
+        return replace(
+            whole, steps=(), refusal=Refusal(f"{why}, and root must: {what}", NATIVE_HINT)
+        )
+    what = "; ".join(step.what for step in whole.steps)
+    notice = Notice(f"the GPU cannot be used: {why}, and root must: {what}", NATIVE_HINT)
+    return replace(whole, steps=(), notices=(*whole.notices, notice))

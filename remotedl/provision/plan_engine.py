@@ -1,0 +1,318 @@
+"""Docker: kept where it works, else installed and started. Pure.
+
+Docker's own repository (or `mirrors.docker` in its place) comes first; where the host cannot
+reach it, the distribution's own package, with a notice. The plan never replaces an engine that
+answers, whoever set it up, and never takes containerd away from what else runs on it.
+"""
+
+from __future__ import annotations
+
+from remotedl.provision.facts import HostFacts
+from remotedl.provision.managers import Family, Manager, family_of
+from remotedl.provision.steps import Kept, Notice, Refusal, Run, Stage, Step, Wish, WriteFile
+
+DOCKER_REPOSITORY = "https://download.docker.com/linux"
+APT_KEY = "/etc/apt/keyrings/docker.asc"
+APT_SOURCE = "/etc/apt/sources.list.d/docker.sources"
+YUM_SOURCE = "/etc/yum.repos.d/docker-ce.repo"
+DOCKER_CE = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin")
+ENGINE_DATA = ("/var/lib/docker", "/var/lib/containerd", "/etc/docker", "/opt/containerd")
+"""What the packages make at run time and leave behind when they go."""
+START = Run(("systemctl", "enable", "--now", "docker.service"))
+LEAST_FREE = 1_500_000_000
+"""Bytes that an engine with one small image takes."""
+SOON_FULL = 20_000_000_000
+"""Bytes: one deep-learning image and its layers while they unpack."""
+
+Planned = tuple[list[Step], list[Notice], list[Kept], Refusal | None]
+
+
+def docker_urls(facts: HostFacts, wish: Wish) -> tuple[str, ...]:
+    """What must answer for Docker's repository to be used, the first choice first."""
+    base = (wish.docker_mirror or DOCKER_REPOSITORY).rstrip("/")
+    family, distro = family_of(facts.distro), facts.distro
+    if family in (Family.DEBIAN, Family.UBUNTU) and distro.codename:
+        return (f"{base}/{family}/dists/{distro.codename}/Release",)
+    if family is Family.EL:
+        names = ("centos", "rhel") if distro.id == "centos" else ("rhel", "centos")
+        return tuple(_yum_base(base, name, facts) + "/repodata/repomd.xml" for name in names)
+    if family is Family.FEDORA:
+        return (_yum_base(base, "fedora", facts) + "/repodata/repomd.xml",)
+    return ()
+
+
+def plan_engine(facts: HostFacts, wish: Wish, manager: Manager | None) -> Planned:
+    """Steps, notices, what is kept, and perhaps a refusal, for the stage ENGINE."""
+    engine = facts.engine
+    if engine.works:
+        return [], _notices_of_kept(facts), [Kept(Stage.ENGINE, _why_kept(facts))], None
+    if "docker" in facts.tools and facts.snap_docker:
+        start = Run(("snap", "start", "docker"))
+        return [_start_step(facts, start)], [], [], None
+    if _engine_installed(facts):
+        return _revive(facts, manager)
+    if (refusal := _refuse_install(facts)) is not None or manager is None:
+        return [], [], [], refusal or Refusal("no package manager that remotedl knows is here")
+    return _install(facts, wish, manager)
+
+
+def _why_kept(facts: HostFacts) -> str:
+    engine = facts.engine
+    kind = {"docker": "Docker", "rootless": "rootless Docker", "snap": "Docker from snap"}
+    name = kind.get(engine.kind, "Podman")
+    through = ", used through sudo" if engine.access == "sudo" else ""
+    return f"{name} {engine.version} answers{through}"
+
+
+def _notices_of_kept(facts: HostFacts) -> list[Notice]:
+    notices = list[Notice]()
+    if facts.engine.kind == "snap":
+        notices.append(
+            Notice(
+                "Docker comes from snap here: it mounts folders under /home only, and its GPU "
+                "support is poor",
+                "sudo snap remove docker, then: remotedl provision",
+            )
+        )
+    if facts.engine.config_dir_stolen:
+        notices.append(
+            Notice("~/.docker belongs to root (an earlier sudo docker)", "remotedl doctor --fix")
+        )
+    if (space := _engine_space(facts)) is not None and space[1] < SOON_FULL:
+        notices.append(
+            Notice(f"only {_gigabytes(space[1])} free for images on {space[0]}", "docker system df")
+        )
+    return notices
+
+
+def _engine_installed(facts: HostFacts) -> bool:
+    names = ("docker-ce", "docker.io", "docker", "moby-engine")
+    return "dockerd" in facts.tools or any(facts.installed(name) for name in names)
+
+
+def _revive(facts: HostFacts, manager: Manager | None) -> Planned:
+    """The daemon is on disk but nobody answers: a client is missing, or it is not started."""
+    steps = list[Step]()
+    if "docker" not in facts.tools and manager is not None:
+        client = "docker-ce-cli" if facts.installed("docker-ce") else "docker-cli"
+        steps.append(
+            Step(
+                "install-docker-client",
+                Stage.ENGINE,
+                f"install {client}",
+                "dockerd is there without the docker command",
+                (manager.install((client,)),),
+            )
+        )
+    unit = facts.engine.units.get("docker.service", ("", ""))
+    if unit[1] != "active":
+        if not facts.init.systemd:
+            return [], [], [], _no_systemd(facts)
+        steps.append(_start_step(facts, START))
+    if not steps:
+        reason = facts.engine.problem.splitlines()[-1:] or ["it says nothing"]
+        hint = "remotedl doctor" if facts.root_possible else 'runtime = "native" in hosts.toml'
+        return [], [], [], Refusal(f"Docker runs, but nobody reaches it: {reason[0]}", hint)
+    return steps, [], [], None
+
+
+def _start_step(facts: HostFacts, start: Run) -> Step:
+    why = (facts.engine.problem.splitlines() or ["Docker is installed but does not answer"])[-1]
+    return Step("start-docker", Stage.ENGINE, "start Docker, now and at boot", why, (start,))
+
+
+def _refuse_install(facts: HostFacts) -> Refusal | None:
+    native = 'runtime = "native" in hosts.toml needs no Docker'
+    if not facts.init.systemd:
+        return _no_systemd(facts)
+    space = _engine_space(facts)
+    if space is not None and space[1] < LEAST_FREE:
+        mount, free = space
+        return Refusal(
+            f"the disk is nearly full: {_gigabytes(free)} free on {mount}, Docker and one image "
+            f"need at least {_gigabytes(LEAST_FREE)}",
+            "make room there, then: remotedl provision",
+        )
+    inodes = facts.space["/var"].inodes_free if "/var" in facts.space else None
+    if inodes is not None and inodes < 20_000:
+        return Refusal(f"/var has {inodes} inodes left, Docker needs 20000", "df -i /var")
+    if not facts.root_possible:
+        return Refusal("Docker is not there, and this user cannot become root", native)
+    return None
+
+
+def _no_systemd(facts: HostFacts) -> Refusal:
+    hint = 'runtime = "native" in hosts.toml needs no Docker'
+    if facts.init.container != "none":
+        return Refusal(
+            f"this host is itself a container ({facts.init.container}) without systemd: "
+            "no Docker Engine can be started in it",
+            hint,
+        )
+    return Refusal(
+        f"no systemd here (process 1 is {facts.init.pid1 or 'unknown'}): remotedl starts Docker "
+        "through systemd only",
+        f"start Docker yourself, or: {hint}",
+    )
+
+
+def _install(facts: HostFacts, wish: Wish, manager: Manager) -> Planned:
+    family = family_of(facts.distro)
+    if family is Family.DEBIAN or family is Family.UBUNTU:
+        return _install_apt(facts, wish, manager, family)
+    if family is Family.EL or family is Family.FEDORA:
+        return _install_yum(facts, wish, manager, family)
+    return [_distribution_step(facts, manager, family)], [], [], None
+
+
+def _install_apt(facts: HostFacts, wish: Wish, manager: Manager, family: Family) -> Planned:
+    urls = docker_urls(facts, wish)
+    reach = facts.net.get(urls[0]) if urls else None
+    taken = [name for name in ("containerd", "runc") if facts.installed(name)]
+    notices = list[Notice]()
+    if not urls or (reach is not None and reach.known and not reach.ok):
+        why = f"{urls[0]}: {reach.why}" if urls and reach else "this release has no name"
+        notices.append(
+            Notice(
+                f"Docker's own repository cannot be used ({why}): the distribution's package is",
+                "mirrors.docker or proxy in hosts.toml names another way; or: --via-laptop",
+            )
+        )
+        return [_distribution_step(facts, manager, family)], notices, [], None
+    if taken:
+        notices.append(
+            Notice(
+                f"{' and '.join(taken)} of the distribution is installed and something may run on "
+                "it: the distribution's docker.io is used, which shares it"
+            )
+        )
+        return [_distribution_step(facts, manager, family)], notices, [], None
+    base = (wish.docker_mirror or DOCKER_REPOSITORY).rstrip("/")
+    source = (
+        "# written by remotedl; `remotedl provision --undo` takes it away\n"
+        f"Types: deb\nURIs: {base}/{family}\nSuites: {facts.distro.codename}\n"
+        f"Components: stable\nArchitectures: {facts.machine.package_arch}\nSigned-By: {APT_KEY}\n"
+    )
+    repository = Step(
+        "add-docker-repository",
+        Stage.ENGINE,
+        f"add Docker's package repository ({base}/{family})",
+        "Docker is not installed",
+        (
+            Run(("install", "-d", "-m", "0755", "/etc/apt/keyrings")),
+            *fetch(f"{base}/{family}/gpg", APT_KEY),
+            WriteFile(APT_SOURCE, source),
+            manager.refresh(only=APT_SOURCE),
+        ),
+        leaves=("/etc/apt/keyrings", APT_KEY),
+    )
+    packages = (*DOCKER_CE, *_apparmor(facts))
+    actions = (*_shim_away(facts, manager), manager.install(packages), START)
+    return [repository, _install_step(packages, "Docker is not installed", actions)], [], [], None
+
+
+def _install_yum(facts: HostFacts, wish: Wish, manager: Manager, family: Family) -> Planned:
+    urls = docker_urls(facts, wish)
+    usable = [url for url in urls if url not in facts.net or not facts.net[url].known]
+    usable = [url for url in urls if url in facts.net and facts.net[url].ok] or usable
+    if not usable:
+        why = "; ".join(f"{url}: {facts.net[url].why}" for url in urls)
+        hint = "mirrors.docker or proxy in hosts.toml names another way; or: --via-laptop"
+        if family is Family.FEDORA:
+            notice = Notice(f"Docker's own repository cannot be used ({why}): Fedora's is", hint)
+            return [_distribution_step(facts, manager, family)], [notice], [], None
+        return [], [], [], Refusal(f"Docker's repository cannot be reached ({why})", hint)
+    base = usable[0].removesuffix("/repodata/repomd.xml")
+    root = base.split(f"/{_yum_version(facts)}/")[0]
+    source = (
+        "# written by remotedl; `remotedl provision --undo` takes it away\n"
+        f"[docker-ce-stable]\nname=Docker CE Stable\nbaseurl={base}\nenabled=1\ngpgcheck=1\n"
+        f"gpgkey={root}/gpg\n"
+    )
+    repository = Step(
+        "add-docker-repository",
+        Stage.ENGINE,
+        f"add Docker's package repository ({root})",
+        "Docker is not installed",
+        (WriteFile(YUM_SOURCE, source),),
+    )
+    steps = [repository]
+    if family is Family.EL and facts.installed("runc"):
+        steps.append(_remove_runc(manager))
+    steps.append(
+        _install_step(DOCKER_CE, "Docker is not installed", (manager.install(DOCKER_CE), START))
+    )
+    return steps, [], [], None
+
+
+def _remove_runc(manager: Manager) -> Step:
+    return Step(
+        "remove-runc",
+        Stage.ENGINE,
+        "remove the distribution's runc (and podman with it, where podman uses it)",
+        "Docker's containerd.io brings its own runc and cannot be installed beside it",
+        (manager.remove(("runc",)),),
+        confirm="Remove the distribution's runc, and podman with it where that needs it?",
+    )
+
+
+def _distribution_step(facts: HostFacts, manager: Manager, family: Family) -> Step:
+    why = "Docker is not installed"
+    if family is Family.AMAZON and facts.distro.major == 2:
+        run = Run(("amazon-linux-extras", "install", "-y", "docker"))
+        return _install_step(("docker",), why, (run, START))
+    packages = _distribution_packages(facts, family)
+    return _install_step(packages, why, (manager.install(packages), START))
+
+
+def _distribution_packages(facts: HostFacts, family: Family) -> tuple[str, ...]:
+    if family is Family.DEBIAN or family is Family.UBUNTU:
+        # docker-cli is a package of its own since Debian 13; buildx is not in Debian 12
+        extra = [name for name in ("docker-cli", "docker-buildx") if facts.candidates.get(name)]
+        return ("docker.io", *extra, *_apparmor(facts))
+    if family is Family.FEDORA:
+        return ("moby-engine", "docker-cli", "docker-buildx")
+    if family is Family.ARCH or family is Family.SUSE:
+        return ("docker", "docker-buildx")
+    return ("docker",)
+
+
+def _install_step(packages: tuple[str, ...], why: str, actions: tuple[Run, ...]) -> Step:
+    what = f"install {', '.join(packages)}"
+    return Step("install-docker", Stage.ENGINE, what, why, actions, leaves=ENGINE_DATA)
+
+
+def _apparmor(facts: HostFacts) -> tuple[str, ...]:
+    """Where the kernel enforces it, dockerd starts no container without apparmor_parser."""
+    return ("apparmor",) if facts.apparmor and not facts.installed("apparmor") else ()
+
+
+def _shim_away(facts: HostFacts, manager: Manager) -> tuple[Run, ...]:
+    """podman-docker is a `docker` that calls podman; it takes the place of the real one."""
+    return (manager.remove(("podman-docker",)),) if facts.installed("podman-docker") else ()
+
+
+def fetch(url: str, path: str) -> tuple[Run, Run]:
+    """Download `url` to `path` as root, readable by all whatever root's umask is."""
+    retry = ("--retry", "3", "--connect-timeout", "10", "--max-time", "120")
+    return Run(("curl", "-fsSL", *retry, "-o", path, url)), Run(("chmod", "0644", path))
+
+
+def _yum_base(base: str, name: str, facts: HostFacts) -> str:
+    return f"{base}/{name}/{_yum_version(facts)}/{facts.machine.machine}/stable"
+
+
+def _yum_version(facts: HostFacts) -> str:
+    return str(facts.distro.major)
+
+
+def _engine_space(facts: HostFacts) -> tuple[str, int] | None:
+    """Mount and free bytes of where images lie, or will lie."""
+    for path in (facts.engine.root_dir, "/var/lib/docker", "/var", "/"):
+        if path in facts.space:
+            return facts.space[path].mount, facts.space[path].free
+    return None
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,299 @@
+"""NVIDIA: the driver, the Container Toolkit, what Docker must know of them. Pure.
+
+The driver comes from the distribution's own signed packages where it has them (they load under
+Secure Boot), else from NVIDIA's repository. All toolkit packages are at one version. daemon.json
+is merged, never overwritten; an engine that finds GPUs by CDI on its own is left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from remotedl.provision.facts import ConfigFile, HostFacts
+from remotedl.provision.managers import Family, Manager, family_of
+from remotedl.provision.plan_driver import driver_steps
+from remotedl.provision.plan_engine import fetch
+from remotedl.provision.settings import (
+    CDI_ON,
+    NVIDIA_RUNTIME,
+    SettingsBroken,
+    as_text,
+    cdi_setting,
+    has_runtime,
+    merged,
+    read_settings,
+)
+from remotedl.provision.steps import Kept, Notice, Refusal, Run, Stage, Step, Wish, WriteFile
+
+TOOLKIT_REPOSITORY = "https://nvidia.github.io/libnvidia-container"
+TOOLKIT = (
+    "nvidia-container-toolkit",
+    "nvidia-container-toolkit-base",
+    "libnvidia-container-tools",
+    "libnvidia-container1",
+)
+TOOLKIT_KEY = "/etc/apt/keyrings/nvidia-container-toolkit.asc"
+TOOLKIT_SOURCE = "/etc/apt/sources.list.d/nvidia-container-toolkit.list"
+TOOLKIT_YUM = "/etc/yum.repos.d/nvidia-container-toolkit.repo"
+TOOLKIT_ZYPP = "/etc/zypp/repos.d/nvidia-container-toolkit.repo"
+DAEMON_JSON = "/etc/docker/daemon.json"
+CDI_SPEC = "/etc/cdi/nvidia.yaml"
+CDI_POSSIBLE = (25, 0)
+CDI_BY_DEFAULT = (28, 2)
+"""Docker's code and release notes say 28.2.0; dockerd's page says 28.3.0."""
+
+
+@dataclass(slots=True)
+class GpuPlan:
+    steps: list[Step] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+    refusal: Refusal | None = None
+
+
+def toolkit_urls(facts: HostFacts, wish: Wish) -> tuple[str, ...]:
+    """What must answer for the toolkit to be installed; empty where it is not to be."""
+    if not wish.gpus or not facts.nvidia_gpus or facts.toolkit.version:
+        return ()
+    base = (wish.nvidia_mirror or TOOLKIT_REPOSITORY).rstrip("/")
+    return (f"{base}/gpgkey",)
+
+
+def plan_gpu(
+    facts: HostFacts, wish: Wish, manager: Manager | None, *, engine_to_come: bool
+) -> GpuPlan:
+    """Everything that GPUs take beyond an engine."""
+    done = GpuPlan()
+    if not wish.gpus:
+        done.kept.append(Kept(Stage.DRIVER, "no GPU is asked for"))
+        return done
+    if not facts.nvidia_gpus and not facts.driver.smi_works:
+        _no_gpu(facts, done)
+        return done
+    if manager is None:
+        done.notices.append(Notice("the GPU is left alone: no package manager that is known here"))
+        return done
+    driver = driver_steps(facts, wish, manager)
+    done.steps += driver.steps
+    done.notices += driver.notices
+    done.kept += driver.kept
+    if not driver.usable:
+        return done
+    if facts.engine.kind in ("rootless", "snap", "podman"):
+        _foreign_engine(facts, done)
+        return done
+    _toolkit(facts, wish, manager, done)
+    if facts.toolkit.version or any(step.stage is Stage.TOOLKIT for step in done.steps):
+        _settings(facts, done, engine_to_come=engine_to_come)
+    return done
+
+
+def _no_gpu(facts: HostFacts, done: GpuPlan) -> None:
+    done.kept.append(Kept(Stage.DRIVER, "there is no NVIDIA GPU on this host"))
+    if facts.machine.tegra:
+        done.notices.append(Notice("a Jetson: its GPU is used through NVIDIA's own system image"))
+    elif any(gpu.vendor == "0x1002" for gpu in facts.pci):
+        done.notices.append(Notice("the AMD GPU is not used: remotedl knows NVIDIA's only"))
+
+
+def _foreign_engine(facts: HostFacts, done: GpuPlan) -> None:
+    """Engines whose settings are not root's to write: said, not done."""
+    kind = facts.engine.kind
+    hints = {
+        "rootless": "nvidia-ctk runtime configure --runtime=docker "
+        "--config=$HOME/.config/docker/daemon.json; systemctl --user restart docker",
+        "podman": "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+        "snap": "sudo snap remove docker, then: remotedl provision",
+    }
+    if "nvidia" not in facts.engine.runtimes and not facts.toolkit.specs:
+        text = (
+            f"the {kind} engine does not know the GPU yet, and remotedl leaves its settings alone"
+        )
+        done.notices.append(Notice(text, hints[kind]))
+
+
+# ---- the toolkit
+
+
+def _toolkit(facts: HostFacts, wish: Wish, manager: Manager, done: GpuPlan) -> None:
+    versions = {facts.packages[n].version for n in TOOLKIT if facts.installed(n)}
+    if facts.toolkit.version and len(versions) <= 1:
+        why = f"Container Toolkit {facts.toolkit.version} is there"
+        done.kept.append(Kept(Stage.TOOLKIT, why))
+        return
+    if facts.toolkit.version:
+        why = f"its packages are at different versions ({', '.join(sorted(versions))})"
+        what = "bring the Container Toolkit to one version"
+        run = manager.install(TOOLKIT)
+        done.steps.append(Step("align-toolkit", Stage.TOOLKIT, what, why, (run,), optional=True))
+        return
+    family = family_of(facts.distro)
+    if family is Family.ARCH:
+        done.steps.append(_install_toolkit(manager, ("nvidia-container-toolkit",)))
+        return
+    (url,) = toolkit_urls(facts, wish) or ("",)
+    reach = facts.net.get(url)
+    if reach is not None and reach.known and not reach.ok:
+        done.notices.append(
+            Notice(
+                f"the GPU cannot be used in containers: NVIDIA's repository is out of reach "
+                f"({url}: {reach.why})",
+                "mirrors.nvidia or proxy in hosts.toml names another way; or: --via-laptop",
+            )
+        )
+        return
+    done.steps += [_add_repository(wish, manager, family), _install_toolkit(manager, TOOLKIT)]
+
+
+def _add_repository(wish: Wish, manager: Manager, family: Family) -> Step:
+    base = (wish.nvidia_mirror or TOOLKIT_REPOSITORY).rstrip("/")
+    first = "# written by remotedl; `remotedl provision --undo` takes it away\n"
+    if family in (Family.DEBIAN, Family.UBUNTU):
+        line = f"deb [signed-by={TOOLKIT_KEY}] {base}/stable/deb/$(ARCH) /\n"
+        return Step(
+            "add-toolkit-repository",
+            Stage.TOOLKIT,
+            f"add NVIDIA's package repository ({base})",
+            "nvidia-ctk is not there",
+            (
+                Run(("install", "-d", "-m", "0755", "/etc/apt/keyrings")),
+                *fetch(f"{base}/gpgkey", TOOLKIT_KEY),
+                WriteFile(TOOLKIT_SOURCE, first + line),
+                manager.refresh(only=TOOLKIT_SOURCE),
+            ),
+            leaves=("/etc/apt/keyrings", TOOLKIT_KEY),
+            optional=True,
+        )
+    content = (
+        f"{first}[nvidia-container-toolkit]\nname=NVIDIA Container Toolkit\n"
+        f"baseurl={base}/stable/rpm/$basearch\nenabled=1\nrepo_gpgcheck=1\ngpgcheck=0\n"
+        f"gpgkey={base}/gpgkey\nsslverify=1\n"
+    )
+    path = TOOLKIT_ZYPP if family is Family.SUSE else TOOLKIT_YUM
+    return Step(
+        "add-toolkit-repository",
+        Stage.TOOLKIT,
+        f"add NVIDIA's package repository ({base})",
+        "nvidia-ctk is not there",
+        (WriteFile(path, content),),
+        optional=True,
+    )
+
+
+def _install_toolkit(manager: Manager, packages: tuple[str, ...]) -> Step:
+    return Step(
+        "install-toolkit",
+        Stage.TOOLKIT,
+        f"install {', '.join(packages)}",
+        "nvidia-ctk is not there",
+        (manager.install(packages),),
+        leaves=("/etc/nvidia-container-runtime", "/etc/nvidia-container-toolkit", CDI_SPEC),
+        optional=True,
+    )
+
+
+# ---- what Docker must know
+
+
+def _settings(facts: HostFacts, done: GpuPlan, *, engine_to_come: bool) -> None:
+    """Asks for as little as the engine's version takes; an engine to come is asked later."""
+    if engine_to_come:
+        return
+    release = facts.engine.release
+    wanted: dict[str, object] = {}
+    file = next((f for f in facts.engine.settings if f.path == DAEMON_JSON), None)
+    try:
+        settings = read_settings((file.text or "") if file else "")
+    except SettingsBroken as exc:
+        _broken(facts, str(exc), done)
+        return
+    if file is not None and file.text is None:
+        done.refusal = Refusal(f"{DAEMON_JSON} cannot be read, so nothing can be merged into it")
+        return
+    if release < CDI_BY_DEFAULT and not has_runtime(settings):
+        wanted.update(NVIDIA_RUNTIME)
+    cdi = cdi_setting(settings)
+    if (CDI_POSSIBLE <= release < CDI_BY_DEFAULT and not cdi) or (
+        release >= CDI_BY_DEFAULT and cdi is False
+    ):
+        wanted.update(CDI_ON)
+    if wanted:
+        done.steps.append(_write_settings(file, merged(settings, wanted), wanted))
+    if release >= CDI_POSSIBLE:
+        _specification(facts, done)
+    if wanted or _unread(facts, settings):
+        done.steps.append(_restart(facts, "its settings changed"))
+    else:
+        done.kept.append(Kept(Stage.SETTINGS, "Docker knows the GPU"))
+
+
+def _broken(facts: HostFacts, problem: str, done: GpuPlan) -> None:
+    if "nvidia" in facts.engine.runtimes or facts.engine.cdi_devices:
+        text = f"{DAEMON_JSON} is {problem}: Docker runs, and will not after its next restart"
+        done.notices.append(Notice(text, f"sudo dockerd --validate --config-file {DAEMON_JSON}"))
+        return
+    done.refusal = Refusal(
+        f"{DAEMON_JSON} is {problem}; remotedl merges into it and never overwrites it",
+        f"mend {DAEMON_JSON} on the host (or move it away), then: remotedl provision",
+    )
+
+
+def _write_settings(
+    file: ConfigFile | None, settings: dict[str, object], wanted: dict[str, object]
+) -> Step:
+    keys = " and ".join(sorted(wanted))
+    return Step(
+        "write-docker-settings",
+        Stage.SETTINGS,
+        f"set {keys} in {DAEMON_JSON}" + ("; its other settings stay" if file else ""),
+        "Docker does not know the GPU",
+        (WriteFile(DAEMON_JSON, as_text(settings)),),
+        optional=True,
+    )
+
+
+def _specification(facts: HostFacts, done: GpuPlan) -> None:
+    """A CDI specification; toolkits from 1.18 on keep it fresh by a service of their own."""
+    if facts.toolkit.specs or not facts.toolkit.version or not facts.driver.smi_works:
+        return
+    if facts.engine.units.get("nvidia-cdi-refresh.path", ("-", ""))[0] not in ("-", "not-found"):
+        run = Run(("systemctl", "restart", "nvidia-cdi-refresh.service"))
+    else:
+        run = Run(("nvidia-ctk", "cdi", "generate", f"--output={CDI_SPEC}"))
+    done.steps.append(
+        Step(
+            "describe-gpus",
+            Stage.SETTINGS,
+            "write the CDI specification of the GPUs",
+            "neither /etc/cdi nor /var/run/cdi holds one",
+            (run,),
+            leaves=("/etc/cdi", CDI_SPEC),
+            optional=True,
+        )
+    )
+
+
+def _unread(facts: HostFacts, settings: dict[str, object]) -> bool:
+    """daemon.json says what the running engine does not know yet."""
+    engine = facts.engine
+    if has_runtime(settings) and "nvidia" not in engine.runtimes:
+        return True
+    return bool(cdi_setting(settings)) and engine.release >= CDI_POSSIBLE and not engine.cdi_dirs
+
+
+def _restart(facts: HostFacts, why: str) -> Step:
+    running = [c for c in facts.engine.containers if c.running]
+    confirm = ""
+    if running and not facts.engine.live_restore:
+        names = ", ".join(sorted(c.name for c in running)[:8])
+        more = f" and {len(running) - 8} more" if len(running) > 8 else ""
+        confirm = f"Restart Docker? It stops {len(running)} running: {names}{more}"
+    return Step(
+        "restart-docker",
+        Stage.RESTART,
+        "restart Docker",
+        why,
+        (Run(("systemctl", "restart", "docker.service")),),
+        confirm=confirm,
+        optional=True,
+    )
