@@ -41,8 +41,7 @@ CIPHERS = (
 )
 UNKNOWN_CHANNEL_TYPE = 3
 
-Accept = Callable[[Channel], None]
-OnOpen = Callable[[str, Message], Accept | None]
+OnOpen = Callable[[str, Message, Channel], Callable[[], None]]
 OnGlobal = Callable[[str, Message], tuple[Any, ...] | None]
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -71,7 +70,11 @@ class Transport(paramiko.Transport):
         super().__init__(sock, **options)
         self.name = "remotedl-ssh"
         self.on_open: OnOpen | None = None
-        """Decides about channels that the other side opens; without it, all are refused."""
+        """Decides about a channel that the other side opens; without it, all are refused.
+
+        Called in a thread of its own with the kind, the rest of the request and the channel, not
+        confirmed yet. Raises ChannelRefused, or returns what is called once it is confirmed.
+        """
         self.on_global: OnGlobal | None = None
         """Answers the other side's global requests; without it, all are refused."""
         self._channels: Any = ChannelTable()
@@ -219,27 +222,35 @@ class Transport(paramiko.Transport):
             channel._refuse(message.get_int(), message.get_text())
 
     def _parse_channel_open(self, message: Message) -> None:
-        kind = message.get_text()
-        peer, window, packet = message.get_int(), message.get_int(), message.get_int()
-        try:
-            accept = self.on_open(kind, message) if self.on_open is not None else None
-            refused = ChannelRefused(UNKNOWN_CHANNEL_TYPE, "not asked for")
-        except ChannelRefused as exc:
-            accept, refused = None, exc
-        answer = Message()
-        if accept is None:
-            answer.add_byte(common.cMSG_CHANNEL_OPEN_FAILURE)
-            answer.add(peer, refused.code, str(refused), "en")
-            self.send_in_order(answer)
-            return
-        channel = self._new_channel()
-        channel._confirm(peer, window, packet)
-        answer.add_byte(common.cMSG_CHANNEL_OPEN_SUCCESS)
-        answer.add(peer, channel.number, WINDOW, PACKET)
-        self.send_in_order(answer)
-        accept(channel)
+        threading.Thread(
+            target=self._answer_open, args=(message,), name="remotedl-opened", daemon=True
+        ).start()
 
     # Below: how it is done.
+
+    def _answer_open(self, message: Message) -> None:
+        kind = message.get_text()
+        peer, window, packet = message.get_int(), message.get_int(), message.get_int()
+        answer = Message()
+        try:
+            channel = self._new_channel()
+            try:
+                if self.on_open is None:
+                    raise ChannelRefused(UNKNOWN_CHANNEL_TYPE, "nobody asked for it")
+                begin = self.on_open(kind, message, channel)
+            except ChannelRefused as exc:
+                self.forget(channel.number)
+                answer.add_byte(common.cMSG_CHANNEL_OPEN_FAILURE)
+                answer.add(peer, exc.code, str(exc), "en")
+                self.send_in_order(answer)
+                return
+            channel._confirm(peer, window, packet)
+            answer.add_byte(common.cMSG_CHANNEL_OPEN_SUCCESS)
+            answer.add(peer, channel.number, WINDOW, PACKET)
+            self.send_in_order(answer)
+            begin()
+        except LinkLost:
+            pass
 
     def _new_channel(self) -> Channel:
         with self.lock:
