@@ -93,21 +93,25 @@ def keep(identity: str, tools: str, told: int) -> None:
     try:
         while True:
             began = time.monotonic()
-            child = subprocess.Popen(
-                [*argv, os.path.join(RUN, "services.conf")],
-                cwd=RUN,
-                env=dict(os.environ, PATH=path),
-                stdin=subprocess.DEVNULL,
-            )
-            children[:] = [child]
-            child.wait()
+            try:
+                child = subprocess.Popen(
+                    [*argv, os.path.join(RUN, "services.conf")],
+                    cwd=RUN,
+                    env=dict(os.environ, PATH=path),
+                    stdin=subprocess.DEVNULL,
+                )
+                children[:] = [child]
+                child.wait()
+            except OSError as exc:
+                print(exc, flush=True)
             pause = 1.0 if time.monotonic() - began > 60 else min(pause * 2, 60.0)
             time.sleep(pause)
     finally:
-        try:
-            children[0].wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            children[0].kill()
+        for child in children:
+            try:
+                child.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
 
 
 def stop() -> int:

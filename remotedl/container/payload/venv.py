@@ -35,7 +35,9 @@ def main(argv: List[str]) -> int:
     if importlib.util.find_spec("venv") is None:
         return 5
     os.makedirs(argv[0], mode=0o700, exist_ok=True)
-    venv = os.path.join(argv[0], fingerprint(asked["requirements"] + asked["constraints"]))
+    venv = os.path.join(
+        os.path.abspath(argv[0]), fingerprint(asked["requirements"] + asked["constraints"])
+    )
     with open(venv + ".lock", "w") as lock:
         # Another `up` may be making the same one; then it is there when this returns.
         fcntl.flock(lock, fcntl.LOCK_EX)
