@@ -85,7 +85,7 @@ def proxy_variables(proxy: str) -> dict[str, str]:
     if not proxy:
         return {}
     names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
-    return {name: proxy for name in names} | {"no_proxy": "localhost,127.0.0.1,::1"}
+    return dict.fromkeys(names, proxy) | {"no_proxy": "localhost,127.0.0.1,::1"}
 
 
 def exports(variables: Mapping[str, str]) -> bytes:

@@ -14,7 +14,7 @@ main() {
     echo "@@remotedl 1"
     if command -v dpkg-query >/dev/null; then
         dpkg-query -W -f '${db:Status-Abbrev} ${Package}:${Architecture} ${Version}\n' |
-            grep -v '^.n' | cut -c5- | show packages
+            grep -v '^.[nc]' | cut -c5- | show packages
         apt-mark showauto | show automatic
     elif command -v rpm >/dev/null; then
         rpm -qa --qf '%{NAME}.%{ARCH} %{EVR}\n' | show packages
