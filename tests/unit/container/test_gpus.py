@@ -1,0 +1,171 @@
+"""Which GPUs, and how this engine is asked for them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from remotedl.container.gpus import (
+    NO_GPUS,
+    GpuLoad,
+    GpuWay,
+    choose_devices,
+    choose_request,
+    idlest,
+    parse_cdi_list,
+    smoke_container,
+    smoke_count,
+)
+from remotedl.engine.types import DeviceRequest, EngineReport
+from remotedl.errors import ContainerError
+
+BOOKWORM = EngineReport(
+    version="20.10.24+dfsg1",
+    api_version="1.41",
+    architecture="amd64",
+    runtimes=("io.containerd.runc.v2", "runc"),
+    default_runtime="runc",
+    cdi=False,
+    cdi_spec_dirs=(),
+    discovered_devices=None,
+    cgroup_driver="systemd",
+    cgroup_version=2,
+    root_dir="/var/lib/docker",
+    storage_driver="overlay2",
+    containerd_store=False,
+    rootless=False,
+    live_restore=False,
+    cpus=2,
+    memory=2**34,
+    operating_system="Debian",
+    warnings=(),
+)
+WITH_RUNTIME = dataclasses.replace(BOOKWORM, runtimes=("nvidia", "runc"))
+TRIXIE = dataclasses.replace(
+    BOOKWORM, version="26.1.5", cdi=True, cdi_spec_dirs=("/etc/cdi", "/var/run/cdi")
+)
+NEWEST = dataclasses.replace(
+    TRIXIE,
+    version="29.8.1",
+    discovered_devices=("nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=all"),
+)
+FOUR = [
+    GpuLoad(0, memory_used=70, memory_total=80, utilisation=90),
+    GpuLoad(1, memory_used=0, memory_total=80, utilisation=40),
+    GpuLoad(2, memory_used=0, memory_total=80, utilisation=0),
+    GpuLoad(3, memory_used=10, memory_total=80, utilisation=0),
+]
+
+
+# ---------------------------------------------------------------- which
+
+
+@pytest.mark.parametrize(
+    ("wanted", "devices"),
+    [
+        ("all", ("all",)),
+        ("none", ()),
+        (2, ("0", "1")),
+        ((3, 0), ("0", "3")),
+        ("auto:1", ("2",)),
+        ("auto:2", ("1", "2")),
+        ("auto:4", ("0", "1", "2", "3")),
+    ],
+)
+def test_devices(wanted: str | int | tuple[int, ...], devices: tuple[str, ...]) -> None:
+    assert choose_devices(wanted, FOUR) == devices
+
+
+def test_a_host_without_gpus_works_with_all_of_none() -> None:
+    assert choose_devices("all", []) == ()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (5, "5 GPUs are asked for and the host has 4"),
+        ("auto:9", "9 GPUs are asked for and the host has 4"),
+        ((0, 7), "the host has no GPU 7"),
+    ],
+)
+def test_more_than_there_are(wanted: str | int | tuple[int, ...], message: str) -> None:
+    with pytest.raises(ContainerError, match=message):
+        choose_devices(wanted, FOUR)
+
+
+def test_the_idlest_by_memory_then_by_work() -> None:
+    assert idlest(FOUR) == [2, 1, 3, 0]
+
+
+# ---------------------------------------------------------------- how
+
+
+def test_no_gpu_hides_those_of_a_default_runtime() -> None:
+    request = choose_request((), WITH_RUNTIME)
+    assert request is NO_GPUS
+    assert request.env == {"NVIDIA_VISIBLE_DEVICES": "void"}
+
+
+def test_cdi_where_the_engine_has_it_and_knows_the_devices() -> None:
+    request = choose_request(("0", "1"), NEWEST)
+    assert request.way is GpuWay.CDI
+    devices = ("nvidia.com/gpu=0", "nvidia.com/gpu=1")
+    assert request.device_requests == (DeviceRequest(driver="cdi", device_ids=devices),)
+    assert request.runtime == ""
+
+
+def test_cdi_of_an_engine_that_does_not_tell_is_looked_up_on_the_host() -> None:
+    assert choose_request(("all",), TRIXIE, ("nvidia.com/gpu=all",)).way is GpuWay.CDI
+    assert choose_request(("all",), TRIXIE).way is not GpuWay.CDI
+
+
+def test_cdi_that_is_off_is_not_used_though_a_spec_is_there() -> None:
+    assert choose_request(("all",), WITH_RUNTIME, ("nvidia.com/gpu=all",)).way is GpuWay.RUNTIME
+
+
+def test_a_stale_spec_falls_back_to_the_runtime() -> None:
+    engine = dataclasses.replace(NEWEST, runtimes=("nvidia", "runc"))
+    assert choose_request(("2",), engine).way is GpuWay.RUNTIME
+
+
+def test_the_runtime_is_told_by_the_environment() -> None:
+    request = choose_request(("0", "2"), WITH_RUNTIME)
+    assert request.runtime == "nvidia"
+    assert request.env["NVIDIA_VISIBLE_DEVICES"] == "0,2"
+    assert request.device_requests == ()
+
+
+def test_else_the_engine_finds_its_own_driver() -> None:
+    everything = choose_request(("all",), BOOKWORM).device_requests[0]
+    assert (everything.count, everything.device_ids) == (-1, ())
+    some = choose_request(("0",), BOOKWORM).device_requests[0]
+    assert (some.count, some.device_ids) == (0, ("0",))
+
+
+def test_an_engine_that_knows_no_way() -> None:
+    with pytest.raises(ContainerError, match=r"18\.09"):
+        choose_request(("all",), dataclasses.replace(BOOKWORM, version="18.09.1"))
+
+
+# ---------------------------------------------------------------- proof
+
+
+def test_the_smoke_container_asks_as_the_real_one_will() -> None:
+    request = choose_request(("all",), WITH_RUNTIME)
+    new = smoke_container("remotedl/base:abc", request)
+    assert (new.runtime, new.env) == (request.runtime, request.env)
+    assert new.mounts == ()
+
+
+def test_counting_what_nvidia_smi_lists() -> None:
+    said = (
+        "GPU 0: NVIDIA H100 (UUID: GPU-1)\n  MIG 1g.10gb Device 0: (UUID: M)\nGPU 1: NVIDIA H100\n"
+    )
+    assert smoke_count(said) == 2
+    assert smoke_count("No devices were found\n") == 0
+
+
+def test_what_nvidia_ctk_lists() -> None:
+    said = "INFO[0000] Found 3 CDI devices\nnvidia.com/gpu=0\nnvidia.com/gpu=all\nother.com/x=1\n"
+    assert parse_cdi_list(said) == ("nvidia.com/gpu=0", "nvidia.com/gpu=all")

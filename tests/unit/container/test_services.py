@@ -1,0 +1,122 @@
+"""The services' configuration, and how the ground is read."""
+
+from __future__ import annotations
+
+import configparser
+import json
+
+import pytest
+
+from remotedl.config.models import JupyterConfig, ProjectConfig, TensorBoardConfig
+from remotedl.container.ground import parse_survey
+from remotedl.container.services import (
+    ON_PATH,
+    Tools,
+    Where,
+    services,
+    services_json,
+    supervisord_conf,
+)
+from remotedl.errors import StateCorrupt
+
+INSIDE = Where("/workspace", "/run/remotedl", "0.0.0.0")
+NATIVE = Where("/home/ada/cats", "/home/ada/.remotedl/run/1", "127.0.0.1")
+TOKEN = "ab" * 32
+
+
+def test_jupyter_stays_on_its_port_and_takes_its_token_from_a_file() -> None:
+    jupyter = services(ProjectConfig(), INSIDE, ON_PATH, root=False)[0]
+    assert "--ServerApp.port_retries=0" in jupyter.argv
+    assert "--ServerApp.root_dir=/workspace" in jupyter.argv
+    assert jupyter.env == {"JUPYTER_TOKEN_FILE": "/run/remotedl/token"}
+    assert not any("token" in part.lower() for part in jupyter.argv)
+
+
+def test_root_is_allowed_only_where_the_user_is_root() -> None:
+    assert "--allow-root" in services(ProjectConfig(), INSIDE, ON_PATH, root=True)[0].argv
+    assert "--allow-root" not in services(ProjectConfig(), INSIDE, ON_PATH, root=False)[0].argv
+
+
+def test_natively_everything_listens_on_loopback() -> None:
+    found = services(ProjectConfig(), NATIVE, ON_PATH, root=False)
+    assert "--ServerApp.ip=127.0.0.1" in found[0].argv
+    assert "--host=127.0.0.1" in found[1].argv
+
+
+def test_tensorboard_reads_the_projects_log_folder() -> None:
+    config = ProjectConfig(tensorboard=TensorBoardConfig(logdir="logs/today"))
+    assert "--logdir=/workspace/logs/today" in services(config, INSIDE, ON_PATH, root=False)[1].argv
+
+
+def test_services_can_be_off() -> None:
+    config = ProjectConfig(
+        jupyter=JupyterConfig(enabled=False), tensorboard=TensorBoardConfig(enabled=False)
+    )
+    assert services(config, INSIDE, ON_PATH, root=False) == []
+
+
+def test_tools_of_their_own_folder() -> None:
+    found = services(ProjectConfig(), INSIDE, Tools("/opt/remotedl/bin"), root=False)
+    assert [service.argv[0] for service in found] == [
+        "/opt/remotedl/bin/jupyter-lab",
+        "/opt/remotedl/bin/tensorboard",
+    ]
+
+
+def test_the_supervisor_restarts_both_for_ever_and_keeps_their_logs() -> None:
+    found = services(ProjectConfig(), INSIDE, ON_PATH, root=False)
+    parsed = configparser.RawConfigParser()
+    parsed.read_string(supervisord_conf(found, ON_PATH).decode())
+    for name in ("jupyter", "tensorboard"):
+        program = parsed[f"program:{name}"]
+        assert program["autorestart"] == "true"
+        assert program.getint("startretries") == 1_000_000
+        assert program["stdout_logfile"] == f"%(here)s/logs/{name}.log"
+        assert program["stdout_logfile_maxbytes"] == "10MB"
+
+
+def test_no_text_of_the_users_is_in_the_supervisors_configuration() -> None:
+    odd = Where("/home/o'dd; rm/100% [x]", "/home/o'dd/.remotedl", "127.0.0.1")
+    config = ProjectConfig(tensorboard=TensorBoardConfig(logdir="a b;c"))
+    found = services(config, odd, ON_PATH, root=False)
+    plain = services(ProjectConfig(), INSIDE, ON_PATH, root=False)
+    assert supervisord_conf(found, ON_PATH) == supervisord_conf(plain, ON_PATH)
+    assert json.loads(services_json(found))["tensorboard"]["cwd"] == odd.workspace
+
+
+# ---------------------------------------------------------------- the ground
+
+SURVEYED = f"""\
+home=/home/ada
+run=/home/ada/.remotedl/run/1
+work=/srv/a=b
+data=/home/ada/remotedl/data
+name=ada
+uid=1000
+gid=1001
+group=ada
+gids=1001 44
+groups=ada video
+zone=Europe/Vienna
+token={TOKEN}
+stamp={{}}
+"""
+
+
+def test_a_survey_is_read() -> None:
+    ground = parse_survey(SURVEYED)
+    assert (ground.user.name, ground.user.uid, ground.user.gid) == ("ada", 1000, 1001)
+    assert ground.user.groups == ((1001, "ada"), (44, "video"))
+    assert ground.folders.workdir == "/srv/a=b"
+    assert (ground.token, ground.time_zone) == (TOKEN, "Europe/Vienna")
+
+
+def test_group_names_with_spaces_are_left_to_their_numbers() -> None:
+    ground = parse_survey(SURVEYED.replace("groups=ada video", "groups=domain users video"))
+    assert ground.user.groups == ((1001, "g1001"), (44, "g44"))
+
+
+def test_a_damaged_token_is_no_missing_token() -> None:
+    assert parse_survey(SURVEYED.replace(TOKEN, "")).token is None
+    with pytest.raises(StateCorrupt, match="token"):
+        parse_survey(SURVEYED.replace(TOKEN, TOKEN[:10]))
