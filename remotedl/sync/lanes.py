@@ -5,8 +5,9 @@ A policy decides nothing about a path's state; `reconcile` does, asking here.
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Mapping, NamedTuple
+from collections.abc import Mapping
+from enum import Enum, StrEnum
+from typing import NamedTuple
 
 from remotedl.config.models import SyncConfig, SyncMode
 from remotedl.sync.agent.ignore import Ignore, Source
@@ -24,7 +25,7 @@ class Lane(Enum):
     """Host to laptop: new and grown files come down, nothing goes up, nothing is deleted."""
 
 
-class Choice(str, Enum):
+class Choice(StrEnum):
     """How the user resolves a conflict."""
 
     LAPTOP = "laptop"
@@ -53,12 +54,17 @@ class Policy(NamedTuple):
     decisions: Mapping[str, Decision] = {}
     """By key of the conflict."""
 
-    def lane(self, key: str, kind: Kind) -> Lane: ...
+    def lane(self, key: str, kind: Kind) -> Lane:
+        """How changes of `key` travel. Output patterns overrule the mode."""
+        if self.outputs.sources and self.outputs.ignores(key, kind is Kind.DIR):
+            return Lane.OUTPUT
+        return Lane.UPLOAD if self.mode is SyncMode.UPLOAD_ONLY else Lane.MIRROR
 
 
 def policy_of(
     config: SyncConfig, ignore: Ignore, decisions: Mapping[str, Decision] | None = None
 ) -> Policy:
     """The policy of a `[project.sync]` table with rules compiled elsewhere."""
-    outputs = Ignore([Source("\n".join(config.outputs))], defaults=False)
+    patterns = [Source("\n".join(config.outputs))] if config.outputs else []
+    outputs = Ignore(patterns, defaults=False)
     return Policy(config.mode, ignore, outputs, config.max_file_size_down, decisions or {})

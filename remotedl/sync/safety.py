@@ -3,41 +3,58 @@
 Three halts: a root is missing or replaced, a root was emptied, one cycle would delete too much
 of the laptop. A halt changes nothing and names the way on. What passes comes out as `Cleared`,
 the only thing that the cycle hands to apply.
+
+A fourth, `UNSOUND`, never happens: each deletion and each replacement is proved once more, from
+the trees alone, against the invariants of docs/sync.md. A defect in `reconcile` then costs a
+stopped sync, not a file.
 """
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from typing import NamedTuple
 
 from remotedl.errors import SyncHalted
-from remotedl.sync.agent.tree import Side, Tree
-from remotedl.sync.reconcile import Operation, Verdict, Where
+from remotedl.sync.agent.tree import Entry, Issue, Kind, Side, Tree, parents
+from remotedl.sync.verdict import Operation, Reason, Verdict, Where
 
 DELETES_ALWAYS_FINE = 50
 DELETES_FINE_SHARE = 0.25
 
+FOLLOWS_ANCESTOR = frozenset([Reason.DELETED, Reason.EDITED, Reason.KIND_CHANGED])
+"""Reasons for which the displaced version is the one that both sides agreed on."""
+
 
 class Root(NamedTuple):
-    """What a side says about its root."""
+    """What a side says about its root, and what the database expects of it."""
 
     exists: bool
     """It is there and is a dir."""
     marker: str | None
     """The id in its `.remotedl/`, None when there is none."""
+    expected: str | None
+    """The id at the last sync, None before the first one."""
 
 
-class HaltKind(str, Enum):
+class HaltKind(StrEnum):
+    """What the user may let pass, once, with `--allow`."""
+
     ROOT_MISSING = "root-missing"
+    """Let pass: the root is made anew, the ancestor forgotten, nothing deleted."""
     ROOT_REPLACED = "root-replaced"
-    """No marker, or another one, where the database expects its own."""
+    """No marker, or another one. Let pass: the ancestor is forgotten, both sides are united."""
     ROOT_EMPTIED = "root-emptied"
+    """Let pass: the other side is emptied too, into its trash."""
     MASS_DELETE = "mass-delete"
+    """Let pass: the files go to the laptop's trash."""
     UNSOUND = "unsound"
-    """A verdict that breaks an invariant: a defect of ours, stopped before it does harm."""
+    """A verdict that breaks an invariant: a defect of ours. Cannot be let pass."""
 
 
 class Halt(NamedTuple):
+    """Why this cycle changes nothing."""
+
     kind: HaltKind
     where: Where
     message: str
@@ -55,9 +72,27 @@ class Cleared(NamedTuple):
     notices: tuple[str, ...]
 
 
-def check_roots(expected: str | None, laptop: Root, remote: Root) -> Halt | None:
-    """Before trees are compared. `expected` is the database's marker id, None on a first sync."""
-    raise NotImplementedError
+NOTHING_ALLOWED: frozenset[HaltKind] = frozenset()
+
+
+def check_roots(
+    laptop: Root, remote: Root, allowed: frozenset[HaltKind] = NOTHING_ALLOWED
+) -> Halt | None:
+    """Before trees are compared: whether both roots are the ones of the last sync."""
+    for where, root in ((Where.LAPTOP, laptop), (Where.REMOTE, remote)):
+        if not root.exists:
+            kind = HaltKind.ROOT_MISSING
+            what = "is not there"
+        elif root.expected is not None and root.marker != root.expected:
+            kind = HaltKind.ROOT_REPLACED
+            what = "is not the one of the last sync" if root.marker else "has lost its marker"
+        else:
+            continue
+        if kind not in allowed:
+            message = f"{_folder(where)} {what}: it may have been replaced, moved or unmounted"
+            way_on = "put it back, or unite both sides without deleting anything"
+            return Halt(kind, where, message, _let_pass(kind, way_on))
+    return None
 
 
 def clear(
@@ -65,7 +100,120 @@ def clear(
     ancestor: Tree,
     laptop: Side,
     remote: Side,
-    allowed: frozenset[HaltKind] = frozenset(),
+    allowed: frozenset[HaltKind] = NOTHING_ALLOWED,
 ) -> Cleared | Halt:
-    """Before anything is applied. `allowed`: halts that the user waved through, this once."""
-    raise NotImplementedError
+    """Before anything is applied. `allowed`: halts that the user lets pass, this once."""
+    to_laptop = _Look(verdict.to_laptop, Where.LAPTOP, laptop, remote, ancestor)
+    to_remote = _Look(verdict.to_remote, Where.REMOTE, remote, laptop, ancestor)
+    for look in (to_laptop, to_remote):
+        for halt in (look.unsound(), look.emptied(), look.deletes_too_much()):
+            if halt is not None and halt.kind not in allowed:
+                return halt
+    notices = tuple(to_remote.notices())
+    return Cleared(verdict.to_laptop, verdict.to_remote, notices)
+
+
+class _Look(NamedTuple):
+    """The operations on one side, and what they are judged by."""
+
+    operations: tuple[Operation, ...]
+    where: Where
+    here: Side
+    """The side that is to be changed."""
+    there: Side
+    ancestor: Tree
+
+    def unsound(self) -> Halt | None:
+        for op in self.operations:
+            broken = self._broken(op)
+            if broken:
+                message = f"stopped before {op.path!r} on {_folder(self.where)}: {broken}"
+                hint = "this is a defect of remotedl; please report it with: remotedl sync status"
+                return Halt(HaltKind.UNSOUND, self.where, message, hint)
+        return None
+
+    def _broken(self, op: Operation) -> str:
+        """Which invariant an operation would break; empty if none."""
+        if op.expected != self.here.tree.get(op.key):
+            return "it expects what the scan did not see"
+        if op.expected is None:
+            return ""
+        if _unseen(op.key, self.here.issues):
+            return "it could not be read well on this side"
+        if op.reason in FOLLOWS_ANCESTOR and not _same(op.expected, self.ancestor.get(op.key)):
+            return "the version to be displaced was never on both sides"
+        if op.new is None and op.key in self.there.tree:
+            return "it still stands on the other side"
+        if op.new is None and _unseen(op.key, self.there.issues):
+            return "the other side could not be listed in full"
+        return ""
+
+    def emptied(self) -> Halt | None:
+        """The other side holds nothing any more, and this one would follow."""
+        if self.there.tree or len(self.ancestor) < 2 or not any(self._deleted()):
+            return None
+        where = Where.REMOTE if self.where is Where.LAPTOP else Where.LAPTOP
+        message = f"{_folder(where)} is empty, and held {_count(self.ancestor.values())} before"
+        way_on = "put the files back, or empty the other side too (into its trash)"
+        return Halt(HaltKind.ROOT_EMPTIED, where, message, _let_pass(HaltKind.ROOT_EMPTIED, way_on))
+
+    def deletes_too_much(self) -> Halt | None:
+        if self.where is not Where.LAPTOP or not self._is_mass_delete():
+            return None
+        deleted = len(list(self._deleted()))
+        message = (
+            f"{deleted} of the laptop's {_count(self.here.tree.values())} are gone on the host "
+            "and would be deleted here"
+        )
+        way_on = "bring them back on the host, or let them go to the laptop's trash"
+        return Halt(
+            HaltKind.MASS_DELETE, self.where, message, _let_pass(HaltKind.MASS_DELETE, way_on)
+        )
+
+    def notices(self) -> Iterator[str]:
+        if self._is_mass_delete():
+            deleted = len(list(self._deleted()))
+            yield (
+                f"{deleted} files that are gone on the laptop go to the trash on the host; "
+                "remotedl sync undo brings them back"
+            )
+
+    def _is_mass_delete(self) -> bool:
+        deleted = sum(1 for _ in self._deleted())
+        if deleted <= DELETES_ALWAYS_FINE:
+            return False
+        return deleted > DELETES_FINE_SHARE * len(_files(self.here.tree.values()))
+
+    def _deleted(self) -> Iterator[Operation]:
+        for op in self.operations:
+            if op.new is None and op.expected is not None and op.expected.kind is not Kind.DIR:
+                yield op
+
+
+def _unseen(key: str, issues: Mapping[str, Issue]) -> bool:
+    """Whether `key` or a dir above it has an issue."""
+    return bool(issues) and (
+        "" in issues or key in issues or any(p in issues for p in parents(key))
+    )
+
+
+def _same(one: Entry, other: Entry | None) -> bool:
+    """Equal but for the x bit, which some laptops do not keep."""
+    return other is not None and one._replace(executable=other.executable) == other
+
+
+def _files(entries: Iterable[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.kind is not Kind.DIR]
+
+
+def _count(entries: Iterable[Entry]) -> str:
+    number = len(_files(entries))
+    return "1 file" if number == 1 else f"{number} files"
+
+
+def _folder(where: Where) -> str:
+    return "the laptop's folder" if where is Where.LAPTOP else "the host's folder"
+
+
+def _let_pass(kind: HaltKind, way_on: str) -> str:
+    return f"{way_on}: remotedl sync --once --allow {kind}"
