@@ -134,6 +134,7 @@ class _Cycle:
         self.seen: dict[str, tuple[Entry | None, Entry | None, Entry | None]] = {}
         self.makes_room: frozenset[str] = frozenset()
         self.summed = False
+        self.ignored: dict[str, bool] = {}
 
     def decide(self, changed: Iterable[str]) -> Verdict:
         self._look(changed)
@@ -187,8 +188,12 @@ class _Cycle:
 
     def _is_ignored(self, key: str) -> bool:
         """A rule that is new since the last cycle: forgotten, never deleted."""
-        entries = [entry for entry in self.seen[key] if entry is not None]
-        return self.policy.ignore.ignores(key, any(entry == DIR for entry in entries))
+        folder, _, leaf = key.rpartition("/")
+        ignore = self.policy.ignore
+        known = self.ignored.get(folder)
+        if known is None:
+            known = self.ignored[folder] = bool(folder) and ignore.ignores(folder, True)
+        return known or ignore.ignores_child(folder, leaf, DIR in self.seen[key])
 
     def _forget(self, key: str) -> None:
         if key in self.ancestor:

@@ -107,7 +107,7 @@ def clear(
     to_remote = _Look(verdict.to_remote, Where.REMOTE, remote, laptop, ancestor)
     for look in (to_laptop, to_remote):
         for halt in (look.unsound(), look.emptied(), look.deletes_too_much()):
-            if halt is not None and halt.kind not in allowed:
+            if halt is not None and halt.kind not in allowed - {HaltKind.UNSOUND}:
                 return halt
     notices = tuple(to_remote.notices())
     return Cleared(verdict.to_laptop, verdict.to_remote, notices)

@@ -1,0 +1,211 @@
+"""The three halts, by name, and the proof that nothing unsound passes."""
+
+from __future__ import annotations
+
+import pytest
+
+from remotedl.errors import SyncHalted
+from remotedl.sync.agent.tree import DIR, Entry, Issue, Side, Tree
+from remotedl.sync.lanes import Policy
+from remotedl.sync.reconcile import reconcile
+from remotedl.sync.safety import Cleared, Halt, HaltKind, Root, check_roots, clear
+from remotedl.sync.verdict import Operation, Phase, Reason, Verdict, Where
+from tests.unit.sync.worlds import file, side, tree
+
+GOOD = Root(True, "id", "id")
+FRESH = Root(True, None, None)
+
+
+def files(number: int) -> Tree:
+    return {f"f{n:03}": file(str(n)) for n in range(number)}
+
+
+def judged(
+    ancestor: Tree, laptop: Tree, remote: Tree, allowed: frozenset[HaltKind] = frozenset()
+) -> Cleared | Halt:
+    sides = side(laptop), side(remote)
+    verdict = reconcile(ancestor, *sides, Policy())
+    return clear(verdict, ancestor, *sides, allowed)
+
+
+def halted(found: Cleared | Halt | None) -> Halt:
+    assert isinstance(found, Halt)
+    return found
+
+
+# --- roots
+
+
+def test_halt_not_on_a_first_sync() -> None:
+    assert check_roots(FRESH, FRESH) is None
+    assert check_roots(GOOD, GOOD) is None
+
+
+def test_halt_not_when_the_database_was_lost() -> None:
+    assert check_roots(Root(True, "id", None), Root(True, "id", None)) is None
+
+
+@pytest.mark.parametrize("where", list(Where))
+@pytest.mark.parametrize(
+    "root, kind",
+    [
+        (Root(False, None, "id"), HaltKind.ROOT_MISSING),
+        (Root(False, None, None), HaltKind.ROOT_MISSING),
+        (Root(True, None, "id"), HaltKind.ROOT_REPLACED),
+        (Root(True, "other", "id"), HaltKind.ROOT_REPLACED),
+    ],
+)
+def test_halt_root_missing_or_replaced(where: Where, root: Root, kind: HaltKind) -> None:
+    roots = (root, GOOD) if where is Where.LAPTOP else (GOOD, root)
+    halt = halted(check_roots(*roots))
+    assert (halt.kind, halt.where) == (kind, where)
+    assert f"--allow {kind}" in halt.hint
+    assert check_roots(*roots, allowed=frozenset([kind])) is None
+
+
+def test_a_halt_is_an_error_with_its_way_on() -> None:
+    halt = halted(check_roots(GOOD, Root(True, None, "id")))
+    error = halt.error()
+    assert isinstance(error, SyncHalted) and error.exit_code == 61
+    assert "host" in error.message and error.hint == halt.hint
+
+
+# --- emptied
+
+
+@pytest.mark.parametrize("where", list(Where))
+def test_halt_root_emptied(where: Where) -> None:
+    old = files(3)
+    trees = ({}, old) if where is Where.LAPTOP else (old, {})
+    halt = halted(judged(old, *trees))
+    assert (halt.kind, halt.where) == (HaltKind.ROOT_EMPTIED, where)
+    allowed = judged(old, *trees, allowed=frozenset([HaltKind.ROOT_EMPTIED]))
+    assert isinstance(allowed, Cleared) and len(allowed.to_laptop + allowed.to_remote) == 3
+
+
+def test_halt_not_when_the_only_file_was_deleted() -> None:
+    assert isinstance(judged(files(1), {}, files(1)), Cleared)
+
+
+def test_halt_not_when_both_are_empty() -> None:
+    assert isinstance(judged(files(9), {}, {}), Cleared)
+
+
+def test_halt_not_when_the_emptied_side_is_only_refilled() -> None:
+    old = files(3)
+    edited = {key: file("edited") for key in old}
+    assert isinstance(judged(old, edited, {}), Cleared)
+
+
+# --- too many deletes
+
+
+def test_halt_mass_delete_on_the_laptop() -> None:
+    old = files(100)
+    kept = {key: old[key] for key in sorted(old)[:49]}
+    halt = halted(judged(old, old, kept))
+    assert (halt.kind, halt.where) == (HaltKind.MASS_DELETE, Where.LAPTOP)
+    assert "51 of the laptop's 100 files" in halt.message
+    allowed = judged(old, old, kept, frozenset([HaltKind.MASS_DELETE]))
+    assert isinstance(allowed, Cleared) and len(allowed.to_laptop) == 51
+
+
+def test_halt_not_for_fifty_deletes() -> None:
+    old = files(60)
+    kept = {key: old[key] for key in sorted(old)[:10]}
+    assert isinstance(judged(old, old, kept), Cleared)
+
+
+@pytest.mark.parametrize("deleted, stops", [(100, False), (101, True)])
+def test_halt_mass_delete_is_a_quarter_of_many(deleted: int, stops: bool) -> None:
+    old = files(400)
+    kept = {key: old[key] for key in sorted(old)[deleted:]}
+    assert isinstance(judged(old, old, kept), Halt) is stops
+
+
+def test_halt_mass_delete_counts_what_makes_room() -> None:
+    old: Tree = {"d": DIR, **{f"d/{key}": entry for key, entry in files(60).items()}, "z": file("")}
+    halt = halted(judged(old, old, tree(d="now a file", z="")))
+    assert halt.kind is HaltKind.MASS_DELETE
+
+
+def test_halt_not_for_many_dirs() -> None:
+    old: Tree = {f"d{n}": DIR for n in range(200)} | files(2)
+    assert isinstance(judged(old, old, files(2)), Cleared)
+
+
+def test_a_branch_switch_on_the_laptop_goes_through_with_a_notice() -> None:
+    old = files(100)
+    kept = {key: old[key] for key in sorted(old)[:10]}
+    found = judged(old, kept, old)
+    assert isinstance(found, Cleared) and len(found.to_remote) == 90
+    assert "90 files" in found.notices[0] and "sync undo" in found.notices[0]
+
+
+def test_a_few_deletes_are_not_worth_a_notice() -> None:
+    old = files(9)
+    found = judged(old, {key: old[key] for key in sorted(old)[1:]}, old)
+    assert isinstance(found, Cleared) and not found.notices
+
+
+# --- what a defect of ours would look like
+
+
+def made_up(where: Where, *operations: Operation) -> Verdict:
+    laptop = operations if where is Where.LAPTOP else ()
+    remote = operations if where is Where.REMOTE else ()
+    return Verdict(laptop, remote, {}, (), (), (), (), frozenset())
+
+
+def delete(key: str, expected: Entry, reason: Reason = Reason.DELETED) -> Operation:
+    return Operation(key, key, key, expected, None, reason, Phase.DELETE)
+
+
+def replace(key: str, expected: Entry, new: Entry) -> Operation:
+    return Operation(key, key, key, expected, new, Reason.EDITED, Phase.WRITE)
+
+
+OLD = tree(a="1", d=DIR, d__b="1")
+
+
+@pytest.mark.parametrize("where", list(Where))
+@pytest.mark.parametrize(
+    "operation, changed, other",
+    [
+        pytest.param(delete("a", file("1")), OLD, side(OLD), id="still-there"),
+        pytest.param(delete("a", file("2")), OLD, side({}), id="another-version"),
+        pytest.param(delete("a", file("2")), tree(a="2"), side({}), id="never-agreed"),
+        pytest.param(replace("a", file("2"), file("3")), tree(a="2"), side(OLD), id="edited"),
+        pytest.param(
+            delete("d/b", file("1")),
+            OLD,
+            side(tree(d=DIR), issues={"d": Issue.UNREADABLE}),
+            id="not-listed",
+        ),
+        pytest.param(
+            delete("a", file("1"), Reason.MADE_ROOM),
+            OLD,
+            side({}, issues={"": Issue.UNREADABLE}),
+            id="root-not-listed",
+        ),
+    ],
+)
+def test_an_unsound_verdict_is_stopped(
+    where: Where, operation: Operation, changed: Tree, other: Side
+) -> None:
+    sides = (side(changed), other) if where is Where.LAPTOP else (other, side(changed))
+    halt = halted(
+        clear(made_up(where, operation), OLD, *sides, frozenset(HaltKind) - {HaltKind.UNSOUND})
+    )
+    assert (halt.kind, halt.where) == (HaltKind.UNSOUND, where)
+
+
+def test_an_unsound_verdict_cannot_be_let_pass() -> None:
+    verdict = made_up(Where.LAPTOP, delete("a", file("1")))
+    assert isinstance(clear(verdict, OLD, side(OLD), side(OLD), frozenset(HaltKind)), Halt)
+
+
+def test_what_could_not_be_read_is_not_replaced() -> None:
+    verdict = made_up(Where.LAPTOP, replace("a", file("1"), file("2")))
+    here = side(OLD, issues={"a": Issue.UNSTABLE})
+    assert isinstance(clear(verdict, OLD, here, side(tree(a="2"))), Halt)
