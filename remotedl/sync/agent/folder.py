@@ -1,0 +1,253 @@
+"""A synced root and the way down into it, one component at a time, following no link.
+
+Also our own corner of it, `.remotedl/`: the marker that says which folder this is, the lock
+that keeps a second session out. It does not know what is synced, nor what changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from types import TracebackType
+from typing import Dict, List, NamedTuple, Optional, Tuple, Type
+
+from remotedl.sync.agent.disk import CLOSE_ON_EXEC, At, Disk, read_small, this_disk, write_small
+
+OWN = ".remotedl"
+"""Our corner of every root; never synced."""
+MARKER = "marker"
+LOCK = "lock"
+
+
+class Identity(NamedTuple):
+    """Which directory a descriptor stands for."""
+
+    dev: int
+    ino: int
+
+
+class FolderGone(OSError):
+    """The root is missing, is not a directory, or is another one than before."""
+
+
+class FolderBusy(OSError):
+    """Another session holds the root."""
+
+    def __init__(self, holder: Dict[str, str]) -> None:
+        super().__init__(errno.EBUSY, "another session holds this folder")
+        self.holder = holder
+
+
+class Folder:
+    """An open root. Close it, or use it as a context manager."""
+
+    def __init__(self, path: str, disk: Optional[Disk] = None) -> None:
+        """Raises FolderGone where there is no such directory."""
+        self.disk = this_disk() if disk is None else disk
+        self.path = os.path.realpath(os.path.expanduser(path))
+        self._lock_fd: Optional[int] = None
+        try:
+            self.top = self.disk.open_top(self.path)
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise FolderGone(exc.errno, exc.strerror, self.path) from exc
+        try:
+            self.identity = self._identity_of(self.top)
+        except BaseException:
+            self.disk.close_dir(self.top)
+            raise
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        value: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.unlock()
+        self.disk.close_dir(self.top)
+
+    def check(self) -> None:
+        """The path still leads to the directory that we hold. Raises FolderGone."""
+        try:
+            again = self.disk.open_top(self.path)
+        except OSError as exc:
+            raise FolderGone(exc.errno, exc.strerror, self.path) from exc
+        try:
+            same = self._identity_of(again) == self.identity
+        finally:
+            self.disk.close_dir(again)
+        if not same:
+            raise FolderGone(errno.ESTALE, "another folder stands in its place", self.path)
+
+    def own(self, *names: str) -> At:
+        """A directory of our own below `.remotedl/`, made where missing; the caller closes it."""
+        at = self.top
+        for name in (OWN, *names):
+            try:
+                below = self.disk.open_dir(name, at)
+            except FileNotFoundError:
+                try:
+                    self.disk.mkdir(name, at, 0o700)
+                except FileExistsError:
+                    pass
+                below = self.disk.open_dir(name, at)
+            except OSError:
+                if at is not self.top:
+                    self.disk.close_dir(at)
+                raise
+            if at is not self.top:
+                self.disk.close_dir(at)
+            at = below
+        return at
+
+    def marker(self) -> Optional[str]:
+        """The random id of this root; None where there is none (a new or an emptied root)."""
+        try:
+            at = self.disk.open_dir(OWN, self.top)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return read_small(self.disk, MARKER, at, 4096).decode("ascii", "replace").strip()
+        except FileNotFoundError:
+            return None
+        finally:
+            self.disk.close_dir(at)
+
+    def set_marker(self, marker: str) -> None:
+        at = self.own()
+        try:
+            write_small(self.disk, MARKER, marker.encode("ascii") + b"\n", at, MARKER + ".new")
+        finally:
+            self.disk.close_dir(at)
+
+    def lock(self, holder: Dict[str, str]) -> None:
+        """Keep other sessions out until closed or dead. Raises FolderBusy with their holder."""
+        if self._lock_fd is not None:
+            return
+        at = self.own()
+        try:
+            fd = self.disk.open(LOCK, os.O_RDWR | os.O_CREAT | CLOSE_ON_EXEC, at)
+        finally:
+            self.disk.close_dir(at)
+        try:
+            if not _take(fd):
+                raise FolderBusy(_read_holder(self.disk, fd))
+            self.disk.truncate(fd, 0)
+            self.disk.seek(fd, 1)  # the first byte is what Windows locks
+            self.disk.write(fd, json.dumps(holder).encode("utf-8"))
+        except BaseException:
+            self.disk.close(fd)
+            raise
+        self._lock_fd = fd
+
+    def unlock(self) -> None:
+        if self._lock_fd is not None:
+            self.disk.close(self._lock_fd)
+            self._lock_fd = None
+
+    def _identity_of(self, at: At) -> Identity:
+        found = self.disk.stat_dir(at)
+        return Identity(found.st_dev, found.st_ino)
+
+
+class Way:
+    """Directories below a root, opened on the way to many paths; sorted paths are cheapest.
+
+    Holds one descriptor a level of the path it stands at. It lives for one batch only: a
+    directory that is moved away meanwhile is still written to through its descriptor.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._disk = folder.disk
+        self._stack: List[Tuple[str, At]] = []
+
+    def __enter__(self) -> Way:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        value: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._cut(0)
+
+    def to(self, path: str) -> At:
+        """The directory at `path` ("" is the root). Raises OSError; ELOOP and ENOTDIR for links."""
+        names = path.split("/") if path else []
+        shared = 0
+        for name, (held, _) in zip(names, self._stack):
+            if name != held:
+                break
+            shared += 1
+        self._cut(shared)
+        for name in names[shared:]:
+            at = self._stack[-1][1] if self._stack else self._folder.top
+            self._stack.append((name, self._disk.open_dir(name, at)))
+        return self._stack[-1][1] if self._stack else self._folder.top
+
+    def parent(self, path: str) -> Tuple[At, str]:
+        """The directory that holds `path`, and its name in there."""
+        above, _, name = path.rpartition("/")
+        return self.to(above), name
+
+    def forget(self, path: str) -> None:
+        """Hold nothing at or below `path` any more: it is about to be moved or removed."""
+        names = path.split("/")
+        if [name for name, _ in self._stack[: len(names)]] == names:
+            self._cut(len(names) - 1)
+
+    def _cut(self, length: int) -> None:
+        while len(self._stack) > length:
+            self._disk.close_dir(self._stack.pop()[1])
+
+
+def is_dir(found: os.stat_result) -> bool:
+    return stat.S_ISDIR(found.st_mode)
+
+
+def boot_id() -> str:
+    """Which start of this machine it is; "" where the system does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _take(fd: int) -> bool:
+    """An exclusive lock without waiting; the kernel drops it when the holder dies."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        if exc.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            return False
+        raise
+    return True
+
+
+def _read_holder(disk: Disk, fd: int) -> Dict[str, str]:
+    try:
+        disk.seek(fd, 1)
+        found = json.loads(disk.read(fd, 4096).decode("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}

@@ -1,0 +1,99 @@
+"""When to look at a path that an event spoke about. Pure: the clock is handed in.
+
+Events are hints to look again, never facts. A burst is waited out (20 ms of quiet, but not for
+ever), a name that went away waits longer, since editors save by renaming, and a file that is
+being written waits for its writer to close it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Dict, List, NamedTuple, Optional
+
+QUIET_S = 0.02
+"""A burst is over after so long without an event."""
+BURST_S = 0.25
+"""A burst that does not end is looked at anyway after so long."""
+GONE_S = 0.1
+"""A name that went away is given this long to come back."""
+WRITER_S = 2.0
+"""A writer that does not close is waited for this long, each time."""
+ROOT = ""
+"""The hint that says: look at everything."""
+
+
+class Hint(Enum):
+    """What an event says about a path."""
+
+    CHANGED = "changed"
+    """New, renamed to, closed by its writer, or its mode changed."""
+    WRITTEN = "written"
+    """In the middle of being written; CHANGED follows when it is closed."""
+    GONE = "gone"
+    """Removed or renamed away."""
+
+
+class _Waiting(NamedTuple):
+    hint: Hint
+    since: float
+    """When the first event of this wait came."""
+    last: float
+
+
+class Hints:
+    """Collects events and says which paths are ripe. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._waiting: Dict[str, _Waiting] = {}
+        self._burst_began = 0.0
+        self._last_event = 0.0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, path: str, hint: Hint, now: float) -> None:
+        if not self._waiting or now - self._last_event >= BURST_S:
+            self._burst_began = now
+        self._last_event = now
+        known = self._waiting.get(path)
+        since = now
+        if known is not None and known.hint is hint:
+            since = known.since
+        self._waiting[path] = _Waiting(hint, since, now)
+
+    def ripe(self, now: float) -> List[str]:
+        """Paths to look at now, sorted; they are forgotten. [""] means all."""
+        if not self._waiting or now < self._burst_ends():
+            return []
+        due = [path for path, waiting in self._waiting.items() if now >= _due(waiting)]
+        for path in due:
+            del self._waiting[path]
+        self._burst_began = now
+        if ROOT in due:
+            self._waiting.clear()
+            return [ROOT]
+        return sorted(due)
+
+    def all(self) -> List[str]:
+        """Every path that waits, ripe or not; they are forgotten."""
+        paths = sorted(self._waiting)
+        self._waiting.clear()
+        return paths
+
+    def next_ripe(self, now: float) -> Optional[float]:
+        """In how many seconds `ripe` has something to say; None: not without an event."""
+        if not self._waiting:
+            return None
+        first = min(_due(waiting) for waiting in self._waiting.values())
+        return max(0.0, max(first, self._burst_ends()) - now)
+
+    def _burst_ends(self) -> float:
+        return min(self._last_event + QUIET_S, self._burst_began + BURST_S)
+
+
+def _due(waiting: _Waiting) -> float:
+    if waiting.hint is Hint.GONE:
+        return waiting.last + GONE_S
+    if waiting.hint is Hint.WRITTEN:
+        return waiting.since + WRITER_S
+    return waiting.last

@@ -1,0 +1,150 @@
+"""What the agent tells about its replica: all of it, or what changed since a generation. Pure.
+
+Every change of the picture gets the next number. A laptop that knows the picture as of number n
+of the same epoch is told only what came after; otherwise everything.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import AbstractSet, Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+
+from remotedl.sync.agent.protocol import (
+    Malformed,
+    pack_entries,
+    pack_json,
+    unpack_entries,
+    unpack_json,
+)
+from remotedl.sync.agent.tree import Entry, Issue
+
+MEMORY = 50_000
+"""So many changed keys are remembered; who missed more is told everything."""
+_LENGTH = struct.Struct(">I")
+
+Row = Tuple[str, Optional[Entry]]
+
+
+class Version(NamedTuple):
+    """Which state of the picture somebody knows."""
+
+    epoch: str
+    number: int
+
+
+class Around(NamedTuple):
+    """What belongs to the picture beside its entries; short, so always told whole."""
+
+    issues: Mapping[str, Issue]
+    spelling: Mapping[str, str]
+    holding: AbstractSet[str]
+
+
+class Listing(NamedTuple):
+    """One part of what is told."""
+
+    version: Version
+    """What is known after the last part."""
+    whole: bool
+    """Forget what you knew: this and the parts that follow are everything."""
+    last: bool
+    rows: List[Row]
+    around: Optional[Around]
+    """None: as before."""
+    marker: Optional[str]
+    gone: str = ""
+    """Why the root is not there; everything else is empty then."""
+
+
+class Generations:
+    """Numbers the states of a picture and remembers which keys changed when."""
+
+    def __init__(self, epoch: str, number: int = 1) -> None:
+        self.epoch = epoch
+        self.number = number
+        self._floor = number
+        self._changed: Dict[str, int] = {}
+
+    @property
+    def version(self) -> Version:
+        return Version(self.epoch, self.number)
+
+    def note(self, keys: Iterable[str]) -> None:
+        """These keys changed, all at once."""
+        self.number += 1
+        for key in keys:
+            self._changed[key] = self.number
+        if len(self._changed) > MEMORY:
+            self._changed.clear()
+            self._floor = self.number
+
+    def since(self, version: Optional[Version]) -> Optional[List[str]]:
+        """The keys that changed after `version`, sorted; None: tell everything."""
+        if version is None or version.epoch != self.epoch:
+            return None
+        if not self._floor <= version.number <= self.number:
+            return None
+        return sorted(key for key, number in self._changed.items() if number > version.number)
+
+    def to_json(self) -> Dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "number": self.number,
+            "floor": self._floor,
+            "changed": self._changed,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, epoch: str) -> Generations:
+        """What `to_json` gave; a new epoch where it is not that."""
+        try:
+            found = cls(str(value["epoch"]), int(value["number"]))
+            found._floor = int(value["floor"])
+            found._changed = {str(key): int(number) for key, number in value["changed"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return cls(epoch)
+        return found
+
+
+def pack_listing(listing: Listing) -> bytes:
+    head: Dict[str, Any] = {
+        "version": list(listing.version),
+        "whole": listing.whole,
+        "last": listing.last,
+        "marker": listing.marker,
+        "gone": listing.gone,
+    }
+    if listing.around is not None:
+        head["issues"] = {key: issue.value for key, issue in listing.around.issues.items()}
+        head["spelling"] = dict(listing.around.spelling)
+        head["holding"] = sorted(listing.around.holding)
+    packed = pack_json(head)
+    return _LENGTH.pack(len(packed)) + packed + pack_entries(listing.rows)
+
+
+def unpack_listing(payload: bytes) -> Listing:
+    """Raises Malformed."""
+    try:
+        (size,) = _LENGTH.unpack_from(payload)
+        head = unpack_json(payload[4 : 4 + size])
+        rows = unpack_entries(payload[4 + size :])
+        around = None
+        if "issues" in head:
+            around = Around(
+                {str(key): Issue(issue) for key, issue in head["issues"].items()},
+                {str(key): str(path) for key, path in head["spelling"].items()},
+                frozenset(str(key) for key in head["holding"]),
+            )
+        epoch, number = head["version"]
+        marker = head["marker"]
+        return Listing(
+            Version(str(epoch), int(number)),
+            bool(head["whole"]),
+            bool(head["last"]),
+            rows,
+            around,
+            None if marker is None else str(marker),
+            str(head["gone"]),
+        )
+    except (struct.error, KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise Malformed(f"a listing that makes no sense: {exc}") from exc

@@ -1,0 +1,369 @@
+"""What laptop and agent say to each other: frames over one channel, and tables of entries.
+
+A frame is length (4 bytes), type (1), stream (4), payload. Every answer carries the stream of its
+request. Tables are columns, not rows: 20,000 paths are split by one call of C code. Everything
+that is read is bounded and checked here, for neither side trusts the other: `Malformed` says
+what was wrong. No I/O: bytes come in, bytes go out.
+
+| frame | from | payload |
+|---|---|---|
+| HELLO | both | JSON: who I am, what I can do |
+| SNAP | laptop, then agent | JSON request; answer: parts of a listing, the last one says so |
+| DIRTY | agent | a listing of what changed since the last one, unasked |
+| GET | laptop | a table of files that it wants |
+| PUT | both | which contents follow on this stream: digest, size, where to start |
+| DATA | both | the bytes of those contents, one after the other, cut small |
+| COPY | laptop | instead of DATA: take this range from the file that is replaced |
+| COMMIT | laptop | a table of changes: path, what is expected there, what shall be there |
+| OPS | laptop | JSON: a request about the trash, the staging area or the rules |
+| ACK | both | JSON: how the request of this stream ended |
+| PING | both | echoed with its first byte set |
+| FLUSH | laptop | JSON: a cookie to write and to wait for |
+| CREDIT | both | 8 bytes: so many more bytes of DATA may be sent |
+| BYE | laptop | nothing: end in order |
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from array import array
+from enum import IntEnum
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from remotedl.sync.agent.tree import DIR, Change, Entry, Kind
+
+VERSION = 1
+MAGIC = b"\x00remotedl-agent\x01\xf0\x9f\x94\x81\n"
+"""What the agent says first. Whatever a login script prints before it is skipped."""
+NOISE_LIMIT = 1 << 20
+"""So many bytes of noise before the magic; a host that prints more is not talked to."""
+FRAME_LIMIT = 4 << 20
+"""The longest payload that is accepted."""
+DATA_SIZE = 128 << 10
+"""How DATA is cut: 10 ms of a 100 Mbit/s link, so that control frames interleave."""
+CREDIT_START = 16 << 20
+"""How many bytes of DATA may be on their way unconfirmed, each way."""
+TABLE_ROWS = 8192
+"""A table is cut into parts of so many rows."""
+PATH_LIMIT = 1 << 16
+NAME_LIMIT = 255
+
+_HEADER = struct.Struct(">IBI")
+HEADER_SIZE = _HEADER.size
+_COUNTS = struct.Struct(">IIIII")
+_BAD_PATH = re.compile(rb"(?:^|[\x00/])(?:\.{0,2})(?:[\x00/]|$)")
+_KINDS: Tuple[Optional[Kind], ...] = (None, Kind.FILE, Kind.DIR, Kind.LINK)
+_CODES: Dict[Optional[Kind], int] = {kind: code for code, kind in enumerate(_KINDS)}
+_EXECUTABLE = 4
+
+
+class Malformed(ValueError):
+    """The other side said something that the protocol does not know."""
+
+
+class Type(IntEnum):
+    HELLO = 1
+    SNAP = 2
+    DIRTY = 3
+    GET = 4
+    PUT = 5
+    DATA = 6
+    COPY = 7
+    COMMIT = 8
+    OPS = 9
+    ACK = 10
+    PING = 11
+    FLUSH = 12
+    CREDIT = 13
+    BYE = 14
+
+
+class Frame(NamedTuple):
+    type: Type
+    stream: int
+    payload: bytes
+
+
+class Content(NamedTuple):
+    """One file's bytes, named by what they are. `start` > 0 resumes."""
+
+    digest: bytes
+    size: int
+    start: int = 0
+
+
+def frame(kind: Type, stream: int, payload: bytes = b"") -> bytes:
+    return _HEADER.pack(len(payload), kind, stream) + payload
+
+
+def header(kind: Type, stream: int, size: int) -> bytes:
+    """For a payload that is sent right after, without copying it."""
+    return _HEADER.pack(size, kind, stream)
+
+
+class Parser:
+    """Cuts a stream of bytes into frames; before the first one it skips to MAGIC if asked."""
+
+    def __init__(self, *, skip_noise: bool = False) -> None:
+        self._buffer = bytearray()
+        self._noise: Optional[bytearray] = bytearray() if skip_noise else None
+
+    @property
+    def noise(self) -> bytes:
+        """What came before the magic so far; b"" once that was seen."""
+        return bytes(self._noise or b"")
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Raises Malformed."""
+        if self._noise is not None:
+            data = self._skip(data)
+        self._buffer += data
+        position = 0
+        size = len(self._buffer)
+        while size - position >= HEADER_SIZE:
+            length, code, stream = _HEADER.unpack_from(self._buffer, position)
+            if length > FRAME_LIMIT:
+                raise Malformed(f"a frame of {length} bytes")
+            if size - position - HEADER_SIZE < length:
+                break
+            start = position + HEADER_SIZE
+            position = start + length
+            payload = bytes(memoryview(self._buffer)[start:position])
+            yield Frame(_type(code), stream, payload)
+        if position:
+            del self._buffer[:position]
+
+    def _skip(self, data: bytes) -> bytes:
+        assert self._noise is not None
+        self._noise += data
+        at = self._noise.find(MAGIC)
+        if at < 0:
+            if len(self._noise) > NOISE_LIMIT:
+                raise Malformed("no agent answered, only noise")
+            return b""
+        rest = bytes(self._noise[at + len(MAGIC) :])
+        self._noise = None
+        return rest
+
+
+def pack_json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("utf-8", "surrogateescape")
+
+
+def unpack_json(payload: bytes) -> Dict[str, Any]:
+    """A JSON object. Raises Malformed."""
+    try:
+        value = json.loads(payload.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError) as exc:
+        raise Malformed(f"not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise Malformed("not a JSON object")
+    return value
+
+
+def pack_entries(rows: Sequence[Tuple[str, Optional[Entry]]]) -> bytes:
+    """A table of paths and what is there (None: nothing)."""
+    paths = "\0".join([path for path, _ in rows]).encode("utf-8", "surrogateescape")
+    return _join([paths, *_columns([entry for _, entry in rows])], len(rows))
+
+
+def unpack_entries(payload: bytes) -> List[Tuple[str, Optional[Entry]]]:
+    """Raises Malformed; every path is checked."""
+    rows, (paths, *columns) = _split(payload, 5)
+    return list(zip(_paths(paths, rows), _entries(columns, rows)))
+
+
+def pack_changes(changes: Sequence[Change]) -> bytes:
+    old = pack_entries([(change.path, change.old) for change in changes])
+    return _join([old, *_columns([change.new for change in changes])], len(changes))
+
+
+def unpack_changes(payload: bytes) -> List[Change]:
+    """Raises Malformed; every path is checked."""
+    rows, (old, *columns) = _split(payload, 5)
+    before = unpack_entries(old)
+    if len(before) != rows:
+        raise Malformed("a table of changes whose halves differ")
+    after = _entries(columns, rows)
+    return [Change(path, entry, new) for (path, entry), new in zip(before, after)]
+
+
+def pack_commit(step: str, reasons: Sequence[str], changes: Sequence[Change]) -> bytes:
+    head = pack_json({"step": step, "reasons": list(reasons)})
+    return struct.pack(">I", len(head)) + head + pack_changes(changes)
+
+
+def unpack_commit(payload: bytes) -> Tuple[str, List[str], List[Change]]:
+    """step, reasons, changes. Raises Malformed."""
+    if len(payload) < 4:
+        raise Malformed("a commit that is cut off")
+    (size,) = struct.unpack_from(">I", payload)
+    head = unpack_json(payload[4 : 4 + size])
+    changes = unpack_changes(payload[4 + size :])
+    step, reasons = head.get("step"), head.get("reasons")
+    if not isinstance(step, str) or not isinstance(reasons, list) or len(reasons) != len(changes):
+        raise Malformed("a commit that makes no sense")
+    return step, [str(reason) for reason in reasons], changes
+
+
+def pack_contents(contents: Sequence[Content]) -> bytes:
+    return b"".join(
+        content.digest + struct.pack(">QQ", content.size, content.start) for content in contents
+    )
+
+
+def unpack_contents(payload: bytes) -> List[Content]:
+    """Raises Malformed."""
+    if len(payload) % 48:
+        raise Malformed("a list of contents that is cut off")
+    found = []
+    for at in range(0, len(payload), 48):
+        size, start = struct.unpack_from(">QQ", payload, at + 32)
+        if start > size:
+            raise Malformed("a content that starts behind its end")
+        found.append(Content(payload[at : at + 32], size, start))
+    return found
+
+
+def check_path(path: str) -> str:
+    """The path itself. Raises Malformed for one that leads out of the root, or nowhere."""
+    _paths(path.encode("utf-8", "surrogateescape"), 1)
+    return path
+
+
+def parts(rows: Sequence[Any], size: int = TABLE_ROWS) -> Iterator[Sequence[Any]]:
+    """`rows` in pieces; one empty piece where there are none, for somebody waits for it."""
+    for start in range(0, max(len(rows), 1), size):
+        yield rows[start : start + size]
+
+
+def deflate(data: bytes) -> bytes:
+    return zlib.compress(data, 1)
+
+
+def inflate(data: bytes, limit: int) -> bytes:
+    """Raises Malformed where more than `limit` bytes would come out."""
+    engine = zlib.decompressobj()
+    try:
+        out = engine.decompress(data, limit)
+    except zlib.error as exc:
+        raise Malformed(str(exc)) from exc
+    if engine.unconsumed_tail or not engine.eof:
+        raise Malformed("compressed data that is longer than it says")
+    return out
+
+
+def _type(code: int) -> Type:
+    try:
+        return Type(code)
+    except ValueError as exc:
+        raise Malformed(f"a frame of unknown type {code}") from exc
+
+
+def _columns(entries: Iterable[Optional[Entry]]) -> List[bytes]:
+    """kinds, digests, sizes, targets of a list of entries."""
+    kinds = bytearray()
+    digests: List[bytes] = []
+    sizes = array("Q")
+    targets: List[str] = []
+    for entry in entries:
+        if entry is None:
+            kinds.append(0)
+            continue
+        code = _CODES[entry.kind]
+        if code == 1:
+            assert entry.digest is not None
+            digests.append(entry.digest)
+            sizes.append(entry.size)
+            if entry.executable:
+                code |= _EXECUTABLE
+        elif code == 3:
+            assert entry.target is not None
+            targets.append(entry.target)
+        kinds.append(code)
+    joined = "\0".join(targets).encode("utf-8", "surrogateescape")
+    return [bytes(kinds), b"".join(digests), _little(sizes), joined]
+
+
+def _entries(columns: Sequence[bytes], rows: int) -> List[Optional[Entry]]:
+    kinds, digests, raw_sizes, joined = columns
+    if len(kinds) != rows or len(digests) % 32 or len(raw_sizes) % 8:
+        raise Malformed("a table whose columns differ")
+    sizes = array("Q")
+    sizes.frombytes(raw_sizes)
+    sizes = _native(sizes)
+    targets = joined.decode("utf-8", "surrogateescape").split("\0") if joined else []
+    found: List[Optional[Entry]] = []
+    file, link = 0, 0
+    try:
+        for code in kinds:
+            kind = _KINDS[code & ~_EXECUTABLE]
+            if kind is Kind.FILE:
+                digest = digests[file * 32 : file * 32 + 32]
+                if len(digest) != 32:
+                    raise Malformed("a table that is cut off")
+                found.append(Entry(kind, digest, sizes[file], bool(code & _EXECUTABLE)))
+                file += 1
+            elif kind is Kind.LINK:
+                found.append(Entry(kind, target=targets[link]))
+                link += 1
+            else:
+                found.append(None if kind is None else DIR)
+    except IndexError as exc:
+        raise Malformed("a table that is cut off") from exc
+    return found
+
+
+def _paths(blob: bytes, rows: int) -> List[str]:
+    if not rows:
+        return []
+    if _BAD_PATH.search(blob):
+        raise Malformed(f"a path that leads out of the folder: {_worst(blob)!r}")
+    found = blob.decode("utf-8", "surrogateescape").split("\0")
+    if len(found) != rows:
+        raise Malformed("a table whose columns differ")
+    return found
+
+
+def _worst(blob: bytes) -> bytes:
+    for path in blob.split(b"\0"):
+        if _BAD_PATH.search(path):
+            return path[:200]
+    return b""
+
+
+def _join(columns: Sequence[bytes], rows: int) -> bytes:
+    sizes = [len(column) for column in columns]
+    return struct.pack(">I", rows) + struct.pack(">5I", *sizes) + b"".join(columns)
+
+
+def _split(payload: bytes, count: int) -> Tuple[int, List[bytes]]:
+    try:
+        (rows,) = struct.unpack_from(">I", payload)
+        sizes = struct.unpack_from(">5I", payload, 4)
+    except struct.error as exc:
+        raise Malformed("a table that is cut off") from exc
+    if 24 + sum(sizes) != len(payload) or rows > len(payload):
+        raise Malformed("a table that is cut off")
+    columns = []
+    at = 24
+    for size in sizes[:count]:
+        columns.append(payload[at : at + size])
+        at += size
+    return rows, columns
+
+
+def _little(sizes: array[int]) -> bytes:
+    return _native(sizes).tobytes()
+
+
+def _native(sizes: array[int]) -> array[int]:
+    import sys
+
+    if sys.byteorder == "big":
+        sizes = array("Q", sizes)
+        sizes.byteswap()
+    return sizes

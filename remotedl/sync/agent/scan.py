@@ -1,0 +1,571 @@
+"""What stands below a root: listing, lstat, digests. It only ever reads.
+
+`Scanner` keeps the last picture and brings it up to date: `scan` looks at everything, `look` at
+some paths. Content is read only where the stat record is not the one that the digest was made
+from. What cannot be seen for sure becomes an issue of its path, never an absence.
+
+Decision: an absence is believed only after a complete listing of the parent. Alternative: ENOENT
+of one lstat. Reason: a listing that fails half-way and a mount that went away look the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import struct
+import threading
+from typing import Callable, Collection, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+
+from remotedl.sync.agent.disk import READ, At, Disk, read_blocks
+from remotedl.sync.agent.folder import OWN, Folder, Way
+from remotedl.sync.agent.ignore import Ignore
+from remotedl.sync.agent.tree import DIR, Entry, Issue, Kind, Side, Traits, Tree, parents
+from remotedl.sync.agent.tree import key as key_of
+from remotedl.sync.agent.tree import parent as parent_of
+
+STAMP = struct.Struct("<QQqqqI")
+"""dev, ino, size, mtime_ns, ctime_ns, mode: equal means the same content, unless racy."""
+RACY_NS = 2_000_000_000
+"""A stamp this close to the reading may hide a later write."""
+EMPTIED_NS = 2_000_000_000
+"""A file that became empty is believed after this long: Jupyter truncates, then writes."""
+RESTED_NS = 3_000_000_000
+"""A big file that some process holds open for writing is read when it rested for so long."""
+ABSENT_NS = 100_000_000
+"""A name that went away this recently is looked at once more: editors save by renaming."""
+RETRY_NS = 250_000_000
+"""An unstable file is looked at again after so long."""
+BIG = 1 << 20
+SMALL = 1 << 17
+"""Up to here a file is read in one go, and handed to whoever wants its content."""
+PILE = 32
+"""Files that one thread reads before it asks for more."""
+
+Reader = Callable[[str, Entry, bytes], None]
+"""Told of a small file's content when it is read for its digest: key, entry, bytes."""
+
+
+class Limits(NamedTuple):
+    """How much a scan may cost."""
+
+    threads: int = 2
+    hash_below: Optional[int] = None
+    """A file of more bytes gets a digest of its stamp in place of its content's (`guess`)."""
+
+
+class Job(NamedTuple):
+    """A file or link whose content must be read."""
+
+    path: str
+    key: str
+    found: os.stat_result
+
+
+class Changed(OSError):
+    """A file is not the one that was listed, or changed while it was read."""
+
+
+def stamp_of(found: os.stat_result) -> bytes:
+    return STAMP.pack(
+        found.st_dev,
+        found.st_ino,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+        found.st_mode,
+    )
+
+
+def is_racy(found: os.stat_result, now_ns: int) -> bool:
+    """Whether a write right after the reading could leave this same stamp.
+
+    Stamps that lie in the future are sound: the next write sets them to now.
+    """
+    return abs(now_ns - found.st_ctime_ns) < RACY_NS or abs(now_ns - found.st_mtime_ns) < RACY_NS
+
+
+def guess(stamp: bytes) -> bytes:
+    """Stands for the digest of a file that is too big to be read for nothing."""
+    return hashlib.sha256(b"remotedl: not read\0" + stamp).digest()
+
+
+def hash_file(disk: Disk, fd: int, size: int) -> bytes:
+    """The digest of an open file of `size` bytes. Raises Changed if it has more or fewer."""
+    engine = hashlib.sha256()
+    done = 0
+    for block in read_blocks(disk, fd, BIG):
+        engine.update(block)
+        done += len(block)
+        if done > size:
+            break
+    if done != size:
+        raise Changed(errno.EAGAIN, "a file that grows or shrinks")
+    return engine.digest()
+
+
+class Scanner:
+    """The picture of one root. One thread at a time."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        ignore: Ignore,
+        *,
+        traits: Traits = Traits(),  # noqa: B008
+        limits: Limits = Limits(),  # noqa: B008
+    ) -> None:
+        self.folder = folder
+        self.disk = folder.disk
+        self.ignore = ignore
+        self.traits = traits
+        self.limits = limits
+        self.tree: Tree = {}
+        self.issues: Dict[str, Issue] = {}
+        self.spelling: Dict[str, str] = {}
+        self.holding: Set[str] = set()
+        self.stamps: Dict[str, bytes] = {}
+        """By key, of every file and link in the tree."""
+        self.again: Dict[str, int] = {}
+        """Keys whose stamp is not to be trusted, and when to look again (ns)."""
+        self.missing: Dict[str, int] = {}
+        """Keys that are in the tree still and were not found, and since when (ns)."""
+        self.on_dir: Optional[Callable[[str], None]] = None
+        """Told of every directory right before it is listed, so that it can be watched."""
+        self.skew_ns = 0
+        """How far this filesystem's clock is ahead of ours."""
+
+    @property
+    def side(self) -> Side:
+        return Side(self.tree, self.issues, self.spelling, self.holding, self.traits)
+
+    def now_ns(self) -> int:
+        return int(self.disk.now() * 1e9) + self.skew_ns
+
+    def scan(self, on_read: Optional[Reader] = None) -> Set[str]:
+        """Look at everything; the keys whose entry or issue changed. Raises FolderGone.
+
+        Takes 0.1 s longer where names went away a moment ago.
+        """
+        self.folder.check()
+        changed = self._renew([""], on_read)
+        if self.missing:
+            self.disk.pause(ABSENT_NS / 1e9)
+            changed |= self._renew([self._path(key) for key in self.missing], on_read)
+        return changed
+
+    def look(self, paths: Iterable[str], on_read: Optional[Reader] = None) -> Set[str]:
+        """Look at these paths, and below them; the keys whose entry or issue changed.
+
+        A path is a hint: what stands there is looked up. Raises FolderGone.
+        """
+        self.folder.check()
+        return self._renew(topmost(paths), on_read)
+
+    def look_again(self, on_read: Optional[Reader] = None) -> Set[str]:
+        """Look at what was racy, unstable or missing and is due now."""
+        now = self.now_ns()
+        due = [self._path(key) for key, when in self.again.items() if when <= now]
+        return self.look(due, on_read) if due else set()
+
+    def next_due(self) -> Optional[float]:
+        """In how many seconds `look_again` has something to do; None: never."""
+        if not self.again:
+            return None
+        return max(0.0, (min(self.again.values()) - self.now_ns()) / 1e9)
+
+    def trusts(self, key: str, found: os.stat_result) -> bool:
+        """Whether the tree's entry is what a file of this stat record holds."""
+        return key not in self.again and self.stamps.get(key) == stamp_of(found)
+
+    def believe(self, key: str, path: str, entry: Entry, found: os.stat_result) -> None:
+        """Record what an apply has just put there."""
+        self.issues.pop(key, None)
+        self.missing.pop(key, None)
+        self.again.pop(key, None)
+        self.tree[key] = entry
+        self._spell(path, key)
+        if entry.kind is Kind.DIR:
+            self.stamps.pop(key, None)
+            return
+        self.stamps[key] = stamp_of(found)
+        now = self.now_ns()
+        if is_racy(found, now):
+            self.again[key] = now + RACY_NS
+
+    def forget(self, key: str) -> None:
+        """Nothing stands at `key` any more."""
+        self.tree.pop(key, None)
+        self.stamps.pop(key, None)
+        self.issues.pop(key, None)
+        self.missing.pop(key, None)
+        self.again.pop(key, None)
+        self.holding.discard(key)
+        if self.spelling:
+            self.spelling.pop(key, None)
+
+    def _path(self, key: str) -> str:
+        return self.spelling.get(key, key)
+
+    def _spell(self, path: str, key: str) -> None:
+        if path != key:
+            self.spelling[key] = path
+        elif self.spelling:
+            self.spelling.pop(key, None)
+
+    def _renew(self, tops: Collection[str], on_read: Optional[Reader]) -> Set[str]:
+        look = _Look(self, on_read)
+        with Way(self.folder) as way:
+            for top in tops:
+                look.at(way, top)
+        look.read_contents()
+        return look.changed
+
+
+class _Look:
+    """One pass over some subtrees: what it finds goes into the scanner's picture."""
+
+    def __init__(self, scanner: Scanner, on_read: Optional[Reader]) -> None:
+        self._own = scanner
+        self._disk = scanner.disk
+        self._on_read = on_read
+        self._device = scanner.folder.identity.dev
+        self._now = scanner.now_ns()
+        self._jobs: List[Job] = []
+        self._seen: Set[str] = set()
+        self._fresh: Set[str] = set()
+        """Keys of dirs whose names changed a moment ago."""
+        self._issues_before: Dict[str, Optional[Issue]] = {}
+        self._changed: Set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def changed(self) -> Set[str]:
+        """Keys whose entry or issue is not what it was."""
+        issues = self._own.issues
+        different = {key for key, was in self._issues_before.items() if issues.get(key) != was}
+        return self._changed | different
+
+    def at(self, way: Way, path: str) -> None:
+        """Bring the picture of `path` and all below it up to date."""
+        if path == OWN or path.startswith(OWN + "/"):
+            return
+        self._seen = set()
+        if not path:
+            self._forget_issues("")
+            self._own.holding.clear()
+            self._walk(way, "", "")
+            self._drop("")
+            return
+        key = key_of(path)
+        try:
+            at, name = way.parent(path)
+            found = self._disk.lstat(name, at)
+        except OSError as exc:
+            self._not_found(way, path, exc)
+            return
+        directory = stat.S_ISDIR(found.st_mode)
+        self._forget_issues(key)
+        if self._own.ignore.ignores(key, directory):
+            self._own.holding.add(parent_of(key))
+        elif not path.isascii() and self._has_twin(at, name):
+            self._issue(key, Issue.COLLIDING)
+            return
+        elif directory:
+            self._note_dir(path, key)
+            self._forget_holding(key)
+            self._walk(way, path, key)
+        else:
+            self._note(path, key, found)
+        self._drop(key)
+
+    def read_contents(self) -> None:
+        """Read what has to be read, in several threads where there is much."""
+        jobs = self._jobs
+        jobs.reverse()
+        count = min(self._own.limits.threads, 1 + len(jobs) // (2 * PILE))
+        helpers = [threading.Thread(target=self._read_piles) for _ in range(count - 1)]
+        for helper in helpers:
+            helper.start()
+        self._read_piles()
+        for helper in helpers:
+            helper.join()
+
+    def _not_found(self, way: Way, path: str, exc: OSError) -> None:
+        """lstat did not reach `path`: ask the listing of what is above it."""
+        key = key_of(path)
+        above, _, name = path.rpartition("/")
+        if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            self._issue(key, Issue.UNREADABLE)
+            return
+        try:
+            at = way.to(above)
+            listed = {item.name for item in _listing(self._disk, at)}
+            self._note_freshness(above, self._disk.stat_dir(at))
+        except OSError as failure:
+            if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and above:
+                self.at(way, above)
+            else:
+                self._issue(key_of(above), Issue.UNREADABLE)
+            return
+        if name in listed or self._own.spelling.get(key, key) != path:
+            return  # it came back, or another spelling of it is what we know: events will say so
+        self._forget_issues(key)
+        self._drop(key)
+
+    def _walk(self, way: Way, path: str, key: str) -> None:
+        """List a directory and all below it, depth first, each opened from its parent."""
+        pending = [(path, key)]
+        on_dir = self._own.on_dir
+        while pending:
+            path, key = pending.pop()
+            try:
+                at = way.to(path)
+                found = self._disk.stat_dir(at)
+                if found.st_dev != self._device:
+                    self._issue(key, Issue.MOUNTPOINT)
+                    continue
+                if on_dir is not None:
+                    on_dir(path)
+                listed = _listing(self._disk, at)
+                self._note_freshness(key, found)
+                pending.extend(self._note_all(listed, path, key))
+            except OSError as exc:
+                gone = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+                self._issue(key, Issue.UNSTABLE if exc.errno in gone else Issue.UNREADABLE)
+                continue
+
+    def _note_all(
+        self, listed: List[os.DirEntry[str]], path: str, key: str
+    ) -> List[Tuple[str, str]]:
+        """Take in one directory's entries; the dirs among them, last first."""
+        ignores = self._own.ignore.ignores_child
+        prefix = path + "/" if path else ""
+        key_prefix = key + "/" if key else ""
+        twins = _twins(listed)
+        dirs: List[Tuple[str, str]] = []
+        for item in listed:
+            name = item.name
+            leaf = name if name.isascii() else key_of(name)
+            directory = item.is_dir(follow_symlinks=False)
+            if ignores(key, leaf, directory):
+                self._own.holding.add(key)
+                continue
+            child = key_prefix + leaf
+            if leaf in twins:
+                self._issue(child, Issue.COLLIDING)
+            elif directory:
+                self._note_dir(prefix + name, child)
+                dirs.append((prefix + name, child))
+            else:
+                try:
+                    self._note(prefix + name, child, item.stat(follow_symlinks=False))
+                except FileNotFoundError:
+                    self._fresh.add(key)
+        dirs.sort(reverse=True)
+        return dirs
+
+    def _note_dir(self, path: str, key: str) -> None:
+        own = self._own
+        self._seen.add(key)
+        if own.tree.get(key) != DIR:
+            own.forget(key)
+            own.tree[key] = DIR
+            self._changed.add(key)
+        if own.missing:
+            own.missing.pop(key, None)
+        own._spell(path, key)
+
+    def _note(self, path: str, key: str, found: os.stat_result) -> None:
+        """A name that is no directory: known by its stamp, or to be read."""
+        own = self._own
+        self._seen.add(key)
+        if own.missing:
+            own.missing.pop(key, None)
+        if own.trusts(key, found):
+            return
+        mode = found.st_mode
+        if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+            self._jobs.append(Job(path, key, found))
+        else:
+            own.forget(key)
+            own.holding.add(parent_of(key))
+            self._issue(key, Issue.UNSUPPORTED)
+
+    def _read_piles(self) -> None:
+        """Until no job is left. Runs in several threads; the picture is written under the lock."""
+        buffer = bytearray(SMALL)
+        with Way(self._own.folder) as way:
+            while True:
+                with self._lock:
+                    pile = self._jobs[-PILE:]
+                    del self._jobs[-PILE:]
+                if not pile:
+                    return
+                for job in reversed(pile):
+                    self._read(way, job, buffer)
+
+    def _read(self, way: Way, job: Job, buffer: bytearray) -> None:
+        try:
+            if stat.S_ISLNK(job.found.st_mode):
+                entry, found = self._read_link(way, job), job.found
+            else:
+                entry, found = self._read_file(way, job, buffer)
+        except Changed:
+            self._unstable(job.key)
+        except OSError as exc:
+            if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE):
+                self._unstable(job.key)
+            else:
+                with self._lock:
+                    self._issue(job.key, Issue.UNREADABLE)
+        else:
+            with self._lock:
+                self._take(job, entry, found)
+
+    def _take(self, job: Job, entry: Entry, found: os.stat_result) -> None:
+        own = self._own
+        if own.tree.get(job.key) != entry:
+            self._changed.add(job.key)
+        else:
+            entry = own.tree[job.key]
+        own.believe(job.key, job.path, entry, found)
+
+    def _read_link(self, way: Way, job: Job) -> Entry:
+        at, name = way.parent(job.path)
+        target = self._disk.readlink(name, at)
+        if stamp_of(self._disk.lstat(name, at)) != stamp_of(job.found):
+            raise Changed(errno.EAGAIN, "a link that changes", job.path)
+        return Entry(Kind.LINK, target=target)
+
+    def _read_file(self, way: Way, job: Job, buffer: bytearray) -> Tuple[Entry, os.stat_result]:
+        """Raises Changed for a file that moves under our eyes."""
+        at, name = way.parent(job.path)
+        size = job.found.st_size
+        executable = bool(job.found.st_mode & stat.S_IXUSR)
+        known = self._own.tree.get(job.key)
+        recent = abs(self._now - job.found.st_mtime_ns) < EMPTIED_NS
+        if size == 0 and recent and known is not None and known.size > 0:
+            raise Changed(errno.EAGAIN, "a file that was just emptied", job.path)
+        limit = self._own.limits.hash_below
+        if limit is not None and size > limit:
+            return Entry(Kind.FILE, guess(stamp_of(job.found)), size, executable), job.found
+        fd = self._disk.open(name, READ, at)
+        try:
+            digest, data = self._digest(fd, job, buffer)
+            found = self._disk.fstat(fd)
+        finally:
+            self._disk.close(fd)
+        if stamp_of(found) != stamp_of(job.found):
+            raise Changed(errno.EAGAIN, "a file that changes", job.path)
+        entry = Entry(Kind.FILE, digest, size, executable)
+        if data is not None and self._on_read is not None:
+            self._on_read(job.key, entry, data)
+        return entry, found
+
+    def _digest(self, fd: int, job: Job, buffer: bytearray) -> Tuple[bytes, Optional[bytes]]:
+        """The digest, and the content of a small file."""
+        size = job.found.st_size
+        if size < SMALL:
+            got = self._disk.readinto(fd, buffer)
+            if got == size:
+                data = bytes(memoryview(buffer)[:got])
+                return hashlib.sha256(data).digest(), data
+            self._disk.seek(fd, 0)
+        elif size >= BIG and self._now - job.found.st_mtime_ns < RESTED_NS:
+            if self._disk.has_writer(fd):
+                raise Changed(errno.EAGAIN, "a big file in mid-write", job.path)
+        return hash_file(self._disk, fd, size), None
+
+    def _unstable(self, key: str) -> None:
+        with self._lock:
+            self._issue(key, Issue.UNSTABLE)
+            self._own.again[key] = self._own.now_ns() + RETRY_NS
+
+    def _issue(self, key: str, issue: Issue) -> None:
+        self._seen.add(key)
+        self._issues_before.setdefault(key, self._own.issues.get(key))
+        self._own.issues[key] = issue
+
+    def _forget_issues(self, key: str) -> None:
+        """At and below `key`: what is still the case will be found again."""
+        issues = self._own.issues
+        for one in [other for other in issues if _at_or_below(other, key)]:
+            self._issues_before.setdefault(one, issues[one])
+            del issues[one]
+
+    def _forget_holding(self, key: str) -> None:
+        holding = self._own.holding
+        holding.difference_update([one for one in holding if _at_or_below(one, key)])
+
+    def _note_freshness(self, key: str, found: os.stat_result) -> None:
+        if abs(self._now - found.st_mtime_ns) < ABSENT_NS:
+            self._fresh.add(key)
+
+    def _drop(self, top: str) -> None:
+        """What is in the picture at or below `top` and was not seen is gone, or soon will be."""
+        own = self._own
+        if top and own.tree.get(top) != DIR:
+            gone = [top] if top in own.tree and top not in self._seen else []
+        else:
+            gone = [key for key in own.tree.keys() - self._seen if _at_or_below(key, top)]
+        waiting: Set[str] = set()
+        for key in sorted(gone):
+            above = parent_of(key)
+            if own.issues and self._is_hidden(key):
+                continue
+            if above in waiting or (above in self._fresh and self._is_too_soon(key)):
+                waiting.add(key)
+                continue
+            own.forget(key)
+            self._changed.add(key)
+
+    def _is_hidden(self, key: str) -> bool:
+        """Whether an issue at or above `key` keeps us from knowing that it is gone."""
+        issues = self._own.issues
+        return key in issues or "" in issues or any(above in issues for above in parents(key))
+
+    def _is_too_soon(self, key: str) -> bool:
+        since = self._own.missing.setdefault(key, self._now)
+        if abs(self._now - since) >= ABSENT_NS:
+            return False
+        self._own.again[key] = since + ABSENT_NS
+        return True
+
+    def _has_twin(self, at: At, name: str) -> bool:
+        """Whether the same name stands beside it in another Unicode form."""
+        return key_of(name) in _twins(_listing(self._disk, at))
+
+
+def topmost(paths: Iterable[str]) -> List[str]:
+    """Without duplicates and without what lies below another one; sorted."""
+    kept: List[str] = []
+    given = set(paths)
+    if "" in given:
+        return [""]
+    for path in sorted(given):
+        if not any(above in given for above in parents(path)):
+            kept.append(path)
+    return kept
+
+
+def _listing(disk: Disk, at: At) -> List[os.DirEntry[str]]:
+    """All of a directory, or OSError."""
+    with disk.scandir(at) as found:
+        return list(found)
+
+
+def _twins(listed: Iterable[os.DirEntry[str]]) -> Set[str]:
+    """Leaves that are spelled in two ways in one directory."""
+    once: Set[str] = set()
+    twice: Set[str] = set()
+    for item in listed:
+        if not item.name.isascii():
+            leaf = key_of(item.name)
+            (twice if leaf in once else once).add(leaf)
+    return twice
+
+
+def _at_or_below(key: str, top: str) -> bool:
+    return not top or key == top or key.startswith(top + "/")

@@ -1,0 +1,284 @@
+"""Where content waits, verified, until it takes its place: `.remotedl/staging/`.
+
+Content is named by its digest, so that a transfer that broke off is taken up again and a
+repeated one changes nothing. Small files wait in memory, up to a limit. Nothing here touches a
+name of the user's.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import stat
+import threading
+from typing import Any, Dict, Optional, Set
+
+from remotedl.sync.agent.disk import CREATE, READ, REOPEN, At, read_blocks, write_all
+from remotedl.sync.agent.folder import Folder
+from remotedl.sync.agent.protocol import Content
+
+MEMORY = 24 << 20
+"""Bytes of small contents that wait in memory; more goes to disk."""
+PART_LIFE_S = 7 * 86400.0
+"""An unfinished transfer is kept for so long."""
+BLOCK = 1 << 20
+PART = ".part"
+
+
+class BadContent(ValueError):
+    """Bytes that are not what their digest says."""
+
+
+class NoContent(LookupError):
+    """Nothing of this digest waits here."""
+
+
+class Staging:
+    """The staging area of one root. Contents come from several threads."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self.disk = folder.disk
+        self.at: At = folder.own("staging")
+        self._lock = threading.Lock()
+        self._memory: Dict[bytes, bytes] = {}
+        self._memory_size = 0
+        self._ready: Set[bytes] = set()
+        self._serial = 0
+        self._clean()
+
+    def close(self) -> None:
+        self.disk.close_dir(self.at)
+
+    def new_name(self) -> str:
+        """For a file on its way to its place; the area is ours alone and was empty at first."""
+        self._serial += 1
+        return f"new.{self._serial}"
+
+    def has(self, digest: bytes) -> bool:
+        return digest in self._memory or digest in self._ready
+
+    def keep(self, digest: bytes, data: bytes) -> None:
+        """Take in a small content. Raises BadContent, OSError."""
+        if hashlib.sha256(data).digest() != digest:
+            raise BadContent("content that is not what its digest says")
+        with self._lock:
+            if self.has(digest):
+                return
+            if self._memory_size + len(data) <= MEMORY:
+                self._memory[digest] = data
+                self._memory_size += len(data)
+                return
+        with Incoming(self, Content(digest, len(data))) as incoming:
+            incoming.write(data)
+            incoming.finish()
+
+    def resumes_at(self, content: Content) -> int:
+        """How many bytes of a content are here already; its size when it is whole."""
+        if self.has(content.digest):
+            return content.size
+        try:
+            return min(self.disk.lstat(_part(content.digest), self.at).st_size, content.size)
+        except FileNotFoundError:
+            return 0
+
+    def receive(self, content: Content) -> Incoming:
+        """Write a big content piece by piece. Raises OSError."""
+        return Incoming(self, content)
+
+    def place(self, digest: bytes, at: At, name: str, mode: int, *, last: bool) -> None:
+        """Make the new file `at`/`name` with this content; `last`: nobody else needs it.
+
+        Raises NoContent, OSError. A file that is left half-written is removed.
+        """
+        data = self._memory.get(digest)
+        if data is not None:
+            self._write_new(at, name, data, mode)
+        elif digest not in self._ready:
+            raise NoContent(digest.hex())
+        elif last:
+            self.disk.rename_new(digest.hex(), self.at, name, at)
+            self._ready.discard(digest)
+            self._set_mode(at, name, mode)
+        else:
+            source = self.disk.open(digest.hex(), READ, self.at)
+            try:
+                self.copy_new(source, at, name, mode, digest)
+            finally:
+                self.disk.close(source)
+
+    def copy_new(self, source: int, at: At, name: str, mode: int, digest: bytes) -> None:
+        """Make a new file from an open one. Raises NoContent if that holds something else."""
+        engine = hashlib.sha256()
+        fd = self.disk.open(name, CREATE, at, mode)
+        try:
+            for block in read_blocks(self.disk, source, BLOCK):
+                engine.update(block)
+                write_all(self.disk, fd, block)
+            if engine.digest() != digest:
+                raise NoContent("the file to copy from is another one by now")
+        except BaseException:
+            self.disk.close(fd)
+            self.disk.unlink(name, at)
+            raise
+        self.disk.close(fd)
+
+    def spent(self, digests: Set[bytes]) -> None:
+        """These contents are in place everywhere that they were sent for."""
+        with self._lock:
+            for digest in digests:
+                self._memory_size -= len(self._memory.pop(digest, b""))
+                if digest in self._ready:
+                    self._ready.discard(digest)
+                    self.disk.unlink(digest.hex(), self.at)
+
+    def finished(self, digest: bytes) -> None:
+        """A part is whole and verified: it gets its final name."""
+        with self._lock:
+            self.disk.replace(_part(digest), self.at, digest.hex(), self.at)
+            self._ready.add(digest)
+
+    def _write_new(self, at: At, name: str, data: bytes, mode: int) -> None:
+        fd = self.disk.open(name, CREATE, at, mode)
+        try:
+            write_all(self.disk, fd, data)
+        except BaseException:
+            self.disk.close(fd)
+            self.disk.unlink(name, at)
+            raise
+        self.disk.close(fd)
+
+    def _set_mode(self, at: At, name: str, mode: int) -> None:
+        """As if it had been created with `mode`: parts are made 0600."""
+        fd = self.disk.open(name, READ, at)
+        try:
+            self.disk.chmod(fd, mode & ~_umask())
+        finally:
+            self.disk.close(fd)
+
+    def _clean(self) -> None:
+        """Drop what an earlier session left, but for parts, which may be resumed."""
+        now = self.disk.now()
+        with self.disk.scandir(self.at) as found:
+            names = [item.name for item in found]
+        for name in names:
+            if name.endswith(PART):
+                age = now - self.disk.lstat(name, self.at).st_mtime
+                if age < PART_LIFE_S:
+                    continue
+            try:
+                self.disk.unlink(name, self.at)
+            except (IsADirectoryError, PermissionError):
+                pass
+
+
+class Incoming:
+    """A big content on its way in, from where an earlier try broke off. One thread."""
+
+    def __init__(self, staging: Staging, content: Content) -> None:
+        self._staging = staging
+        self._disk = staging.disk
+        self._content = content
+        self._engine = hashlib.sha256()
+        self._done = 0
+        self._fd: Optional[int] = None
+        name = _part(content.digest)
+        if content.start:
+            self._fd = self._disk.open(name, REOPEN, staging.at)
+            try:
+                self._resume(content.start)
+            except BaseException:
+                self.close()
+                raise
+        else:
+            try:
+                self._disk.unlink(name, staging.at)
+            except FileNotFoundError:
+                pass
+            self._fd = self._disk.open(name, CREATE, staging.at)
+
+    def __enter__(self) -> Incoming:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def write(self, data: Any) -> None:
+        """The next bytes. Raises BadContent for more than announced, OSError."""
+        assert self._fd is not None
+        self._done += len(data)
+        if self._done > self._content.size:
+            raise BadContent("more content than announced")
+        self._engine.update(data)
+        write_all(self._disk, self._fd, data)
+
+    def copy(self, source: int, start: int, size: int) -> None:
+        """The next bytes, out of an open file here."""
+        assert self._fd is not None
+        self._disk.seek(source, start)
+        while size:
+            block = self._disk.read(source, min(size, BLOCK))
+            if not block:
+                raise BadContent("the file to copy from is shorter by now")
+            self.write(block)
+            size -= len(block)
+
+    def finish(self) -> None:
+        """All has come: verify it and let it wait. Raises BadContent, and drops the part then."""
+        whole = self._done == self._content.size
+        if not whole or self._engine.digest() != self._content.digest:
+            self.close()
+            self._disk.unlink(_part(self._content.digest), self._staging.at)
+            raise BadContent("content that is not what its digest says")
+        self.close()
+        self._staging.finished(self._content.digest)
+
+    def close(self) -> None:
+        """What has come so far stays, to be resumed."""
+        if self._fd is not None:
+            self._disk.close(self._fd)
+            self._fd = None
+
+    def _resume(self, start: int) -> None:
+        """Hash what is here. What a crash may have zeroed shows at the end, by the digest."""
+        assert self._fd is not None
+        if self._disk.fstat(self._fd).st_size < start:
+            raise OSError(errno.ESPIPE, "less is here than was said")
+        self._disk.truncate(self._fd, start)
+        while self._done < start:
+            block = self._disk.read(self._fd, min(BLOCK, start - self._done))
+            if not block:
+                raise OSError(errno.EIO, "a part that cannot be read back")
+            self._engine.update(block)
+            self._done += len(block)
+
+
+def new_file_mode(executable: bool) -> int:
+    """What a new file is made with; the umask takes its share."""
+    return 0o777 if executable else 0o666
+
+
+def replaced_file_mode(old: int, executable: bool) -> int:
+    """The mode of a file that takes the place of one with mode `old`."""
+    bits = stat.S_IMODE(old)
+    if executable:
+        return bits | 0o100 | ((bits & 0o444) >> 2)
+    return bits & ~0o111
+
+
+_UMASK: Dict[str, int] = {}
+
+
+def _umask() -> int:
+    """Read once, at a moment when no thread creates files: there is no call that only reads it."""
+    if "umask" not in _UMASK:
+        import os
+
+        current = os.umask(0o077)
+        os.umask(current)
+        _UMASK["umask"] = current
+    return _UMASK["umask"]
+
+
+def _part(digest: bytes) -> str:
+    return digest.hex() + PART

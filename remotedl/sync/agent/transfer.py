@@ -1,0 +1,323 @@
+"""Contents on their way: `Intake` takes PUT, DATA and COPY into the staging area, `Outflow` reads
+files and sends them. Both sides use both. Which contents are wanted is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+from remotedl.sync.agent.disk import READ, read_blocks
+from remotedl.sync.agent.folder import Folder, Way
+from remotedl.sync.agent.protocol import (
+    Content,
+    Malformed,
+    Type,
+    check_path,
+    pack_contents,
+    pack_json,
+    unpack_contents,
+)
+from remotedl.sync.agent.replica import Replica, Source
+from remotedl.sync.agent.staging import BadContent, Incoming, Staging
+from remotedl.sync.agent.tree import Entry
+from remotedl.sync.agent.wire import Wire
+
+SMALL = 1 << 18
+"""Up to here a content is packed with others and waits in memory."""
+PACK_BYTES = 1 << 19
+PACK_FILES = 512
+BLOCK = 1 << 18
+_RANGE = struct.Struct(">QQ")
+_GONE = "it changed, or went away, before it was sent"
+
+
+class Arrived(NamedTuple):
+    """How the contents of one PUT ended: by digest, "" or what went wrong."""
+
+    stream: int
+    results: Dict[bytes, str]
+
+
+class Intake:
+    """Takes contents in. Frames of one connection, in their order, from one thread."""
+
+    def __init__(self, folder: Folder, staging: Staging, credit: Callable[[int], None]) -> None:
+        self._folder = folder
+        self._staging = staging
+        self._credit = credit
+        self._streams: Dict[int, _Arriving] = {}
+
+    def put(self, stream: int, payload: bytes) -> Optional[Arrived]:
+        """Raises Malformed."""
+        if stream in self._streams:
+            raise Malformed("contents announced twice on one stream")
+        arriving = _Arriving(self._folder, self._staging, unpack_contents(payload))
+        self._streams[stream] = arriving
+        arriving.advance()
+        return self._ended(stream, arriving)
+
+    def data(self, stream: int, payload: bytes) -> Optional[Arrived]:
+        """Raises Malformed."""
+        arriving = self._streams.get(stream)
+        if arriving is None:
+            raise Malformed("data that nobody announced")
+        arriving.data(payload)
+        self._credit(len(payload))
+        return self._ended(stream, arriving)
+
+    def copy(self, stream: int, payload: bytes) -> Optional[Arrived]:
+        """Raises Malformed."""
+        arriving = self._streams.get(stream)
+        if arriving is None or len(payload) < _RANGE.size:
+            raise Malformed("a copy that nobody announced")
+        start, size = _RANGE.unpack_from(payload)
+        path = check_path(payload[_RANGE.size :].decode("utf-8", "surrogateescape"))
+        arriving.copy(path, start, size)
+        return self._ended(stream, arriving)
+
+    def abandon(self, stream: int) -> None:
+        """The sender gave up on this stream; what has come of a big file stays."""
+        arriving = self._streams.pop(stream, None)
+        if arriving is not None:
+            arriving.close()
+
+    def close(self) -> None:
+        for stream in list(self._streams):
+            self.abandon(stream)
+
+    def _ended(self, stream: int, arriving: _Arriving) -> Optional[Arrived]:
+        if not arriving.is_over:
+            return None
+        self.abandon(stream)
+        return Arrived(stream, arriving.results)
+
+
+class _Arriving:
+    """The contents of one PUT, one after the other."""
+
+    def __init__(self, folder: Folder, staging: Staging, contents: List[Content]) -> None:
+        self._folder = folder
+        self._staging = staging
+        self._contents = contents
+        self._number = 0
+        self._left = contents[0].size - contents[0].start if contents else 0
+        self._small: List[bytes] = []
+        self._incoming: Optional[Incoming] = None
+        self._failed = ""
+        self._basis: Optional[int] = None
+        self._basis_path = ""
+        self.results: Dict[bytes, str] = {}
+
+    @property
+    def is_over(self) -> bool:
+        return self._number >= len(self._contents)
+
+    def data(self, payload: bytes) -> None:
+        """Raises Malformed for more than was announced."""
+        view = memoryview(payload)
+        while view:
+            if self.is_over:
+                raise Malformed("more data than announced")
+            piece = view[: self._left]
+            self._take(piece)
+            self._left -= len(piece)
+            view = view[len(piece) :]
+            self.advance()
+
+    def copy(self, path: str, start: int, size: int) -> None:
+        """Raises Malformed for more than was announced."""
+        if self.is_over or size > self._left or self._content.size <= SMALL:
+            raise Malformed("more copied than announced")
+        if not self._failed:
+            try:
+                self._open()
+                assert self._incoming is not None
+                self._incoming.copy(self._open_basis(path), start, size)
+            except (OSError, BadContent) as exc:
+                self._fail(str(exc))
+        self._left -= size
+        self.advance()
+
+    def advance(self) -> None:
+        """Finish what is complete, empty files too."""
+        while not self.is_over and self._left == 0:
+            self._finish()
+            self._number += 1
+            self._left = 0 if self.is_over else self._content.size - self._content.start
+
+    def close(self) -> None:
+        if self._incoming is not None:
+            self._incoming.close()
+            self._incoming = None
+        self._close_basis()
+
+    @property
+    def _content(self) -> Content:
+        return self._contents[self._number]
+
+    def _take(self, piece: memoryview) -> None:
+        if self._failed:
+            return
+        if self._content.size <= SMALL:
+            self._small.append(bytes(piece))
+            return
+        try:
+            self._open()
+            assert self._incoming is not None
+            self._incoming.write(piece)
+        except (OSError, BadContent) as exc:
+            self._fail(str(exc))
+
+    def _finish(self) -> None:
+        content = self._content
+        try:
+            if self._failed:
+                pass
+            elif content.size <= SMALL:
+                self._staging.keep(content.digest, b"".join(self._small))
+            else:
+                self._open()
+                assert self._incoming is not None
+                self._incoming.finish()
+        except (OSError, BadContent) as exc:
+            self._fail(str(exc))
+        self.results[content.digest] = self._failed
+        self._small = []
+        self._failed = ""
+        self.close()
+
+    def _open(self) -> None:
+        if self._incoming is None:
+            self._incoming = self._staging.receive(self._content)
+
+    def _open_basis(self, path: str) -> int:
+        if self._basis is None or path != self._basis_path:
+            self._close_basis()
+            with Way(self._folder) as way:
+                at, name = way.parent(path)
+                self._basis = self._folder.disk.open(name, READ, at)
+            self._basis_path = path
+        return self._basis
+
+    def _close_basis(self) -> None:
+        if self._basis is not None:
+            self._folder.disk.close(self._basis)
+            self._basis = None
+
+    def _fail(self, why: str) -> None:
+        self._failed = why or "it could not be written"
+        self._small = []
+        if self._incoming is not None:
+            self._incoming.close()
+            self._incoming = None
+
+
+class Wanted(NamedTuple):
+    """A file to send: where it is, what it must be, from which byte on."""
+
+    path: str
+    entry: Entry
+    start: int = 0
+
+
+class Outflow:
+    """Sends contents of a replica's files. One thread at a time, another than the replica's."""
+
+    def __init__(self, replica: Replica, wire: Wire, next_stream: Callable[[], int]) -> None:
+        self._replica = replica
+        self._wire = wire
+        self._next_stream = next_stream
+
+    def send(self, wanted: Iterable[Wanted]) -> Dict[bytes, str]:
+        """Send all; by digest what could not be sent, and why. Raises Closed."""
+        failed: Dict[bytes, str] = {}
+        pack: List[Tuple[Content, bytes]] = []
+        size = 0
+        for one in wanted:
+            if one.entry.size > SMALL:
+                why = self.send_big(one)
+                if why:
+                    failed[_digest(one)] = why
+                continue
+            try:
+                data = self.read_small(one)
+            except OSError as exc:
+                failed[_digest(one)] = exc.strerror or str(exc)
+                continue
+            pack.append((Content(_digest(one), len(data)), data))
+            size += len(data)
+            if size >= PACK_BYTES or len(pack) >= PACK_FILES:
+                self.send_pack(pack)
+                pack, size = [], 0
+        if pack:
+            self.send_pack(pack)
+        return failed
+
+    def send_pack(self, pack: Sequence[Tuple[Content, bytes]]) -> int:
+        """Small contents whose bytes are at hand; the stream they went on. Raises Closed."""
+        stream = self._next_stream()
+        contents = pack_contents([content for content, _ in pack])
+        self._wire.in_order(Type.PUT, stream, contents)
+        self._wire.data(stream, b"".join([data for _, data in pack]))
+        return stream
+
+    def read_small(self, one: Wanted) -> bytes:
+        """Raises OSError if it is not what is wanted any more."""
+        source = self._replica.open_content(one.path)
+        disk = self._replica.disk
+        try:
+            data = b"".join(read_blocks(disk, source.fd, SMALL))
+        finally:
+            disk.close(source.fd)
+        if hashlib.sha256(data).digest() != one.entry.digest:
+            raise OSError(_GONE)
+        return data
+
+    def send_big(self, one: Wanted, stream: Optional[int] = None) -> str:
+        """Stream a file; "" or why it could not be sent. The receiver checks the digest."""
+        disk = self._replica.disk
+        try:
+            source = self._replica.open_content(one.path)
+        except OSError as exc:
+            return exc.strerror or str(exc)
+        try:
+            if source.found.st_size != one.entry.size:
+                return _GONE
+            if stream is None:
+                stream = self._next_stream()
+            why = self._stream(one, source, stream)
+        finally:
+            disk.close(source.fd)
+        if why:
+            self._wire.in_order(Type.ACK, stream, pack_json({"gave_up": why}))
+        return why
+
+    def _stream(self, one: Wanted, source: Source, stream: int) -> str:
+        content = Content(_digest(one), one.entry.size, one.start)
+        self._wire.in_order(Type.PUT, stream, pack_contents([content]))
+        left = one.entry.size - one.start
+        try:
+            self._replica.disk.seek(source.fd, one.start)
+            for block in read_blocks(self._replica.disk, source.fd, BLOCK):
+                piece = block[:left]
+                self._wire.data(stream, piece)
+                left -= len(piece)
+                if not left:
+                    break
+            unchanged = self._replica.unchanged(source)
+        except ConnectionError:
+            raise
+        except OSError as exc:
+            return exc.strerror or str(exc)
+        return "" if unchanged and not left else _GONE
+
+
+def pack_copy(path: str, start: int, size: int) -> bytes:
+    return _RANGE.pack(start, size) + path.encode("utf-8", "surrogateescape")
+
+
+def _digest(one: Wanted) -> bytes:
+    assert one.entry.digest is not None
+    return one.entry.digest

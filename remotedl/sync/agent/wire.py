@@ -1,0 +1,129 @@
+"""The sending half of a connection: control frames overtake data, credits bound what is on its way.
+
+One thread writes; others hand frames in. It does not know what the frames mean.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any, Callable, Deque, List, Optional, Tuple
+
+from remotedl.sync.agent.protocol import CREDIT_START, DATA_SIZE, Type, header
+
+WAITING_LIMIT = 1 << 20
+"""Bytes of data that wait for the writer; whoever adds more waits too."""
+GATHER = 1 << 16
+"""Frames are joined up to here into one write."""
+
+
+class Closed(ConnectionError):
+    """The connection is gone; nothing more can be sent."""
+
+
+class Wire:
+    """Frames go in from any thread and come out in one stream. Close it."""
+
+    def __init__(self, send: Callable[[Any], None], lost: Callable[[BaseException], None]) -> None:
+        """`send` writes all of its argument. `lost` is told once, when that fails."""
+        self._send = send
+        self._lost = lost
+        self._change = threading.Condition()
+        self._control: Deque[Tuple[bytes, bytes]] = deque()
+        self._data: Deque[Tuple[bytes, Any]] = deque()
+        self._waiting = 0
+        self._credit = CREDIT_START
+        self._closed = False
+        self._busy = False
+        self._thread = threading.Thread(target=self._run, name="sync-wire", daemon=True)
+        self._thread.start()
+
+    def control(self, kind: Type, stream: int, payload: bytes = b"") -> None:
+        """Send soon, before any data that waits. Raises Closed."""
+        with self._change:
+            if self._closed:
+                raise Closed("the connection is closed")
+            self._control.append((header(kind, stream, len(payload)), payload))
+            self._change.notify_all()
+
+    def in_order(self, kind: Type, stream: int, payload: bytes = b"") -> None:
+        """Send after the data that waits. Raises Closed."""
+        self._queue(header(kind, stream, len(payload)), payload)
+
+    def data(self, stream: int, content: Any) -> None:
+        """Send bytes as DATA, cut small; waits for credit. Raises Closed."""
+        view = memoryview(content)
+        for at in range(0, len(view), DATA_SIZE):
+            piece = view[at : at + DATA_SIZE]
+            with self._change:
+                while self._credit < len(piece) and not self._closed:
+                    self._change.wait()
+                self._credit -= len(piece)
+            self._queue(header(Type.DATA, stream, len(piece)), piece)
+
+    def more_credit(self, size: int) -> None:
+        with self._change:
+            self._credit += size
+            self._change.notify_all()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until everything is handed to the operating system."""
+        with self._change:
+            return self._change.wait_for(
+                lambda: self._closed or not (self._control or self._data or self._busy), timeout_s
+            )
+
+    def close(self) -> None:
+        """Whoever waits to send gets Closed; what waits is dropped."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+
+    def _queue(self, head: bytes, payload: Any) -> None:
+        with self._change:
+            while self._waiting > WAITING_LIMIT and not self._closed:
+                self._change.wait()
+            if self._closed:
+                raise Closed("the connection is closed")
+            self._data.append((head, payload))
+            self._waiting += len(payload)
+            self._change.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            batch = self._next()
+            if batch is None:
+                return
+            try:
+                self._send(b"".join(batch))
+            except BaseException as exc:  # noqa: BLE001
+                self.close()
+                self._lost(exc)
+                return
+
+    def _next(self) -> Optional[List[Any]]:
+        with self._change:
+            self._busy = False
+            self._change.notify_all()
+            while not (self._control or self._data or self._closed):
+                self._change.wait()
+            if self._closed:
+                return None
+            self._busy = True
+            batch: List[Any] = []
+            size = 0
+            while self._control and size < GATHER:
+                size += _move(self._control, batch)
+            while self._data and size < GATHER:
+                moved = _move(self._data, batch)
+                size += moved
+                self._waiting -= len(batch[-1])
+            self._change.notify_all()
+            return batch
+
+
+def _move(source: Deque[Tuple[bytes, Any]], batch: List[Any]) -> int:
+    head, payload = source.popleft()
+    batch.append(head)
+    batch.append(payload)
+    return len(head) + len(payload)
