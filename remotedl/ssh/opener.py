@@ -91,12 +91,20 @@ def _open_hop(hop: Hop, sock: Any, prompt: Prompt, *, accept_new: bool, report: 
     except (SSHException, EOFError, OSError) as exc:
         opener.client.close()
         sock.close()
-        raise HostUnreachable(
-            f"{hop.shown} answers, but not as an SSH server that we can talk to: {exc}",
-            hint=f"ssh -v -p {hop.port} {hop.user}@{hop.address}",
-        ) from exc
+        raise _no_server(hop, exc) from exc
     assert check.key is not None
     return Opened(opener, opener.transport, login, check.key)
+
+
+def _no_server(hop: Hop, exc: Exception) -> HostUnreachable:
+    said = str(exc)
+    if said.startswith("Error reading SSH protocol banner"):
+        said = "it says nothing, or hangs up at once"
+    where = f"the ProxyCommand of {hop.alias}" if hop.proxy_command else hop.shown
+    return HostUnreachable(
+        f"{where} answers, but not as an SSH server that we can talk to: {said}",
+        hint=f"ssh -v -p {hop.port} {hop.user}@{hop.address}",
+    )
 
 
 class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
