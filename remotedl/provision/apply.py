@@ -139,19 +139,29 @@ class _Run:
         self.done: list[Step] = []
         self.declined: list[Step] = []
         self.entries: list[Entry] = []
+        self.notices: list[Notice] = []
 
     def to_the_end(self) -> Outcome:
-        self.entries = list(read_journal(self.remote))
-        self._close_open_entries()
+        self.entries = list(close_entries(self.remote, read_journal(self.remote)))
         for _ in range(MAX_STAGES):
             facts = gather(self.remote, self.wish, sys_root=self.sys_root)
             found = plan(facts, self.wish)
             _refuse(self.remote, found)
             steps = [step for step in found.steps if step.name not in self._declined_names()]
             if not steps:
-                return Outcome(tuple(self.done), facts, found.notices, tuple(self.declined))
+                self._tell(found.notices)
+                notices = tuple(self.notices)
+                return Outcome(tuple(self.done), facts, notices, tuple(self.declined))
+            self._tell(found.notices)
             self._stage(facts, [step for step in steps if step.stage is steps[0].stage])
         raise ProvisionError(f"{self.remote.name}: no end after {MAX_STAGES} stages")
+
+    def _tell(self, notices: Sequence[Notice]) -> None:
+        """Each notice once, though every stage's plan has it again."""
+        for notice in notices:
+            if notice not in self.notices:
+                self.notices.append(notice)
+                self.report.warn(notice.text, notice.hint)
 
     def _declined_names(self) -> set[str]:
         return {step.name for step in self.declined}
@@ -238,27 +248,12 @@ class _Run:
 
     def _finish(self, entry: Entry) -> None:
         """What the step changed, whether it went well or not."""
-        done = _closed(entry, self._picture(entry), whole=True)
+        done = _closed(entry, picture(self.remote, entry), whole=True)
         try:
             write_entry(self.remote, done)
         except RemoteCommandFailed:
             return  # the entry stays open, and the next run closes it
         self.entries[self.entries.index(entry)] = done
-
-    def _picture(self, entry: Entry) -> Snapshot:
-        return snapshot(self.remote, sorted(entry.before.paths) if entry.before else [])
-
-    def _close_open_entries(self) -> None:
-        """Steps of a run that was killed: what differs by now is what they did.
-
-        Of the packages that came since, only those that the step named or that came as a
-        dependency: what somebody installed by hand in the meantime is theirs.
-        """
-        for index, entry in enumerate(self.entries):
-            if entry.state == "begun":
-                done = _closed(entry, self._picture(entry), whole=False)
-                write_entry(self.remote, done)
-                self.entries[index] = done
 
     def _write(self, step: Step, action: WriteFile, entry: Entry) -> None:
         file = next(file for file in entry.files if file.path == action.path)
@@ -317,6 +312,28 @@ class _Lines:
         for line in lines:
             if line.strip():
                 self._tell(line.decode("utf-8", "replace"))
+
+
+def close_entries(remote: Remote, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Steps of a run that was killed: what differs by now is what they did.
+
+    Of the packages that came since, only those that the step named or that came as a
+    dependency: what somebody installed by hand in the meantime is theirs.
+    """
+    closed = list[Entry]()
+    for entry in entries:
+        if entry.state == "begun":
+            done = _closed(entry, picture(remote, entry), whole=False)
+            write_entry(remote, done)
+            closed.append(done)
+        else:
+            closed.append(entry)
+    return tuple(closed)
+
+
+def picture(remote: Remote, entry: Entry) -> Snapshot:
+    """A snapshot that asks about the same paths as the one that `entry` holds."""
+    return snapshot(remote, sorted(entry.before.paths) if entry.before else [])
 
 
 def snapshot(remote: Remote, paths: Sequence[str]) -> Snapshot:

@@ -16,7 +16,14 @@ APT_KEY = "/etc/apt/keyrings/docker.asc"
 APT_SOURCE = "/etc/apt/sources.list.d/docker.sources"
 YUM_SOURCE = "/etc/yum.repos.d/docker-ce.repo"
 DOCKER_CE = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin")
-ENGINE_DATA = ("/var/lib/docker", "/var/lib/containerd", "/etc/docker", "/opt/containerd")
+ENGINE_DATA = (
+    "/var/lib/docker",
+    "/var/lib/containerd",
+    "/etc/docker",
+    "/opt/containerd",
+    "/etc/cni",
+    "/etc/cni/net.d",
+)
 """What the packages make at run time and leave behind when they go."""
 START = Run(("systemctl", "enable", "--now", "docker.service"))
 LEAST_FREE = 1_500_000_000
