@@ -85,7 +85,7 @@ def test_a_lost_link_passes_through() -> None:
     ],
 )
 def test_foreign_errors_are_translated_with_what_was_done(foreign: Exception) -> None:
-    with pytest.raises(EngineError, match="^pulling x: "), translated("pulling x"):
+    with pytest.raises(EngineError, match=r"^pulling x: "), translated("pulling x"):
         raise foreign
 
 
