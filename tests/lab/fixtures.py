@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.lab.aptrepo import PackageMirrors, start_mirrors
 from tests.lab.host import Host, HostOptions
 from tests.lab.run import LabRun, reap
+from tests.lab.services import Registry, start_registry
 
 MakeHost = Callable[..., Host]
 
@@ -61,6 +63,18 @@ def make_host(lab_run: LabRun) -> Iterator[MakeHost]:
     yield make
     for host in made:
         host.remove()
+
+
+@pytest.fixture(scope="session")
+def registry(lab_run: LabRun) -> Registry:
+    """Debian's docker-registry, empty; `registry.open_on(host)`, then `registry.name("x:1")`."""
+    return start_registry(lab_run)
+
+
+@pytest.fixture(scope="session")
+def package_mirrors(lab_run: LabRun) -> PackageMirrors:
+    """Signed repositories like Docker's and NVIDIA's, of doubles: `.config()` -> Mirrors."""
+    return start_mirrors(lab_run)
 
 
 def _started(run: LabRun, name: str, options: HostOptions) -> Host:

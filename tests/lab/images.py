@@ -38,6 +38,16 @@ HOST_PACKAGES = (
     "ca-certificates fish tcsh less"
 )
 
+APT_LEAN = 'Acquire::Languages "none";\nDPkg::Options {"--force-unsafe-io";};\n'
+
+# As in the public slim images: no package lists, no archives.
+ROOTFS_RECIPE = """\
+set -eu -o pipefail
+debootstrap --variant=minbase "$1" "$2" $3
+rm -rf "$2"/var/cache/apt/archives/*.deb "$2"/var/lib/apt/lists/* "$2"/var/log/*.log
+tar -C "$2" -c . | zstd -q -3 -f -o "$4"
+"""
+
 BASE_DOCKERFILE = """\
 FROM {rootfs}
 COPY files/ /
@@ -52,10 +62,11 @@ RUN export DEBIAN_FRONTEND=noninteractive; apt-get update -q \\
  && update-ca-certificates \\
  && systemctl mask getty.target console-getty.service systemd-logind.service \\
       systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket \\
-      systemd-udev-trigger.service systemd-remount-fs.service systemd-networkd-wait-online.service \\
-      dev-hugepages.mount sys-kernel-config.mount sys-kernel-debug.mount \\
-      sys-kernel-tracing.mount sys-fs-fuse-connections.mount systemd-modules-load.service \\
-      systemd-sysctl.service modprobe@.service apt-daily.timer apt-daily-upgrade.timer \\
+      systemd-udev-trigger.service systemd-remount-fs.service \\
+      systemd-networkd-wait-online.service dev-hugepages.mount \\
+      sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount \\
+      sys-fs-fuse-connections.mount systemd-modules-load.service systemd-sysctl.service \\
+      modprobe@.service apt-daily.timer apt-daily-upgrade.timer \\
  && systemctl enable lab-wheels.service \\
  && rm -f /etc/ssh/ssh_host_* \\
  && sh /usr/local/share/remotedl-lab/users.sh \\
@@ -131,43 +142,41 @@ def standin_image(release: Release) -> str:
 
 
 def _rootfs_image(release: Release) -> str:
-    tag = f"{REPOSITORY}:rootfs-{release}"
+    key = content_hash(ROOTFS_RECIPE)
+    tag = f"{REPOSITORY}:rootfs-{release}-{key}"
     if docker_ok("image", "inspect", tag):
         return tag
     ensure_dockerd()
     with locked(f"rootfs-{release}"):
         if not docker_ok("image", "inspect", tag):
-            tarball = _debootstrap(release)
+            tarball = _rootfs(release, cache_folder() / f"rootfs-{release}-{key}.tar.zst")
             piped(["zstd", "-dcq", str(tarball)], ["docker", "import", "-", tag])
     return tag
 
 
-def _debootstrap(release: Release) -> Path:
+def _rootfs(release: Release, tarball: Path) -> Path:
     """The cached tarball of a minimal Debian; made in about 30 s."""
-    tarball = cache_folder() / f"rootfs-{release}.tar.zst"
     if tarball.exists():
         return tarball
+    partial = tarball.with_suffix(".partial")
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="debootstrap-") as name:
-        argv = ["debootstrap", "--variant=minbase", release, name, machine.debian_mirror()]
-        done = subprocess.run(argv, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise RuntimeError(f"debootstrap {release} failed:\n{done.stdout[-2000:]}")
-        partial = tarball.with_suffix(".partial")
-        pack = f"tar -C '{name}' -c . | zstd -q -3 -f -o '{partial}'"
-        subprocess.run(["bash", "-o", "pipefail", "-c", pack], check=True)
-        partial.replace(tarball)
+        words = ["sh", release, f"{name}/root", machine.debian_mirror(), str(partial)]
+        done = subprocess.run(["bash", "-c", ROOTFS_RECIPE, *words], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"debootstrap {release} failed: {done.stdout[-2000:]}{done.stderr}")
+    partial.replace(tarball)
     return tarball
 
 
 def _base_files(release: Release) -> dict[str, str]:
     files = {
-        "etc/apt/sources.list": machine.apt_sources(release),
-        "etc/apt/apt.conf.d/99lab": machine.apt_settings(),
-        "etc/apt/apt.conf.d/99lab-lean": 'Acquire::Languages "none";\nDPkg::Options {"--force-unsafe-io";};\n',
+        "etc/apt/apt.conf.d/99lab": machine.apt_settings() + APT_LEAN,
         "etc/ssl/certs/ca-certificates.crt": machine.ca_bundle(),
         CA_PATH: machine.ca_bundle(),
         "etc/pip.conf": f"[global]\ncert = /{CA_PATH}\ndisable-pip-version-check = true\n",
     }
+    if sources := machine.apt_sources(release):
+        files["etc/apt/sources.list"] = sources
     for number, pem in enumerate(machine.own_cas()):
         files[f"usr/local/share/ca-certificates/lab-{number}.crt"] = pem + "\n"
     return files

@@ -2,7 +2,7 @@
 # Installs what the lab needs on a bare Debian machine, where we are root; elsewhere it says why not.
 # The lab's tests skip with their reason where something is missing (and fail with CI=true).
 set -eu
-packages="docker.io debootstrap openssh-server openssh-client sudo rsync unison lsyncd \
+packages="docker.io iptables debootstrap zstd openssh-server openssh-client sudo rsync unison lsyncd \
     fish tcsh chromium docker-registry iproute2 procps psmisc git dpkg-dev apt-utils gnupg"
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "lab: not root on Debian, so nothing is installed; lab tests skip what is missing" >&2

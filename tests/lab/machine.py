@@ -42,8 +42,10 @@ def own_cas() -> list[str]:
 
 
 def apt_sources(release: str) -> str:
-    """A sources.list for `release`, from the mirrors that this machine uses for its own."""
+    """A sources.list for `release` from this machine's own mirrors; "" if it is no Debian."""
     main, security = _mirrors()
+    if not main:
+        return ""
     lines = [f"deb {main} {release} main", f"deb {main} {release}-updates main"]
     if security:
         lines.append(f"deb {security} {release}-security main")
@@ -51,7 +53,7 @@ def apt_sources(release: str) -> str:
 
 
 def debian_mirror() -> str:
-    """The machine's mirror of Debian itself."""
+    """The machine's mirror of Debian itself; "" for debootstrap's own choice."""
     return _mirrors()[0]
 
 
@@ -84,7 +86,7 @@ def wheel_folder() -> Path | None:
 
 
 def _mirrors() -> tuple[str, str]:
-    """(Debian, Debian security) base URLs out of the apt sources; the security one may be ""."""
+    """(Debian, Debian security) base URLs out of the apt sources; "" for none."""
     text = "\n".join(
         path.read_text()
         for pattern in ("sources.list", "sources.list.d/*.list", "sources.list.d/*.sources")
@@ -93,7 +95,7 @@ def _mirrors() -> tuple[str, str]:
     urls = re.findall(r"^(?:deb\s+(?:\[[^]]*\]\s+)?|URIs:\s*)(\S+)", text, re.MULTILINE)
     main = next((url for url in urls if url.rstrip("/").endswith("/debian")), "")
     security = next((url for url in urls if url.rstrip("/").endswith("/debian-security")), "")
-    return (main or "http://deb.debian.org/debian", security)
+    return main, security
 
 
 def _certificates(text: str) -> list[str]:

@@ -12,7 +12,15 @@ from collections.abc import Generator
 import pytest
 
 from tests.lab.badlink import bad_link
-from tests.lab.fixtures import bookworm_host, engine_host, lab_run, make_host, trixie_host
+from tests.lab.fixtures import (
+    bookworm_host,
+    engine_host,
+    lab_run,
+    make_host,
+    package_mirrors,
+    registry,
+    trixie_host,
+)
 from tests.lab.sshd import make_sshd, sshd
 
 __all__ = [
@@ -22,6 +30,8 @@ __all__ = [
     "lab_run",
     "make_host",
     "make_sshd",
+    "package_mirrors",
+    "registry",
     "sshd",
     "trixie_host",
 ]
