@@ -22,7 +22,7 @@ from tests.lab.login import Login
 from tests.lab.run import LabRun
 from tests.lab.users import BY_NAME
 
-BOOT_LIMIT_S = 60.0
+BOOT_LIMIT_S = 120.0
 
 # --privileged wants every capability the kernel knows, and not every machine has them all.
 # ponytail: a machine that lacks one of these must drop it here.
