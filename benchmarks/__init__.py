@@ -1,0 +1,1 @@
+"""How fast remotedl is, beside the tools that people would use instead."""
