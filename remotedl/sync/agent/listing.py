@@ -54,6 +54,8 @@ class Listing(NamedTuple):
     marker: Optional[str]
     gone: str = ""
     """Why the root is not there; everything else is empty then."""
+    watching: str = "off"
+    """How the host follows changes: "events", "poll", "poll: SYSCTL" or "off"."""
 
 
 class Generations:
@@ -113,6 +115,7 @@ def pack_listing(listing: Listing) -> bytes:
         "last": listing.last,
         "marker": listing.marker,
         "gone": listing.gone,
+        "watching": listing.watching,
     }
     if listing.around is not None:
         head["issues"] = {key: issue.value for key, issue in listing.around.issues.items()}
@@ -145,6 +148,7 @@ def unpack_listing(payload: bytes) -> Listing:
             around,
             None if marker is None else str(marker),
             str(head["gone"]),
+            str(head["watching"]),
         )
     except (struct.error, KeyError, TypeError, ValueError, AttributeError) as exc:
         raise Malformed(f"a listing that makes no sense: {exc}") from exc

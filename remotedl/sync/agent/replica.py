@@ -17,7 +17,7 @@ from remotedl.sync.agent.apply import Applier, Outcome
 from remotedl.sync.agent.disk import CREATE, READ, At, Disk, this_disk
 from remotedl.sync.agent.folder import OWN, Folder, Way, boot_id
 from remotedl.sync.agent.ignore import Ignore
-from remotedl.sync.agent.scan import Changed, Limits, Reader, Scanner, stamp_of
+from remotedl.sync.agent.scan import Changed, Limits, Scanner, stamp_of
 from remotedl.sync.agent.staging import Staging
 from remotedl.sync.agent.trash import Trash
 from remotedl.sync.agent.tree import Change, Entry, Folding, Kind, Side, Traits
@@ -79,8 +79,8 @@ class Replica:
         self.folder.check()
         return self.folder.marker()
 
-    def scan(self, on_read: Optional[Reader] = None) -> Set[str]:
-        return self.scanner.scan(on_read)
+    def scan(self) -> Set[str]:
+        return self.scanner.scan()
 
     def look(self, paths: Iterable[str]) -> Set[str]:
         return self.scanner.look(paths)

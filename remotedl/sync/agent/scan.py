@@ -131,6 +131,8 @@ class Scanner:
         """Keys whose stamp is not to be trusted, and when to look again (ns)."""
         self.missing: Dict[str, int] = {}
         """Keys that are in the tree still and were not found, and since when (ns)."""
+        self.on_read: Optional[Reader] = None
+        """Told of every small file that is read; from several threads."""
         self.on_dir: Optional[Callable[[str], None]] = None
         """Told of every directory right before it is listed, so that it can be watched."""
         self.skew_ns = 0
@@ -143,31 +145,31 @@ class Scanner:
     def now_ns(self) -> int:
         return int(self.disk.now() * 1e9) + self.skew_ns
 
-    def scan(self, on_read: Optional[Reader] = None) -> Set[str]:
+    def scan(self) -> Set[str]:
         """Look at everything; the keys whose entry or issue changed. Raises FolderGone.
 
         Takes 0.1 s longer where names went away a moment ago.
         """
         self.folder.check()
-        changed = self._renew([""], on_read)
+        changed = self._renew([""])
         if self.missing:
             self.disk.pause(ABSENT_NS / 1e9)
-            changed |= self._renew([self._path(key) for key in self.missing], on_read)
+            changed |= self._renew([self._path(key) for key in self.missing])
         return changed
 
-    def look(self, paths: Iterable[str], on_read: Optional[Reader] = None) -> Set[str]:
+    def look(self, paths: Iterable[str]) -> Set[str]:
         """Look at these paths, and below them; the keys whose entry or issue changed.
 
         A path is a hint: what stands there is looked up. Raises FolderGone.
         """
         self.folder.check()
-        return self._renew(topmost(paths), on_read)
+        return self._renew(topmost(paths))
 
-    def look_again(self, on_read: Optional[Reader] = None) -> Set[str]:
+    def look_again(self) -> Set[str]:
         """Look at what was racy, unstable or missing and is due now."""
         now = self.now_ns()
         due = [self._path(key) for key, when in self.again.items() if when <= now]
-        return self.look(due, on_read) if due else set()
+        return self.look(due) if due else set()
 
     def next_due(self) -> Optional[float]:
         """In how many seconds `look_again` has something to do; None: never."""
@@ -214,8 +216,8 @@ class Scanner:
         elif self.spelling:
             self.spelling.pop(key, None)
 
-    def _renew(self, tops: Collection[str], on_read: Optional[Reader]) -> Set[str]:
-        look = _Look(self, on_read)
+    def _renew(self, tops: Collection[str]) -> Set[str]:
+        look = _Look(self)
         with Way(self.folder) as way:
             for top in tops:
                 look.at(way, top)
@@ -226,10 +228,9 @@ class Scanner:
 class _Look:
     """One pass over some subtrees: what it finds goes into the scanner's picture."""
 
-    def __init__(self, scanner: Scanner, on_read: Optional[Reader]) -> None:
+    def __init__(self, scanner: Scanner) -> None:
         self._own = scanner
         self._disk = scanner.disk
-        self._on_read = on_read
         self._device = scanner.folder.identity.dev
         self._now = scanner.now_ns()
         self._jobs: List[Job] = []
@@ -460,8 +461,8 @@ class _Look:
         if stamp_of(found) != stamp_of(job.found):
             raise Changed(errno.EAGAIN, "a file that changes", job.path)
         entry = Entry(Kind.FILE, digest, size, executable)
-        if data is not None and self._on_read is not None:
-            self._on_read(job.key, entry, data)
+        if data is not None and self._own.on_read is not None:
+            self._own.on_read(job.key, entry, data)
         return entry, found
 
     def _digest(self, fd: int, job: Job, buffer: bytearray) -> Tuple[bytes, Optional[bytes]]:

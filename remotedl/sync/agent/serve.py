@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional
 
 from remotedl.sync.agent import protocol
@@ -186,7 +187,7 @@ class Agent:
         self._start("intake", self._run_arrivals)
         for waiting in (self._small, self._big):
             outflow = Outflow(replica, self._wire, self._next_stream)
-            self._start("sender", lambda w=waiting, o=outflow: self._run_sending(w, o))
+            self._start("sender", partial(self._run_sending, waiting, outflow))
 
     def _arrive(self, frame: Frame) -> None:
         assert self._intake is not None

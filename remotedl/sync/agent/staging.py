@@ -23,6 +23,8 @@ PART_LIFE_S = 7 * 86400.0
 """An unfinished transfer is kept for so long."""
 BLOCK = 1 << 20
 PART = ".part"
+_WHOLE = 64
+"""The length of a digest in hex, which is the name of a content that is whole."""
 
 
 class BadContent(ValueError):
@@ -157,19 +159,21 @@ class Staging:
             self.disk.close(fd)
 
     def _clean(self) -> None:
-        """Drop what an earlier session left, but for parts, which may be resumed."""
+        """Drop what an earlier session left, but for big contents, which may be resumed.
+
+        A whole one becomes a part again: what a crash left of it shows when it is hashed anew.
+        """
         now = self.disk.now()
         with self.disk.scandir(self.at) as found:
             names = [item.name for item in found]
         for name in names:
-            if name.endswith(PART):
-                age = now - self.disk.lstat(name, self.at).st_mtime
-                if age < PART_LIFE_S:
-                    continue
-            try:
+            if len(name) == _WHOLE:
+                self.disk.replace(name, self.at, name + PART, self.at)
+            elif not name.endswith(PART) or self._age(name, now) > PART_LIFE_S:
                 self.disk.unlink(name, self.at)
-            except (IsADirectoryError, PermissionError):
-                pass
+
+    def _age(self, name: str, now: float) -> float:
+        return now - self.disk.lstat(name, self.at).st_mtime
 
 
 class Incoming:

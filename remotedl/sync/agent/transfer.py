@@ -158,7 +158,7 @@ class _Arriving:
         return self._contents[self._number]
 
     def _take(self, piece: memoryview) -> None:
-        if self._failed:
+        if self._failed or self._staging.has(self._content.digest):
             return
         if self._content.size <= SMALL:
             self._small.append(bytes(piece))
@@ -173,7 +173,7 @@ class _Arriving:
     def _finish(self) -> None:
         content = self._content
         try:
-            if self._failed:
+            if self._failed or self._staging.has(content.digest):
                 pass
             elif content.size <= SMALL:
                 self._staging.keep(content.digest, b"".join(self._small))

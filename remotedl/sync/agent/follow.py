@@ -1,0 +1,150 @@
+"""Keeps a replica's picture up to date: events, what is due again, slow scans in the background.
+
+Both sides follow their replica with this. Events are hints to look; scans are the truth.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Callable, Dict, List, Optional, Set
+
+from remotedl.sync.agent.folder import OWN
+from remotedl.sync.agent.hints import ROOT, Hint, Hints
+from remotedl.sync.agent.replica import Replica, is_cookie, is_own
+
+POLL_S = 10.0
+"""How often everything is looked at where the kernel gives no watches."""
+BACKGROUND_S = 600.0
+"""How often everything is looked at although the kernel tells what changes."""
+COOKIE_S = 2.0
+SHARE = 9
+"""A scan that took one second is followed by so many without one."""
+
+Watch = Any
+"""Has `watch(path)`, `close()` and `limited`, an error with `sysctl` once watches ran out."""
+
+
+class Follower:
+    """Follows one replica. `hint` from any thread, everything else from the replica's."""
+
+    def __init__(
+        self, replica: Replica, clock: Callable[[], float], poke: Callable[[], None]
+    ) -> None:
+        """`poke` is called from the watcher's thread when there may be something to look at."""
+        self.replica = replica
+        self._clock = clock
+        self._poke = poke
+        self._hints = Hints()
+        self._lock = threading.Lock()
+        self._cookies: Dict[str, threading.Event] = {}
+        self._watch: Optional[Watch] = None
+        self._why_not = "off"
+        self._scan_due = clock()
+
+    @property
+    def watching(self) -> str:
+        """ "events", or "poll" or "poll: SYSCTL" (the knob to turn), or "off"."""
+        if self._watch is None:
+            return self._why_not
+        limited = self._watch.limited
+        return "events" if limited is None else "poll: " + str(limited.sysctl)
+
+    def start_watching(
+        self, open_watch: Callable[[str, Callable[[str, Hint], None]], Watch]
+    ) -> None:
+        """Watch from the next scan on; where that cannot be, poll."""
+        try:
+            self._watch = open_watch(self.replica.folder.path, self.hint)
+        except (OSError, AttributeError) as exc:
+            sysctl = getattr(exc, "sysctl", "")
+            self._why_not = "poll: " + sysctl if sysctl else "poll"
+            return
+        self._watch.watch(OWN)
+        self.replica.scanner.on_dir = self._watch.watch
+
+    def close(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def hint(self, path: str, hint: Hint) -> None:
+        """Something happened at `path`."""
+        cookie = is_cookie(path)
+        if cookie is not None:
+            seen = self._cookies.get(cookie)
+            if seen is not None:
+                seen.set()
+            return
+        if is_own(path):
+            return
+        with self._lock:
+            self._hints.add(path, hint, self._clock())
+        self._poke()
+
+    def scan(self) -> Set[str]:
+        """Look at everything; the keys that changed. Raises FolderGone."""
+        with self._lock:
+            self._hints.all()
+        started = time.monotonic()
+        changed = self.replica.scan()
+        took = time.monotonic() - started
+        self._scan_due = self._clock() + max(SHARE * took, self._scan_every())
+        return changed
+
+    def look_now(self) -> Set[str]:
+        """Look at all that events spoke about, ripe or not. Raises FolderGone."""
+        with self._lock:
+            paths = self._hints.all()
+        return self._look(paths)
+
+    def look_ripe(self) -> Set[str]:
+        """Look at what is ripe or due; the keys that changed. Raises FolderGone."""
+        now = self._clock()
+        with self._lock:
+            paths = self._hints.ripe(now)
+        if now >= self._scan_due:
+            paths = [ROOT]
+        changed = self._look(paths)
+        scanner = self.replica.scanner
+        if scanner.next_due() == 0.0:
+            changed |= scanner.look_again()
+        return changed
+
+    def patience(self) -> float:
+        """For how many seconds there is nothing to look at, unless `poke` is called."""
+        now = self._clock()
+        with self._lock:
+            ripe = self._hints.next_ripe(now)
+        due = self.replica.scanner.next_due()
+        waits = [wait for wait in (ripe, due) if wait is not None]
+        return max(0.0, min([self._scan_due - now, *waits]))
+
+    def prove(self, cookie: str) -> Set[str]:
+        """Look at everything that was written before now. Raises FolderGone.
+
+        A cookie goes through the watcher: what happened before it has been told then.
+        """
+        if self._await_cookie(cookie):
+            return self.look_now()
+        return self.scan()
+
+    def _look(self, paths: List[str]) -> Set[str]:
+        if not paths:
+            return set()
+        return self.scan() if ROOT in paths else self.replica.look(paths)
+
+    def _scan_every(self) -> float:
+        return POLL_S if self.watching.startswith("poll") else BACKGROUND_S
+
+    def _await_cookie(self, cookie: str) -> bool:
+        if self.watching != "events":
+            return False
+        seen = self._cookies[cookie] = threading.Event()
+        try:
+            self.replica.write_cookie(cookie)
+            return seen.wait(COOKIE_S)
+        except OSError:
+            return False
+        finally:
+            del self._cookies[cookie]

@@ -1,0 +1,305 @@
+"""Carry out what a cycle was cleared to do: contents to where they are missing, then the changes.
+
+Small contents go along in packs, many on their way at once; big ones wait until `Transfers` has
+brought them. Deletes come last, and not at all while something could not be written. Only what
+was acknowledged counts as done. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from remotedl.errors import ProtocolError
+from remotedl.sync.agent.apply import Outcome, Status
+from remotedl.sync.agent.protocol import Content
+from remotedl.sync.agent.replica import Replica
+from remotedl.sync.agent.transfer import PACK_BYTES, SMALL, Wanted
+from remotedl.sync.agent.tree import Change, Entry, Kind, Tree
+from remotedl.sync.peer import Peer, Reply
+from remotedl.sync.picture import Picture
+from remotedl.sync.safety import Cleared
+from remotedl.sync.status import Counts, Failure
+from remotedl.sync.transfers import Job, Transfers, is_big
+from remotedl.sync.verdict import Operation, Phase, Where
+
+BATCH = 512
+"""Operations in one COMMIT."""
+GET_BYTES = 8 << 20
+"""Contents asked for at once; while they are put in place, the next come."""
+GETS = 2
+AT_HAND_FROM = 1 << 16
+"""A file of so many bytes is not sent where the receiver has the same content elsewhere."""
+
+
+@dataclass(slots=True)
+class Carried:
+    """What really happened, for the ancestor, the status and the history."""
+
+    done_laptop: list[Operation] = field(default_factory=list)
+    done_remote: list[Operation] = field(default_factory=list)
+    to_laptop: Counts = Counts()
+    to_remote: Counts = Counts()
+    pending: list[Operation] = field(default_factory=list)
+    """Not done yet, and nothing is wrong."""
+    failures: list[Failure] = field(default_factory=list)
+    doubtful: set[str] = field(default_factory=set)
+    """Paths on the laptop that were not as expected."""
+
+
+class Carrier:
+    """Applies cleared operations to both sides. The cycle's thread."""
+
+    def __init__(
+        self, replica: Replica, picture: Picture, peer: Peer, transfers: Transfers
+    ) -> None:
+        self.replica = replica
+        self.picture = picture
+        self.peer = peer
+        self.transfers = transfers
+        self.outflow = peer.outflow(replica)
+
+    def carry(self, cleared: Cleared, step: str, fresh: dict[bytes, bytes]) -> Carried:
+        """`fresh`: contents by digest that need not be read again. Raises LinkLost, SyncError."""
+        carried = Carried()
+        _Upload(self, step, carried, fresh).run(cleared.to_remote)
+        _Download(self, step, carried).run(cleared.to_laptop)
+        return carried
+
+
+class _Trip:
+    """Operations on one side."""
+
+    where: Where
+
+    def __init__(self, own: Carrier, step: str, carried: Carried) -> None:
+        self._own = own
+        self._step = step
+        self._carried = carried
+        self._refused = False
+        self._digests: set[bytes] | None = None
+
+    def _phases(self, operations: Sequence[Operation]) -> Iterator[list[Operation]]:
+        """In their order; deletes only while nothing was refused."""
+        for phase, group in groupby(operations, key=lambda op: op.phase):
+            ops = list(group)
+            if phase is Phase.DELETE and self._refused:
+                self._carried.pending.extend(ops)
+            else:
+                yield ops
+
+    def _is_at_hand(self, entry: Entry, tree: Tree) -> bool:
+        """Whether the receiver holds this content under another name."""
+        if entry.size < AT_HAND_FROM:
+            return False
+        if self._digests is None:
+            self._digests = {
+                one.digest
+                for one in tree.values()
+                if one.digest is not None and one.size >= AT_HAND_FROM
+            }
+        return entry.digest in self._digests
+
+    def _is_brought(self, op: Operation, entry: Entry) -> bool:
+        """Whether a big content waits in the receiver's staging area."""
+        basis = "" if op.expected is None or op.expected.kind is not Kind.FILE else op.path
+        why = self._own.transfers.want(Job(op.key, self.where, op.source, entry, basis))
+        if why is None:
+            self._carried.pending.append(op)
+        elif why:
+            self._fail(op, why)
+        return why == ""
+
+    def _fail(self, op: Operation, why: str) -> None:
+        self._refused = True
+        self._carried.failures.append(Failure(op.key, self.where, why))
+
+    def _count(self, op: Operation, counts: Counts) -> Counts:
+        return counts.plus(Counts(deleted=1) if op.new is None else Counts(written=1))
+
+    def _ended(self, op: Operation, end: Outcome) -> bool:
+        """Whether the operation is done; otherwise it is noted."""
+        if is_big(op.new) and op.new is not None and op.new.digest is not None:
+            self._own.transfers.forget(self.where, op.new.digest)
+        if end.status is Status.DONE:
+            return True
+        if end.status is Status.REFUSED:
+            self._fail(op, end.why)
+        else:
+            self._carried.pending.append(op)
+        return False
+
+
+class _Upload(_Trip):
+    """Operations on the host."""
+
+    where = Where.REMOTE
+
+    def __init__(
+        self, own: Carrier, step: str, carried: Carried, fresh: dict[bytes, bytes]
+    ) -> None:
+        super().__init__(own, step, carried)
+        self._fresh = fresh
+
+    def run(self, operations: Sequence[Operation]) -> None:
+        """Raises LinkLost, SyncError."""
+        for ops in self._phases(operations):
+            sent = [(batch, self._commit(batch)) for batch in self._batches(ops)]
+            for batch, reply in sent:
+                self._take_reply(batch, reply.wait())
+
+    def _batches(self, ops: Iterable[Operation]) -> Iterator[list[Operation]]:
+        """Pieces whose contents are on their way when they are yielded."""
+        batch: list[Operation] = []
+        pack: dict[bytes, bytes] = {}
+        size = 0
+        for op in ops:
+            if op.new is not None and _brings_content(op):
+                if not self._load(op, op.new, pack):
+                    continue
+                size += op.new.size if op.new.size <= SMALL else 0
+            batch.append(op)
+            if size >= PACK_BYTES or len(batch) >= BATCH:
+                self._send_pack(pack)
+                yield batch
+                batch, pack, size = [], {}, 0
+        if batch:
+            self._send_pack(pack)
+            yield batch
+
+    def _load(self, op: Operation, new: Entry, pack: dict[bytes, bytes]) -> bool:
+        """See that the content gets to the host; False if the operation has to wait."""
+        assert new.digest is not None
+        if new.digest in pack or self._is_at_hand(new, self._own.picture.tree):
+            return True
+        if is_big(new):
+            return self._is_brought(op, new)
+        data = self._fresh.pop(new.digest, None)
+        why = ""
+        try:
+            if data is not None:
+                pack[new.digest] = data
+            elif new.size <= SMALL:
+                pack[new.digest] = self._own.outflow.read_small(Wanted(op.source, new))
+            else:
+                why = self._own.outflow.send_big(Wanted(op.source, new))
+        except ConnectionError:
+            self._own.peer.check()
+            raise
+        except OSError as exc:
+            why = exc.strerror or str(exc)
+        if why:  # it changed since the scan: the next look sees what it is now
+            self._carried.pending.append(op)
+            self._carried.doubtful.add(op.source)
+            return False
+        self._carried.to_remote = self._carried.to_remote.plus(Counts(sent=new.size))
+        return True
+
+    def _send_pack(self, pack: dict[bytes, bytes]) -> None:
+        if not pack:
+            return
+        try:
+            self._own.outflow.send_pack(
+                [(Content(digest, len(data)), data) for digest, data in pack.items()]
+            )
+        except ConnectionError:
+            self._own.peer.check()
+            raise
+
+    def _commit(self, batch: list[Operation]) -> Reply:
+        changes = [Change(op.path, op.expected, op.new) for op in batch]
+        return self._own.peer.commit(changes, self._step, [op.reason.value for op in batch])
+
+    def _take_reply(self, batch: list[Operation], answer: dict[str, object]) -> None:
+        outcomes = _outcomes(answer, len(batch))
+        for op, end in zip(batch, outcomes, strict=True):
+            if self._ended(op, end):
+                self._own.picture.believe(op.key, op.path, op.new)
+                self._carried.done_remote.append(op)
+                self._carried.to_remote = self._count(op, self._carried.to_remote)
+
+
+class _Download(_Trip):
+    """Operations on the laptop."""
+
+    where = Where.LAPTOP
+
+    def run(self, operations: Sequence[Operation]) -> None:
+        """Raises LinkLost, SyncError."""
+        for ops in self._phases(operations):
+            asked: deque[tuple[list[Operation], Reply | None]] = deque()
+            for batch in self._batches(ops):
+                asked.append((batch, self._ask(batch)))
+                if len(asked) >= GETS:
+                    self._apply(*asked.popleft())
+            while asked:
+                self._apply(*asked.popleft())
+
+    def _batches(self, ops: Iterable[Operation]) -> Iterator[list[Operation]]:
+        batch: list[Operation] = []
+        size = 0
+        for op in ops:
+            if op.new is not None and _brings_content(op):
+                if is_big(op.new):
+                    at_hand = self._is_at_hand(op.new, self._own.replica.side.tree)
+                    if not at_hand and not self._is_brought(op, op.new):
+                        continue
+                else:
+                    size += op.new.size
+            batch.append(op)
+            if size >= GET_BYTES or len(batch) >= BATCH:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _ask(self, batch: list[Operation]) -> Reply | None:
+        """Have the contents sent that are not here yet."""
+        wanted: dict[bytes, tuple[str, Entry]] = {}
+        staging = self._own.replica.staging
+        tree = self._own.replica.side.tree
+        for op in batch:
+            new = op.new
+            if new is None or new.digest is None or not _brings_content(op) or is_big(new):
+                continue
+            if not staging.has(new.digest) and not self._is_at_hand(new, tree):
+                wanted[new.digest] = (op.source, new)
+        if not wanted:
+            return None
+        sent = sum(entry.size for _, entry in wanted.values())
+        self._carried.to_laptop = self._carried.to_laptop.plus(Counts(sent=sent))
+        return self._own.peer.get(list(wanted.values()))
+
+    def _apply(self, batch: list[Operation], reply: Reply | None) -> None:
+        if reply is not None:
+            reply.wait()  # what could not be sent shows as missing content below
+        changes = [Change(op.path, op.expected, op.new) for op in batch]
+        reasons = [op.reason.value for op in batch]
+        outcomes = self._own.replica.apply(changes, self._step, reasons)
+        for op, end in zip(batch, outcomes, strict=True):
+            if self._ended(op, end):
+                self._carried.done_laptop.append(op)
+                self._carried.to_laptop = self._count(op, self._carried.to_laptop)
+            else:
+                self._carried.doubtful.add(op.path)
+
+
+def _brings_content(op: Operation) -> bool:
+    """Whether bytes are needed: not for dirs, links and x bits."""
+    new, old = op.new, op.expected
+    if new is None or new.kind is not Kind.FILE:
+        return False
+    return old is None or old.kind is not Kind.FILE or old.digest != new.digest
+
+
+def _outcomes(answer: dict[str, object], count: int) -> list[Outcome]:
+    """Raises ProtocolError for an answer that makes no sense."""
+    try:
+        given = [Outcome(Status(status), str(why)) for status, why in answer["outcomes"]]  # type: ignore[attr-defined]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ProtocolError(f"the agent on the host speaks nonsense: {exc}") from exc
+    if len(given) != count:
+        raise ProtocolError("the agent on the host answered for another number of changes")
+    return given

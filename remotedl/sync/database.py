@@ -1,0 +1,332 @@
+"""What both sides last agreed on, kept on the laptop in SQLite: the ancestor, and what goes with it.
+
+An ancestor that is behind costs a comparison; one that is ahead loses data. So it is written
+after the receiver has flushed, in one transaction, and a damaged file stops the sync with a
+message: it is never taken for an empty one. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from remotedl.errors import FolderUnusable, StateCorrupt
+from remotedl.sync.agent.listing import Version
+from remotedl.sync.agent.protocol import Malformed, pack_changes, unpack_changes
+from remotedl.sync.agent.trash import entry_from_json, entry_to_json
+from remotedl.sync.agent.tree import DIR, Change, Entry, Kind, Tree
+from remotedl.sync.lanes import Choice, Decision
+
+SCHEMA = 1
+APPLICATION = 0x72646C73
+"""In the file's header: "rdls"."""
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE ancestor (
+    key BLOB PRIMARY KEY, kind INTEGER NOT NULL, digest BLOB, size INTEGER NOT NULL,
+    executable INTEGER NOT NULL, target BLOB
+) WITHOUT ROWID;
+CREATE TABLE remote (
+    key BLOB PRIMARY KEY, kind INTEGER NOT NULL, digest BLOB, size INTEGER NOT NULL,
+    executable INTEGER NOT NULL, target BLOB
+) WITHOUT ROWID;
+CREATE TABLE decision (
+    key BLOB PRIMARY KEY, choice TEXT NOT NULL, laptop TEXT NOT NULL, remote TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE step (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL, at REAL NOT NULL, side TEXT NOT NULL,
+    count INTEGER NOT NULL, reasons TEXT NOT NULL, changes BLOB NOT NULL
+);
+"""
+_KINDS = {Kind.FILE: 1, Kind.DIR: 2, Kind.LINK: 3}
+_ABSENT = 0
+_ROW = "(key, kind, digest, size, executable, target) VALUES (?, ?, ?, ?, ?, ?)"
+_HINT = (
+    "both folders are untouched; to unite them anew without deleting anything, move {path} away "
+    "and run: remotedl sync --once"
+)
+
+
+class Step(NamedTuple):
+    """What one cycle changed on one side."""
+
+    id: str
+    at: float
+    """Seconds since the epoch, on the laptop's clock."""
+    side: str
+    reasons: tuple[str, ...]
+    changes: tuple[Change, ...]
+
+
+class Database:
+    """The laptop's memory of one pair of folders. One thread at a time. Close it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises StateCorrupt, FolderUnusable."""
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._open()
+        except OSError as exc:
+            raise FolderUnusable(f"{path}: {exc.strerror}") from exc
+        except sqlite3.Error as exc:
+            raise self._corrupt(exc) from exc
+
+    def close(self) -> None:
+        """Say that all was written in order."""
+        try:
+            self._set("clean", True)
+            self._connection.commit()
+            self._connection.close()
+        except sqlite3.Error as exc:
+            raise self._translated(exc) from exc
+
+    @property
+    def expected_markers(self) -> tuple[str | None, str | None]:
+        """The ids of the laptop's and the host's root at the last sync."""
+        return self._get("laptop marker"), self._get("remote marker")
+
+    def expect_markers(self, laptop: str, remote: str) -> None:
+        with self._transaction():
+            self._set("laptop marker", laptop)
+            self._set("remote marker", remote)
+
+    def boots(self) -> tuple[str, str]:
+        """Which starts of laptop and host the last session ran in."""
+        return self._get("laptop boot") or "", self._get("remote boot") or ""
+
+    def set_boots(self, laptop: str, remote: str) -> None:
+        with self._transaction():
+            self._set("laptop boot", laptop)
+            self._set("remote boot", remote)
+
+    def ancestor(self) -> Tree:
+        """What both sides agreed on. Raises StateCorrupt."""
+        return {key: entry for key, entry in self._rows("ancestor") if entry is not None}
+
+    def remote(self, ancestor: Tree) -> tuple[Version | None, Tree]:
+        """The host's picture as it was last known, and as of which of its versions."""
+        version = self._get("remote version")
+        if version is None:
+            return None, {}
+        tree = dict(ancestor)
+        for key, entry in self._rows("remote"):
+            if entry is None:
+                tree.pop(key, None)
+            else:
+                tree[key] = entry
+        return Version(str(version[0]), int(version[1])), tree
+
+    def record(
+        self,
+        agreed: Mapping[str, Entry | None],
+        remote: Mapping[str, tuple[bool, Entry | None]],
+        version: Version | None,
+        spent: Iterable[str],
+        steps: Iterable[Step],
+    ) -> None:
+        """One cycle, in one transaction.
+
+        `agreed`: changes of the ancestor. `remote`: by key, whether the host's picture differs
+        from the ancestor there, and how. `spent`: decisions that can be forgotten.
+        """
+        gone = [(_raw(key),) for key, entry in agreed.items() if entry is None]
+        kept = [_row(key, entry) for key, entry in agreed.items() if entry is not None]
+        equal = [(_raw(key),) for key, (differs, _) in remote.items() if not differs]
+        other = [_row(key, entry) for key, (differs, entry) in remote.items() if differs]
+        with self._transaction():
+            run = self._connection.executemany
+            run("DELETE FROM ancestor WHERE key = ?", gone)
+            run("INSERT OR REPLACE INTO ancestor " + _ROW, kept)
+            run("DELETE FROM remote WHERE key = ?", equal)
+            run("INSERT OR REPLACE INTO remote " + _ROW, other)
+            run("DELETE FROM decision WHERE key = ?", [(_raw(key),) for key in spent])
+            if version is not None:
+                self._set("remote version", list(version))
+            for step in steps:
+                self._add_step(step)
+
+    def forget_agreement(self) -> None:
+        """Unite both sides anew: what differs becomes a conflict, nothing is deleted."""
+        with self._transaction():
+            for table in ("ancestor", "remote"):
+                self._connection.execute(f"DELETE FROM {table}")  # noqa: S608: names of ours
+            self._connection.execute("DELETE FROM meta WHERE name LIKE '% marker'")
+            self._connection.execute("DELETE FROM meta WHERE name = 'remote version'")
+
+    def decisions(self) -> dict[str, Decision]:
+        """What the user chose for conflicts, by key."""
+        try:
+            rows = self._connection.execute("SELECT key, choice, laptop, remote FROM decision")
+            return {
+                _text(key): Decision(
+                    Choice(choice),
+                    entry_from_json(json.loads(laptop)),
+                    entry_from_json(json.loads(remote)),
+                )
+                for key, choice, laptop, remote in rows
+            }
+        except (sqlite3.Error, ValueError, KeyError, TypeError) as exc:
+            raise self._corrupt(exc) from exc
+
+    def decide(self, key: str, decision: Decision) -> None:
+        row = (
+            _raw(key),
+            decision.choice.value,
+            json.dumps(entry_to_json(decision.laptop)),
+            json.dumps(entry_to_json(decision.remote)),
+        )
+        with self._transaction():
+            self._connection.execute("INSERT OR REPLACE INTO decision VALUES (?, ?, ?, ?)", row)
+
+    def steps(self, limit: int = 1000) -> list[Step]:
+        """What was changed, newest first."""
+        query = "SELECT id, at, side, reasons, changes FROM step ORDER BY number DESC LIMIT ?"
+        try:
+            return [
+                Step(
+                    id,
+                    at,
+                    side,
+                    tuple(json.loads(reasons)),
+                    tuple(unpack_changes(zlib.decompress(blob))),
+                )
+                for id, at, side, reasons, blob in self._connection.execute(query, (limit,))
+            ]
+        except (sqlite3.Error, zlib.error, Malformed, ValueError) as exc:
+            raise self._corrupt(exc) from exc
+
+    def drop_steps(self, before: float) -> None:
+        """Forget steps older than `before` (seconds since the epoch)."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM step WHERE at < ?", (before,))
+
+    def _open(self) -> None:
+        new = not self.path.exists()
+        self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        run = self._connection.execute
+        run("PRAGMA busy_timeout = 5000")
+        if new or run("PRAGMA schema_version").fetchone()[0] == 0:
+            self._create()
+        application = run("PRAGMA application_id").fetchone()[0]
+        if application != APPLICATION:
+            raise sqlite3.DatabaseError("it is not a database of remotedl's sync")
+        version = run("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA:
+            raise sqlite3.DatabaseError(f"its version is {version}, and {SCHEMA} is expected")
+        run("PRAGMA synchronous = NORMAL")
+        if not self._get("clean"):
+            self._check()
+        self._set("clean", False)
+
+    def _create(self) -> None:
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        statements = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA};"
+        self._connection.executescript("BEGIN;" + _TABLES + statements + "COMMIT;")
+        self._set("clean", True)
+
+    def _check(self) -> None:
+        """The last session did not end in order: see whether all pages hang together."""
+        found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(str(found))
+
+    def _rows(self, table: str) -> Iterator[tuple[str, Entry | None]]:
+        query = f"SELECT key, kind, digest, size, executable, target FROM {table}"  # noqa: S608
+        try:
+            for key, kind, digest, size, executable, target in self._connection.execute(query):
+                yield _text(key), _entry(kind, digest, size, executable, target)
+        except (sqlite3.Error, ValueError, TypeError, AttributeError) as exc:
+            raise self._corrupt(exc) from exc
+
+    def _add_step(self, step: Step) -> None:
+        blob = zlib.compress(pack_changes(step.changes), 1)
+        row = (step.id, step.at, step.side, len(step.changes), json.dumps(step.reasons), blob)
+        self._connection.execute(
+            "INSERT INTO step (id, at, side, count, reasons, changes) VALUES (?, ?, ?, ?, ?, ?)",
+            row,
+        )
+
+    def _get(self, name: str) -> Any:
+        query = "SELECT value FROM meta WHERE name = ?"
+        try:
+            row = self._connection.execute(query, (name,)).fetchone()
+            return None if row is None else json.loads(row[0])
+        except (sqlite3.Error, ValueError) as exc:
+            raise self._corrupt(exc) from exc
+
+    def _set(self, name: str, value: Any) -> None:
+        row = (name, json.dumps(value))
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self)
+
+    def _translated(self, exc: sqlite3.Error) -> StateCorrupt | FolderUnusable:
+        code = getattr(exc, "sqlite_errorname", "")
+        if code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_BUSY")):
+            return FolderUnusable(f"{self.path} cannot be written: {exc}")
+        return self._corrupt(exc)
+
+    def _corrupt(self, exc: Exception) -> StateCorrupt:
+        message = f"the record of what both sides agreed on is damaged ({self.path}): {exc}"
+        return StateCorrupt(message, hint=_HINT.format(path=self.path))
+
+
+class _Transaction:
+    """All of it or nothing; SQLite's errors are translated at this border."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        self._run("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if exc is None:
+            self._run("COMMIT")
+            return
+        self._run("ROLLBACK")
+        if isinstance(exc, sqlite3.Error):
+            raise self._database._translated(exc) from exc
+
+    def _run(self, statement: str) -> None:
+        try:
+            self._database._connection.execute(statement)
+        except sqlite3.Error as exc:
+            raise self._database._translated(exc) from exc
+
+
+def _raw(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _row(key: str, entry: Entry | None) -> tuple[bytes, int, bytes | None, int, bool, bytes | None]:
+    if entry is None:
+        return _raw(key), _ABSENT, None, 0, False, None
+    target = None if entry.target is None else _raw(entry.target)
+    return _raw(key), _KINDS[entry.kind], entry.digest, entry.size, entry.executable, target
+
+
+def _entry(
+    kind: int, digest: bytes | None, size: int, executable: int, target: bytes | None
+) -> Entry | None:
+    """Raises ValueError for a row that cannot be."""
+    if kind == 1 and digest is not None and len(digest) == 32:
+        return Entry(Kind.FILE, digest, size, bool(executable))
+    if kind == 2:
+        return DIR
+    if kind == 3 and target is not None:
+        return Entry(Kind.LINK, target=_text(target))
+    if kind == _ABSENT:
+        return None
+    raise ValueError(f"a row of kind {kind}")

@@ -1,0 +1,472 @@
+"""A sync session: two folders, opened, watched and kept equal. What `session` and `cli` call.
+
+One cycle is: what changed → `reconcile` → `safety` → `carry` → what was really done goes into the
+ancestor, in one transaction. Everything else here is about when to do that. The deciding is in
+`reconcile` and `safety`, the doing in `agent/apply`.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from remotedl.config.models import SyncConfig
+from remotedl.errors import SyncHalted, UsageError
+from remotedl.report import SILENT, Report
+from remotedl.ssh.remote import Remote
+from remotedl.sync.agent.folder import FolderGone
+from remotedl.sync.agent.tree import Change, Entry, Kind
+from remotedl.sync.carry import Carried
+from remotedl.sync.database import Step
+from remotedl.sync.lanes import Choice, Decision, policy_of
+from remotedl.sync.opening import Pair, Request, open_pair
+from remotedl.sync.reconcile import reconcile
+from remotedl.sync.rules import is_rules_file, read_rules
+from remotedl.sync.safety import Halt, HaltKind, check_roots, clear
+from remotedl.sync.status import Barrier, Counts, Opening, Outcome, State, SyncStatus
+from remotedl.sync.verdict import Operation, Verdict, Where, settle
+
+FRESH_BYTES = 16 << 20
+"""Contents that a scan has just read are kept up to here, so that they are not read twice."""
+RETRY_S = 1.0
+"""What was busy or had changed is tried again after so long."""
+FAILED_S = 30.0
+"""What the system refused is tried again after so long."""
+NAP_S = 1.0
+"""How often a live session looks whether it is to stop."""
+ROUNDS = 100
+"""Cycles in a row after which `cycle` gives up on folders that do not come to rest."""
+DAY_S = 86400.0
+
+
+class Sync:
+    """Keeps a folder of the laptop and one of a host equal.
+
+    Use: `open`, then `cycle` once, or `run` in a thread until it is told to stop; `close` in any
+    case. `run` raises LinkLost when the link is gone: make a new `Sync` over a new connection.
+    All other methods may be called from any thread while `run` runs.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        remote: Remote,
+        remote_root: str,
+        config: SyncConfig,
+        *,
+        state_dir: Path,
+        report: Report = SILENT,
+        watch: bool = True,
+        allowed: frozenset[HaltKind] = frozenset(),
+        unusual: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`remote_root` may start with "~/". `state_dir` holds the database of this pair.
+
+        `watch`: follow changes (for `run`). `allowed`: halts that the user lets pass, once.
+        `unusual`: the user was asked and wants a whole home folder synced.
+        """
+        self._config = config
+        self._report = report
+        self._clock = clock
+        self._now = now
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._request = Request(
+            root=root,
+            remote=remote,
+            remote_root=remote_root,
+            config=config,
+            state_dir=state_dir,
+            watch=watch,
+            allowed=allowed,
+            unusual=unusual,
+            clock=clock,
+            wake=self._wake.set,
+            on_read=self._keep_fresh,
+        )
+        self._open_pair: Pair | None = None
+        self._state = State.OPENING
+        self._allowed = allowed
+        self._halt: Halt | None = None
+        self._outcome = Outcome()
+        self._candidates: set[str] = set()
+        """Keys of the last cycle that have to be looked at again."""
+        self._changed: set[str] | None = None
+        """Keys that may differ from the ancestor; None: all of them."""
+        self._fresh: dict[bytes, bytes] = {}
+        self._fresh_size = 0
+        self._retry_at: float | None = None
+        self._last_success: float | None = None
+        self._serial = 0
+
+    @property
+    def _pair(self) -> Pair:
+        if self._open_pair is None:
+            raise UsageError("the sync is not open")
+        return self._open_pair
+
+    def open(self) -> Opening:
+        """Open, lock and scan both sides; nothing is changed yet but our own `.remotedl/`.
+
+        Raises SyncHalted, FolderUnusable, RootInUse, StateCorrupt, LinkLost, ProtocolError.
+        """
+        pair = open_pair(self._request)
+        self._open_pair = pair
+        self._state = State.LIVE
+        days = self._config.trash_days
+        pair.database.drop_steps(self._now() - days * DAY_S)
+        return Opening(
+            remote_root=pair.remote_root,
+            laptop_files=_files(pair.replica.side.tree.values()),
+            remote_files=_files(pair.picture.tree.values()),
+            first=pair.first,
+            left_out=tuple(
+                line
+                for source in pair.replica.scanner.ignore.sources
+                for line in source.text.split("\n")
+            ),
+        )
+
+    def close(self) -> None:
+        """End the session in order; idempotent."""
+        with self._lock:
+            pair, self._open_pair = self._open_pair, None
+            self._state = State.CLOSED
+            if pair is None:
+                return
+            try:
+                pair.replica.save()
+            except OSError:
+                pass  # it only saves work
+            pair.close()
+
+    def plan(self) -> Verdict:
+        """What a cycle would do now. Raises SyncHalted."""
+        with self._lock:
+            self._take_news()
+            self._check_roots()
+            return self._decide()
+
+    def cycle(self, *, scan: bool = True) -> Outcome:
+        """Bring both sides together: until nothing is left that can be done now.
+
+        `scan`: look at everything anew first; not needed right after `open`.
+        Raises SyncHalted, LinkLost, SyncError.
+        """
+        with self._lock:
+            if scan:
+                self._scan_both()
+            total = self._step()
+            for _ in range(ROUNDS):
+                if not self._wait_for_more():
+                    break
+                total = _sum(total, self._step())
+            return total
+
+    def run(self, stop: threading.Event) -> None:
+        """Keep both sides equal until `stop`. Raises LinkLost, ProtocolError."""
+        while not stop.is_set():
+            with self._lock:
+                patience = self._tend()
+            self._wake.wait(min(patience, NAP_S))
+            self._wake.clear()
+
+    def flush(self, timeout_s: float = 60.0) -> Barrier:
+        """Whatever was written on either side before now is on the other when this returns.
+
+        Raises SyncHalted, LinkLost; TimeoutError when it takes longer.
+        """
+        deadline = self._clock() + timeout_s
+        cookie = f"{random.SystemRandom().getrandbits(64):016x}"
+        with self._lock:
+            pair = self._pair
+            proof = pair.peer.flush(cookie)
+            self._note(pair.follower.prove(cookie))
+            proof.wait(timeout_s)
+            outcome = self._step()
+            while outcome.pending and self._wait_for_more():
+                if self._clock() > deadline:
+                    raise TimeoutError(f"{outcome.pending} paths are not synced yet")
+                outcome = self._step()
+            return Barrier(outcome.pending, outcome.failures, outcome.conflicts, outcome.frozen)
+
+    def status(self) -> SyncStatus:
+        """How things stand; never blocks for long and asks nobody."""
+        pair = self._open_pair
+        outcome = self._outcome
+        return SyncStatus(
+            state=self._state,
+            last_success=self._last_success,
+            pending=outcome.pending,
+            transfers=pair.transfers.progress() if pair else (),
+            conflicts=outcome.conflicts,
+            frozen=outcome.frozen,
+            failures=outcome.failures,
+            left_out=outcome.left_out,
+            laptop_watching=pair.follower.watching if pair else "off",
+            remote_watching=pair.picture.watching if pair else "off",
+            halt=self._halt,
+            files=_files(pair.ancestor.values()) if pair else 0,
+        )
+
+    def pause(self) -> None:
+        """Change nothing until `resume`; what happens meanwhile is seen then."""
+        with self._lock:
+            self._state = State.PAUSED
+
+    def resume(self) -> None:
+        with self._lock:
+            self._state = State.LIVE
+            self._changed = None
+        self._wake.set()
+
+    def allow(self, kinds: Iterable[HaltKind]) -> None:
+        """Let these halts pass, once."""
+        with self._lock:
+            self._allowed = frozenset(kinds)
+            self._changed = None
+        self._wake.set()
+
+    def resolve(self, key: str, choice: Choice) -> None:
+        """Settle a conflict, for the two versions that are there now. Raises UsageError."""
+        with self._lock:
+            conflict = next((one for one in self._outcome.conflicts if one.key == key), None)
+            if conflict is None:
+                raise UsageError(f"{key} is no conflict", hint="remotedl sync conflicts")
+            decision = Decision(choice, conflict.laptop, conflict.remote)
+            self._pair.database.decide(key, decision)
+            self._changed = None
+        self._wake.set()
+
+    # One cycle
+
+    def _step(self) -> Outcome:
+        """Decide upon what is known, and do it. Raises SyncHalted, LinkLost, SyncError."""
+        self._take_news()
+        self._check_roots()
+        if self._changed is not None and not self._changed and not self._outcome.pending:
+            return self._rest()
+        pair = self._pair
+        verdict = self._decide()
+        cleared = clear(verdict, pair.ancestor, pair.replica.side, pair.picture.side, self._allowed)
+        if isinstance(cleared, Halt):
+            self._stop_at(cleared)
+        for notice in cleared.notices:
+            self._report.note(notice)
+        step = self._new_step()
+        carried = pair.carrier.carry(cleared, step, self._fresh)
+        self._drop_fresh()
+        self._record(verdict, carried, step)
+        self._note(pair.replica.look(carried.doubtful) if carried.doubtful else ())
+        return self._conclude(verdict, carried, cleared.notices)
+
+    def _decide(self) -> Verdict:
+        pair = self._pair
+        policy = policy_of(self._config, pair.replica.scanner.ignore, pair.database.decisions())
+        changed = None if self._changed is None else self._changed | self._candidates
+        return reconcile(pair.ancestor, pair.replica.side, pair.picture.side, policy, changed)
+
+    def _record(self, verdict: Verdict, carried: Carried, step: str) -> None:
+        """What was done becomes what both agree on: in memory and, in one transaction, on disk."""
+        pair = self._pair
+        done_laptop = {op.key for op in carried.done_laptop}
+        done_remote = {op.key for op in carried.done_remote}
+        agreed = settle(verdict, done_laptop, done_remote)
+        for key, entry in agreed.items():
+            if entry is None:
+                pair.ancestor.pop(key, None)
+            else:
+                pair.ancestor[key] = entry
+        touched = {*agreed, *done_remote, *verdict.candidates, *(self._changed or ())}
+        remote = {key: self._difference(key) for key in touched}
+        steps = [
+            _as_step(step, self._now(), where, ops)
+            for where, ops in (
+                (Where.LAPTOP, carried.done_laptop),
+                (Where.REMOTE, carried.done_remote),
+            )
+            if ops
+        ]
+        pair.database.record(agreed, remote, pair.picture.version, verdict.spent, steps)
+        self._candidates = {*verdict.candidates, *done_laptop, *done_remote}
+        self._changed = set()
+
+    def _difference(self, key: str) -> tuple[bool, Entry | None]:
+        now = self._pair.picture.tree.get(key)
+        return now != self._pair.ancestor.get(key), now
+
+    def _conclude(self, verdict: Verdict, carried: Carried, notices: Sequence[str]) -> Outcome:
+        outcome = Outcome(
+            to_laptop=carried.to_laptop,
+            to_remote=carried.to_remote,
+            pending=len(carried.pending) + len(carried.failures),
+            failures=tuple(carried.failures),
+            conflicts=verdict.conflicts,
+            frozen=verdict.frozen,
+            left_out=verdict.left_out,
+            notices=tuple(notices),
+        )
+        self._outcome = outcome
+        self._allowed = frozenset()
+        self._halt = None
+        if not outcome.pending:
+            self._last_success = self._now()
+        self._plan_retry(carried)
+        return outcome
+
+    def _rest(self) -> Outcome:
+        """Nothing happened since the last cycle."""
+        self._last_success = self._now()
+        old = self._outcome
+        self._outcome = old._replace(to_laptop=Counts(), to_remote=Counts(), notices=())
+        return self._outcome
+
+    def _plan_retry(self, carried: Carried) -> None:
+        if carried.failures:
+            self._retry_at = self._clock() + FAILED_S
+        elif carried.pending and not self._pair.transfers.running:
+            self._retry_at = self._clock() + RETRY_S
+        else:
+            self._retry_at = None
+
+    def _check_roots(self) -> None:
+        halt = check_roots(*self._pair.roots())  # to let a lost root pass, open anew
+        if halt is not None:
+            self._stop_at(halt)
+
+    def _stop_at(self, halt: Halt) -> NoReturn:
+        self._halt = halt
+        raise halt.error()
+
+    # What changed
+
+    def _take_news(self) -> None:
+        """What the agent has told since the last time."""
+        pair = self._pair
+        pair.peer.check()
+        for listing in pair.peer.listings():
+            whole = listing.whole
+            changed = pair.picture.take(listing)
+            if whole:
+                self._changed = None
+            else:
+                self._note(changed)
+
+    def _note(self, keys: Iterable[str]) -> None:
+        if self._changed is not None:
+            self._changed.update(keys)
+        if any(is_rules_file(key, self._config) for key in keys):
+            self._read_rules()
+
+    def _read_rules(self) -> None:
+        """The rules' files changed: other rules on both sides, and everything looked at anew."""
+        pair = self._pair
+        rules = read_rules(self._request.root, self._config)
+        if rules.fingerprint == pair.replica.scanner.ignore.fingerprint:
+            return
+        pair.replica.set_rules(rules)
+        told = pair.peer.ops("rules", rules=[list(source) for source in rules.sources])
+        pair.follower.scan()
+        told.wait()
+        self._changed = None
+
+    def _scan_both(self) -> None:
+        pair = self._pair
+        told = pair.peer.snap(pair.picture.version, scan=True)
+        try:
+            self._note(pair.follower.scan())
+        except FolderGone:
+            pass  # `_check_roots` says what that means
+        told.wait()
+
+    def _wait_for_more(self) -> bool:
+        """Whether there is more for a further cycle; waits for what is on its way."""
+        pair = self._pair
+        while not (self._changed or pair.peer.has_listings or pair.transfers.take_finished()):
+            if not pair.transfers.running:
+                return False
+            self._wake.wait(NAP_S)
+            self._wake.clear()
+            pair.peer.check()
+        return True
+
+    def _keep_fresh(self, key: str, entry: Entry, data: bytes) -> None:
+        """A scan has just read this: keep it for the cycle that follows."""
+        if self._fresh_size + len(data) <= FRESH_BYTES and entry.digest is not None:
+            self._fresh[entry.digest] = data
+            self._fresh_size += len(data)
+
+    def _drop_fresh(self) -> None:
+        self._fresh.clear()
+        self._fresh_size = 0
+
+    # Living
+
+    def _tend(self) -> float:
+        """One turn of a live session; for how long there is nothing to do."""
+        pair = self._pair
+        pair.peer.check()
+        if self._state is State.PAUSED:
+            return NAP_S
+        try:
+            self._note(pair.follower.look_ripe())
+        except FolderGone:
+            pass  # `_check_roots` says what that means
+        try:
+            if self._has_work():
+                self._step()
+            else:
+                self._drop_fresh()
+            self._state = State.LIVE
+        except SyncHalted as exc:
+            if self._state is not State.HALTED:
+                self._report.warn(exc.message, exc.hint)
+            self._state = State.HALTED
+            return NAP_S
+        waits = [pair.follower.patience()]
+        if self._retry_at is not None:
+            waits.append(self._retry_at - self._clock())
+        return max(0.0, min(waits))
+
+    def _has_work(self) -> bool:
+        pair = self._pair
+        if self._changed is None or self._changed or pair.peer.has_listings:
+            return True
+        if self._state is State.HALTED:
+            return True
+        if self._retry_at is not None and self._clock() >= self._retry_at:
+            return True
+        return pair.transfers.take_finished()
+
+    def _new_step(self) -> str:
+        self._serial += 1
+        return f"{int(self._now() * 1000):x}-{self._serial:x}"
+
+
+def _as_step(step: str, at: float, where: Where, ops: Sequence[Operation]) -> Step:
+    return Step(
+        step,
+        at,
+        where.value,
+        tuple(op.reason.value for op in ops),
+        tuple(Change(op.path, op.expected, op.new) for op in ops),
+    )
+
+
+def _files(entries: Iterable[Entry]) -> int:
+    return sum(1 for entry in entries if entry.kind is not Kind.DIR)
+
+
+def _sum(one: Outcome, other: Outcome) -> Outcome:
+    """Both cycles' work, the later one's state."""
+    return other._replace(
+        to_laptop=one.to_laptop.plus(other.to_laptop),
+        to_remote=one.to_remote.plus(other.to_remote),
+        notices=(*one.notices, *other.notices),
+    )

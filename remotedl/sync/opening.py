@@ -1,0 +1,257 @@
+"""Bring both folders up: lock, marker, agent, first look at both sides, at the same time.
+
+Ends with a `Pair` that a session works on, or with an error and nothing left open.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import random
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remotedl.config.models import SyncConfig
+from remotedl.errors import FolderUnusable, ProtocolError, RootInUse
+from remotedl.ssh.remote import Remote
+from remotedl.sync.agent.folder import FolderBusy, FolderGone, boot_id
+from remotedl.sync.agent.follow import Follower
+from remotedl.sync.agent.ignore import Ignore
+from remotedl.sync.agent.replica import Replica
+from remotedl.sync.agent.scan import Reader
+from remotedl.sync.agent.tree import Folding, Traits, Tree
+from remotedl.sync.carry import Carrier
+from remotedl.sync.database import Database
+from remotedl.sync.peer import Peer, refusal
+from remotedl.sync.picture import Picture
+from remotedl.sync.rules import read_rules
+from remotedl.sync.safety import HaltKind, Root, check_roots
+from remotedl.sync.transfers import Transfers
+from remotedl.sync.watch import open_watch
+
+DATABASE = "sync.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be opened, and how."""
+
+    root: Path
+    remote: Remote
+    remote_root: str
+    config: SyncConfig
+    state_dir: Path
+    watch: bool
+    allowed: frozenset[HaltKind]
+    unusual: bool
+    """A whole home folder may be synced: the user was asked."""
+    clock: Callable[[], float]
+    wake: Callable[[], None]
+    on_read: Reader
+
+
+@dataclass(slots=True)
+class Pair:
+    """Both sides, open. `close` it."""
+
+    database: Database
+    ancestor: Tree
+    replica: Replica
+    follower: Follower
+    peer: Peer
+    picture: Picture
+    transfers: Transfers
+    carrier: Carrier
+    remote_root: str
+    first: bool
+    """Nothing was ever agreed on."""
+    closing: ExitStack
+
+    def roots(self) -> tuple[Root, Root]:
+        """What both sides say about their roots now."""
+        expected_laptop, expected_remote = self.database.expected_markers
+        try:
+            marker, here = self.replica.marker(), True
+        except FolderGone:
+            marker, here = None, False
+        picture = self.picture
+        return (
+            Root(here, marker, expected_laptop),
+            Root(not picture.gone, picture.marker, expected_remote),
+        )
+
+    def close(self) -> None:
+        self.closing.close()
+
+
+def open_pair(request: Request) -> Pair:
+    """Raises SyncHalted, FolderUnusable, RootInUse, StateCorrupt, LinkLost, ProtocolError."""
+    with ExitStack() as closing:
+        return _open(request, closing)
+
+
+def _open(request: Request, closing: ExitStack) -> Pair:
+    _check_root(request.root, request.unusual)
+    database = Database(request.state_dir / DATABASE)
+    closing.callback(database.close)
+    expected_laptop, expected_remote = database.expected_markers
+    rules = read_rules(request.root, request.config)
+    replica = _open_laptop(request, rules, expected_laptop)
+    closing.callback(replica.close)
+    marker = replica.marker()
+    laptop = Root(True, marker, expected_laptop)
+    untouched = Root(True, expected_remote, expected_remote)
+    _halt_unless_sound(laptop, untouched, request.allowed)
+    if marker is None:
+        marker = _new_marker()
+        replica.folder.set_marker(marker)
+
+    follower = Follower(replica, request.clock, request.wake)
+    closing.callback(follower.close)
+    if request.watch:
+        follower.start_watching(open_watch)
+    replica.scanner.on_read = request.on_read
+    scan = _Scan(follower)
+    closing.callback(scan.join)
+    scan.start()
+
+    hello = _hello(request, rules, marker, expected_remote)
+    peer = Peer.start(request.remote, hello, request.wake)
+    closing.callback(peer.close)
+    answer = peer.opened()
+    _check_answer(request, answer, laptop, expected_remote)
+    remote = Root(True, answer["marker"], expected_remote)
+    _halt_unless_sound(laptop, remote, request.allowed)
+    if laptop.marker != expected_laptop or remote.marker != expected_remote:
+        database.forget_agreement()  # the first time, or the user let a halt pass
+    remote_marker = remote.marker or _new_marker()
+    if remote.marker is None:
+        peer.ops("marker", marker=remote_marker).wait()
+    database.expect_markers(marker, remote_marker)
+    database.set_boots(boot_id(), str(answer["boot"]))
+
+    ancestor = database.ancestor()
+    version, tree = database.remote(ancestor)
+    picture = Picture(tree, version)
+    picture.traits = _traits(answer)
+    peer.receive_into(replica)
+    told = peer.snap(version, scan=True)
+    transfers = Transfers(replica, peer, request.clock, request.wake)
+    closing.callback(transfers.close)
+    carrier = Carrier(replica, picture, peer, transfers)
+    told.wait()
+    for listing in peer.listings():
+        picture.take(listing)
+    scan.finish()
+    return Pair(
+        database=database,
+        ancestor=ancestor,
+        replica=replica,
+        follower=follower,
+        peer=peer,
+        picture=picture,
+        transfers=transfers,
+        carrier=carrier,
+        remote_root=str(answer["root"]),
+        first=not ancestor,
+        closing=closing.pop_all(),
+    )
+
+
+class _Scan(threading.Thread):
+    """The laptop's first scan, while the agent starts and scans."""
+
+    def __init__(self, follower: Follower) -> None:
+        super().__init__(name="sync-scan", daemon=True)
+        self._follower = follower
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._follower.scan()
+        except BaseException as exc:  # noqa: BLE001
+            self._error = exc
+
+    def finish(self) -> None:
+        """Wait for it. Raises what it raised."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+
+
+def _open_laptop(request: Request, rules: Ignore, expected: str | None) -> Replica:
+    root = str(request.root)
+    remake = HaltKind.ROOT_MISSING in request.allowed
+    holder = {"name": f"{getpass.getuser()}@{socket.gethostname()}", "pid": str(os.getpid())}
+    try:
+        return Replica(root, rules, holder=holder, create=remake)
+    except FolderGone as exc:
+        gone = Root(False, None, expected)
+        if expected is not None:
+            _halt_unless_sound(gone, Root(True, None, None), request.allowed)
+        raise FolderUnusable(f"{root}: {exc.strerror}") from exc
+    except FolderBusy as exc:
+        who = f" (process {exc.holder['pid']})" if "pid" in exc.holder else ""
+        message = f"{root} is being synced by another session{who}"
+        raise RootInUse(message, hint="remotedl status") from exc
+    except OSError as exc:
+        raise FolderUnusable(f"{root}: {exc.strerror}: {exc.filename}") from exc
+
+
+def _hello(request: Request, rules: Ignore, marker: str, expected: str | None) -> dict[str, Any]:
+    return {
+        "root": request.remote_root,
+        "create": expected is None or HaltKind.ROOT_MISSING in request.allowed,
+        "holder": {"id": marker, "name": f"{getpass.getuser()}@{socket.gethostname()}"},
+        "rules": [list(source) for source in rules.sources],
+        "hash_below": request.config.max_file_size_down,
+        "watch": request.watch,
+        "unusual": request.unusual,
+    }
+
+
+def _check_answer(
+    request: Request, answer: dict[str, Any], laptop: Root, expected: str | None
+) -> None:
+    """Raises SyncHalted, RootInUse, FolderUnusable, ProtocolError."""
+    if "error" in answer:
+        if answer["error"] == "gone":
+            _halt_unless_sound(laptop, Root(False, None, expected), request.allowed)
+        raise refusal(answer, request.remote.name, request.remote_root)
+    marker = answer.get("marker")
+    if "root" not in answer or not (marker is None or isinstance(marker, str)):
+        raise ProtocolError(f"the agent on {request.remote.name} does not introduce itself")
+
+
+def _halt_unless_sound(laptop: Root, remote: Root, allowed: frozenset[HaltKind]) -> None:
+    halt = check_roots(laptop, remote, allowed)
+    if halt is not None:
+        raise halt.error()
+
+
+def _check_root(root: Path, unusual: bool) -> None:
+    """Raises FolderUnusable for folders that nobody means."""
+    path = Path(os.path.realpath(root))
+    if path == path.parent:
+        raise FolderUnusable(f"{path} is the root of the whole filesystem; it is never synced")
+    if path == Path.home().resolve() and not unusual:
+        hint = "change into a project folder"
+        raise FolderUnusable(f"{path} is your whole home folder", hint=hint)
+
+
+def _traits(answer: dict[str, Any]) -> Traits:
+    folding = Folding(bool(answer.get("case_insensitive")), bool(answer.get("normalising")))
+    return Traits(
+        folding,
+        executable=bool(answer.get("executable", True)),
+        links=bool(answer.get("links", True)),
+    )
+
+
+def _new_marker() -> str:
+    return f"{random.SystemRandom().getrandbits(128):032x}"

@@ -1,0 +1,449 @@
+"""The laptop's end of the connection to the agent: starts it, sends requests, receives answers.
+
+It knows frames, not what to sync. What the agent says is checked where it is used (`Picture`,
+`Staging`); a frame that makes no sense ends the session.
+"""
+
+from __future__ import annotations
+
+import queue
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from remotedl.errors import (
+    FolderUnusable,
+    LinkLost,
+    ProtocolError,
+    RemotedlError,
+    RootInUse,
+    SyncError,
+)
+from remotedl.ssh.remote import Process, Remote
+from remotedl.sync.agent import protocol
+from remotedl.sync.agent.listing import Listing, Version, unpack_listing
+from remotedl.sync.agent.protocol import Frame, Malformed, Parser, Type
+from remotedl.sync.agent.replica import Replica
+from remotedl.sync.agent.transfer import Intake, Outflow
+from remotedl.sync.agent.tree import Change, Entry
+from remotedl.sync.agent.wire import Closed, Wire
+from remotedl.sync.bundle import Bundle, agent_bundle
+
+FOLDER = ".remotedl/agent"
+"""On the host, below the login's home."""
+PYTHON = ("python3", "-I", "-S", "-B", "-X", "utf8")
+CANNOT_OPEN = 2
+"""What Python ends with when the file is not there."""
+TOO_OLD = 78
+"""What the agent ends with on a Python before 3.8."""
+CHUNK = 1 << 18
+PING_S = 10.0
+SILENCE_S = 20.0
+"""The link is lost when nothing came for so long although pings were sent."""
+START_S = 30.0
+ERRORS_KEPT = 4000
+
+
+class Reply:
+    """The answer to one request; comes later."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._answer: dict[str, Any] = {}
+        self._error: RemotedlError | None = None
+
+    def wait(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """Raises LinkLost, SyncError, TimeoutError."""
+        if not self._done.wait(timeout_s):
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._answer
+
+    @property
+    def is_there(self) -> bool:
+        return self._done.is_set()
+
+    def set(self, answer: dict[str, Any]) -> None:
+        self._answer = answer
+        self._done.set()
+
+    def fail(self, error: RemotedlError) -> None:
+        self._error = error
+        self._done.set()
+
+
+class Peer:
+    """One running agent. `start` it, `open` a root, use it, `close` it."""
+
+    def __init__(self, remote: Remote, process: Process, wake: Callable[[], None]) -> None:
+        """`wake` is called, from any thread, when a listing came or the link was lost."""
+        self._remote = remote
+        self._process = process
+        self._wake = wake
+        self._wire = Wire(process.sendall, self._lose)
+        self._streams = 1
+        self._lock = threading.Lock()
+        self._replies: dict[int, Reply] = {}
+        self._wants_data: set[int] = set()
+        """Streams of GETs: their answer comes after their data."""
+        self._hello = Reply()
+        self._listings: queue.SimpleQueue[Listing] = queue.SimpleQueue()
+        self._arrivals: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._intake: Intake | None = None
+        self._heard = time.monotonic()
+        self._closing = False
+        self._lost: RemotedlError | None = None
+        self._errors = bytearray()
+        self._outflow: Outflow | None = None
+        self._stopped = threading.Event()
+        for run in (self._read, self._read_errors, self._ping):
+            threading.Thread(target=run, name="sync-peer", daemon=True).start()
+
+    @classmethod
+    def start(cls, remote: Remote, hello: Mapping[str, Any], wake: Callable[[], None]) -> Peer:
+        """Run the agent on the host, uploading it where it is not there yet, and say HELLO.
+
+        Raises LinkLost, SyncError.
+        """
+        bundle = agent_bundle()
+        peer = cls._run(remote, bundle, hello, wake)
+        if peer._is_missing():
+            peer.close()
+            remote.put(bundle.data, f"{FOLDER}/{bundle.name}", mode=0o600)
+            peer = cls._run(remote, bundle, hello, wake)
+        return peer
+
+    @classmethod
+    def _run(
+        cls, remote: Remote, bundle: Bundle, hello: Mapping[str, Any], wake: Callable[[], None]
+    ) -> Peer:
+        process = remote.start([*PYTHON, f"{FOLDER}/{bundle.name}"])
+        peer = cls(remote, process, wake)
+        try:
+            peer._wire.control(Type.HELLO, 0, protocol.pack_json(dict(hello)))
+        except Closed:
+            pass  # it ended at once; `opened` says why
+        return peer
+
+    def opened(self) -> dict[str, Any]:
+        """The agent's HELLO. Raises LinkLost, RootInUse, FolderUnusable, ProtocolError."""
+        try:
+            answer = self._hello.wait(START_S)
+        except TimeoutError:
+            said = self._said()
+            raise ProtocolError(
+                f"no agent answered on {self._remote.name} in {START_S:g} s{said}"
+            ) from None
+        if answer.get("version") != protocol.VERSION:
+            raise ProtocolError(f"an agent of version {answer.get('version')} answered")
+        return answer
+
+    def receive_into(self, replica: Replica) -> None:
+        """Contents that come go to this replica's staging area; its files can be sent."""
+        self._intake = Intake(replica.folder, replica.staging, self._give_credit)
+        threading.Thread(target=self._run_arrivals, name="sync-intake", daemon=True).start()
+
+    def outflow(self, replica: Replica) -> Outflow:
+        """Sends a replica's files to the agent."""
+        return Outflow(replica, self._wire, self._next_stream)
+
+    @property
+    def error(self) -> RemotedlError | None:
+        """Why the session is over; None while it is not."""
+        return self._lost
+
+    def check(self) -> None:
+        """Raises LinkLost or SyncError when the session is over."""
+        if self._lost is not None:
+            raise self._lost
+
+    def listings(self) -> list[Listing]:
+        """What the agent told since the last call."""
+        found = []
+        while not self._listings.empty():
+            found.append(self._listings.get())
+        return found
+
+    @property
+    def has_listings(self) -> bool:
+        return not self._listings.empty()
+
+    def snap(self, since: Version | None, *, scan: bool) -> Reply:
+        """Ask for what changed; the answer follows its listings. Raises LinkLost."""
+        asked = {"since": None if since is None else list(since), "scan": scan}
+        return self._ask(Type.SNAP, protocol.pack_json(asked))
+
+    def commit(self, changes: Sequence[Change], step: str, reasons: Sequence[str]) -> Reply:
+        """After the contents that were sent before. Raises LinkLost."""
+        payload = protocol.pack_commit(step, reasons, changes)
+        return self._ask(Type.COMMIT, payload, in_order=True)
+
+    def get(self, wanted: Sequence[tuple[str, Entry]], start: int = 0) -> Reply:
+        """Have contents sent into the staging area; answered when all are there or given up."""
+        payload = struct.pack(">Q", start) + protocol.pack_entries(list(wanted))
+        return self._ask(Type.GET, payload, data=True)
+
+    def flush(self, cookie: str) -> Reply:
+        return self._ask(Type.FLUSH, protocol.pack_json({"cookie": cookie}))
+
+    def ops(self, op: str, **more: Any) -> Reply:
+        return self._ask(Type.OPS, protocol.pack_json({"op": op, **more}))
+
+    def expect(self, stream: int) -> Reply:
+        """The answer to contents that were sent on `stream`."""
+        reply = Reply()
+        with self._lock:
+            self._replies[stream] = reply
+        if self._lost is not None:
+            reply.fail(self._lost)
+        return reply
+
+    def expect_no_more(self, stream: int) -> None:
+        """The contents of this stream were given up."""
+        with self._lock:
+            self._replies.pop(stream, None)
+
+    def new_stream(self) -> int:
+        return self._next_stream()
+
+    def close(self) -> None:
+        """End the session in order; idempotent."""
+        if not self._closing:
+            self._closing = True
+            try:
+                self._wire.control(Type.BYE, 0)
+                self._wire.drain(1)
+                self._process.shutdown_write()
+                self._process.wait(5)
+            except (Closed, LinkLost, TimeoutError):
+                pass
+        self._stop(LinkLost("the session was closed"))
+
+    def _ask(
+        self, kind: Type, payload: bytes, *, in_order: bool = False, data: bool = False
+    ) -> Reply:
+        stream = self._next_stream()
+        reply = self.expect(stream)
+        if data:
+            with self._lock:
+                self._wants_data.add(stream)
+        send = self._wire.in_order if in_order else self._wire.control
+        try:
+            send(kind, stream, payload)
+        except Closed:
+            self.check()
+            raise LinkLost(f"the agent on {self._remote.name} is gone") from None
+        return reply
+
+    def _next_stream(self) -> int:
+        with self._lock:
+            self._streams += 2
+            return self._streams
+
+    def _give_credit(self, size: int) -> None:
+        try:
+            self._wire.control(Type.CREDIT, 0, struct.pack(">Q", size))
+        except Closed:
+            pass
+
+    # Threads
+
+    def _read(self) -> None:
+        parser = Parser(skip_noise=True)
+        try:
+            while True:
+                data = self._process.recv(CHUNK)
+                if not data:
+                    self._ended(parser.noise)
+                    return
+                self._heard = time.monotonic()
+                for frame in parser.feed(data):
+                    self._take(frame)
+        except Malformed as exc:
+            self._stop(ProtocolError(f"the agent on {self._remote.name} speaks nonsense: {exc}"))
+        except RemotedlError as exc:
+            self._stop(exc)
+        except OSError as exc:
+            self._lose(exc)
+
+    def _take(self, frame: Frame) -> None:
+        kind, stream = frame.type, frame.stream
+        if kind in (Type.PUT, Type.DATA, Type.COPY):
+            self._arrivals.put(frame)
+        elif kind in (Type.SNAP, Type.DIRTY):
+            listing = unpack_listing(frame.payload)
+            self._listings.put(listing)
+            if kind is Type.DIRTY:
+                self._wake()
+            elif listing.last:
+                self._answer(stream, {})
+        elif kind is Type.ACK:
+            with self._lock:
+                behind = stream in self._wants_data or not stream % 2
+            if behind and stream:
+                self._arrivals.put(frame)
+            else:
+                self._acknowledge(frame)
+        elif kind is Type.CREDIT:
+            self._wire.more_credit(_number(frame.payload))
+        elif kind is Type.HELLO:
+            self._hello.set(protocol.unpack_json(frame.payload))
+        elif kind is not Type.PING:
+            raise Malformed(f"a {kind.name} from the agent")
+
+    def _acknowledge(self, frame: Frame) -> None:
+        answer = protocol.unpack_json(frame.payload)
+        if "error" not in answer:
+            self._answer(frame.stream, answer)
+            return
+        message = f"on {self._remote.name}: {answer.get('message', answer['error'])}"
+        error = SyncError(message) if frame.stream else ProtocolError(message)
+        if not frame.stream:
+            self._stop(error)
+            return
+        with self._lock:
+            reply = self._replies.pop(frame.stream, None)
+        if reply is not None:
+            reply.fail(error)
+
+    def _answer(self, stream: int, answer: dict[str, Any]) -> None:
+        with self._lock:
+            reply = self._replies.pop(stream, None)
+            self._wants_data.discard(stream)
+        if reply is not None:
+            reply.set(answer)
+
+    def _run_arrivals(self) -> None:
+        assert self._intake is not None
+        try:
+            while True:
+                frame = self._arrivals.get()
+                if frame is None:
+                    return
+                if frame.type is Type.PUT:
+                    self._intake.put(frame.stream, frame.payload)
+                elif frame.type is Type.DATA:
+                    self._intake.data(frame.stream, frame.payload)
+                elif frame.type is Type.ACK and frame.stream % 2:
+                    self._acknowledge(frame)
+                elif frame.type is Type.ACK:
+                    self._intake.abandon(frame.stream)
+                else:
+                    raise Malformed(f"a {frame.type.name} from the agent")
+        except Malformed as exc:
+            self._stop(ProtocolError(f"the agent on {self._remote.name} speaks nonsense: {exc}"))
+        finally:
+            self._intake.close()
+
+    def _read_errors(self) -> None:
+        """Keep the last of what is said on stderr, for messages."""
+        try:
+            while data := self._process.recv_stderr(CHUNK):
+                self._errors += data
+                del self._errors[:-ERRORS_KEPT]
+        except (LinkLost, OSError):
+            pass
+
+    def _ping(self) -> None:
+        """A half-open link says nothing, for hours, unless somebody asks."""
+        while not self._stopped.wait(PING_S):
+            silent = time.monotonic() - self._heard
+            if silent > SILENCE_S:
+                self._stop(LinkLost(f"{self._remote.name} has not answered for {silent:.0f} s"))
+                return
+            try:
+                self._wire.control(Type.PING, 0, b"\0")
+            except Closed:
+                return
+
+    # Ending
+
+    def _is_missing(self) -> bool:
+        """Whether the agent did not start because it is not on the host."""
+        try:
+            self._hello.wait(START_S)
+            return False
+        except TimeoutError:
+            return False
+        except RemotedlError:
+            pass
+        try:
+            return self._process.wait(5) == CANNOT_OPEN
+        except (LinkLost, TimeoutError):
+            return False
+
+    def _ended(self, noise: bytes) -> None:
+        """The agent's output is at its end."""
+        if self._closing:
+            self._stop(LinkLost("the session was closed"))
+            return
+        try:
+            code = self._process.wait(5)
+        except (LinkLost, TimeoutError, OSError):
+            code = -1
+        self._errors += b"" if self._hello.is_there else noise[-ERRORS_KEPT:]
+        self._stop(self._why_ended(code))
+
+    def _why_ended(self, code: int) -> RemotedlError:
+        name = self._remote.name
+        if code == 127:
+            hint = f"ssh {name} sudo apt-get install python3"
+            return FolderUnusable(f"{name} has no python3, which the sync needs there", hint=hint)
+        if code == TOO_OLD:
+            return FolderUnusable(f"python3 on {name} is older than 3.8{self._said()}")
+        if self._hello.is_there:
+            return LinkLost(f"the agent on {name} ended (status {code}){self._said()}")
+        return ProtocolError(f"the agent on {name} did not start (status {code}){self._said()}")
+
+    def _said(self) -> str:
+        text = self._errors.decode("utf-8", "replace").strip()
+        return f": {text}" if text else ""
+
+    def _lose(self, exc: BaseException) -> None:
+        if isinstance(exc, RemotedlError):
+            self._stop(exc)
+        else:
+            self._stop(LinkLost(f"the link to {self._remote.name} is gone: {exc}"))
+
+    def _stop(self, error: RemotedlError) -> None:
+        """The session is over: whoever waits is told why."""
+        with self._lock:
+            if self._lost is not None:
+                return
+            self._lost = error
+            replies = list(self._replies.values())
+            self._replies.clear()
+        self._stopped.set()
+        self._wire.close()
+        self._arrivals.put(None)
+        for reply in (*replies, self._hello):
+            if not reply.is_there:
+                reply.fail(error)
+        try:
+            self._process.close()
+        except (RemotedlError, OSError):
+            pass
+        self._wake()
+
+
+def refusal(answer: Mapping[str, Any], host: str, root: str) -> RemotedlError:
+    """The error that an agent's HELLO stands for."""
+    kind, said = str(answer["error"]), str(answer.get("message", ""))
+    where = f"{root} on {host}"
+    if kind == "busy":
+        holder = answer.get("holder") or {}
+        who = f" (by {holder['name']})" if isinstance(holder, dict) and "name" in holder else ""
+        return RootInUse(f"{where} is being synced by another session{who}", hint="remotedl status")
+    if kind == "home":
+        hint = "set workdir to a folder below it in hosts.toml"
+        return FolderUnusable(f"{where} is a whole home folder", hint=hint)
+    return FolderUnusable(f"{where} cannot be synced: {said}")
+
+
+def _number(payload: bytes) -> int:
+    if len(payload) != 8:
+        raise Malformed("a number that is none")
+    return int.from_bytes(payload, "big")

@@ -1,0 +1,106 @@
+"""The host's replica as the agent tells it. The laptop distrusts the agent: what it says is
+checked here before anything is decided upon it. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from remotedl.errors import ProtocolError
+from remotedl.sync.agent.listing import Listing, Version
+from remotedl.sync.agent.protocol import Malformed, check_path
+from remotedl.sync.agent.tree import BadPath, Entry, Issue, Kind, Side, Traits, Tree, check_entry
+from remotedl.sync.agent.tree import key as key_of
+
+SIZE_LIMIT = 1 << 53
+KEYS_LIMIT = 20_000_000
+
+
+class Picture:
+    """What is known of the host's replica. One thread at a time."""
+
+    def __init__(self, tree: Tree, version: Version | None) -> None:
+        """From the database: what was known when the last session ended."""
+        self.tree = tree
+        self.version = version
+        self.issues: dict[str, Issue] = {}
+        self.spelling: dict[str, str] = {}
+        self.holding: frozenset[str] = frozenset()
+        self.traits = Traits()
+        self.marker: str | None = None
+        self.gone = ""
+        """Why the root is not there; "" while it is."""
+        self.watching = "off"
+
+    @property
+    def side(self) -> Side:
+        return Side(self.tree, self.issues, self.spelling, self.holding, self.traits)
+
+    def take(self, listing: Listing) -> set[str]:
+        """Take one part in; the keys whose entry or issue changed. Raises ProtocolError."""
+        self.gone, self.marker = listing.gone, listing.marker
+        self.watching = listing.watching
+        if listing.gone:
+            return set()
+        changed: set[str] = set()
+        if listing.whole:
+            changed.update(self.tree)
+            self.tree = {}
+        try:
+            for key, entry in listing.rows:
+                self._take_row(key, entry)
+                changed.add(key)
+            if listing.around is not None:
+                changed |= self._take_issues(listing.around.issues)
+                self.spelling = _checked_spelling(listing.around.spelling)
+                self.holding = frozenset(listing.around.holding)
+        except (BadPath, Malformed) as exc:
+            raise ProtocolError(f"the agent on the host speaks nonsense: {exc}") from exc
+        if len(self.tree) > KEYS_LIMIT:
+            raise ProtocolError("the agent on the host lists more files than can be")
+        if listing.last:
+            self.version = listing.version
+        return changed
+
+    def believe(self, key: str, path: str, entry: Entry | None) -> None:
+        """What the agent acknowledged to have put there."""
+        self.issues.pop(key, None)
+        if entry is None:
+            self.tree.pop(key, None)
+            self.spelling.pop(key, None)
+            return
+        self.tree[key] = entry
+        if path != key:
+            self.spelling[key] = path
+        else:
+            self.spelling.pop(key, None)
+
+    def _take_row(self, key: str, entry: Entry | None) -> None:
+        if not key.isascii() and key_of(key) != key:
+            raise BadPath(f"a key that is none: {key!r}")
+        if entry is None:
+            self.tree.pop(key, None)
+            return
+        if entry.kind is not Kind.FILE:
+            check_entry(key, entry)
+        elif entry.size > SIZE_LIMIT:
+            raise BadPath(f"a file of {entry.size} bytes: {key!r}")
+        self.tree[key] = entry
+
+    def _take_issues(self, issues: Mapping[str, Issue]) -> set[str]:
+        for key in issues:
+            if key:
+                check_path(key)
+        changed = {
+            key for key in {*issues, *self.issues} if issues.get(key) is not self.issues.get(key)
+        }
+        self.issues = dict(issues)
+        return changed
+
+
+def _checked_spelling(spelling: Mapping[str, str]) -> dict[str, str]:
+    for key, path in spelling.items():
+        check_path(path)
+        if key_of(path) != key:
+            raise BadPath(f"{path!r} is no spelling of {key!r}")
+    return dict(spelling)

@@ -1,0 +1,74 @@
+"""Where ignore rules come from: .gitignore files where asked for, .remotedlignore, hosts.toml.
+
+Reads files, and only those. What the rules mean is `agent/ignore.py`'s business.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from remotedl.config.models import SyncConfig
+from remotedl.sync.agent.ignore import Ignore, Source
+from remotedl.sync.agent.tree import parent
+
+IGNORE_FILE = ".remotedlignore"
+GIT_FILE = ".gitignore"
+LIMIT = 1 << 20
+"""Bytes of rules that are read from one file."""
+
+
+def read_rules(root: Path, config: SyncConfig) -> Ignore:
+    """The rules as they stand on the laptop now, nearest last."""
+    sources: list[Source] = []
+    if config.use_gitignore:
+        for folder in _git_folders(root):
+            sources += _read(root / folder / GIT_FILE, folder)
+    sources += _read(root / IGNORE_FILE, "")
+    if config.ignore:
+        sources.append(Source("\n".join(config.ignore)))
+    return Ignore(sources)
+
+
+def is_rules_file(key: str, config: SyncConfig) -> bool:
+    """Whether a change of this path means that the rules must be read again."""
+    if key == IGNORE_FILE:
+        return True
+    return config.use_gitignore and (key == GIT_FILE or key.endswith("/" + GIT_FILE))
+
+
+def _git_folders(root: Path) -> list[str]:
+    """Keys of the folders that hold a .gitignore, top-down; ignored ones are not entered."""
+    found: list[str] = []
+    sources: list[Source] = []
+    pending = [""]
+    while pending:
+        folder = pending.pop(0)
+        mine = _read(root / folder / GIT_FILE, folder)
+        if mine:
+            found.append(folder)
+            sources += mine
+        rules = Ignore(sources)
+        for name in _folders(root / folder):
+            if not rules.ignores_child(folder, name, True):
+                pending.append(f"{folder}/{name}" if folder else name)
+    return sorted(found, key=lambda key: (key.count("/"), parent(key), key))
+
+
+def _folders(path: Path) -> Iterable[str]:
+    try:
+        with os.scandir(path) as items:
+            return sorted(item.name for item in items if item.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def _read(path: Path, folder: str) -> list[Source]:
+    try:
+        if not path.is_file() or path.is_symlink():
+            return []
+        text = path.read_bytes()[:LIMIT].decode("utf-8", "surrogateescape")
+    except OSError:
+        return []
+    return [Source(text, folder)]
