@@ -1,12 +1,14 @@
 """How many commands run at once on one connection: sshd's MaxSessions (10 by default).
 
-sshd tells nobody its limit; it refuses. A refusal is waited out here, until one of our own
-sessions ends, and only then reported.
+sshd tells nobody its limit; it refuses. Nor does a session end for it when we close it, but when
+its command has gone. So a refusal is waited out here, by asking again, and only then reported.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,6 +17,8 @@ from remotedl.ssh.channel import ChannelRefused
 
 T = TypeVar("T")
 WAIT_S = 30.0
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
+LINGER_S = 2.0
 
 
 class Sessions:
@@ -25,41 +29,42 @@ class Sessions:
         self._wait_s = wait_s
         self._changed = threading.Condition()
         self._open = 0
-        self._ended = 0
+        self._last_end = -math.inf
 
     @property
     def open(self) -> int:
         return self._open
 
     def admit(self, opening: Callable[[], T]) -> T:
-        """Run `opening`, again whenever a session ended after a refusal. Raises SshError."""
+        """Run `opening`, again and again while it is refused for want of room. Raises SshError."""
+        deadline = time.monotonic() + self._wait_s
+        pause_s = FIRST_PAUSE_S
         while True:
+            try:
+                opened = opening()
+            except ChannelRefused as exc:
+                self._wait_for_room(deadline, pause_s, exc)
+                pause_s = min(2 * pause_s, LAST_PAUSE_S)
+                continue
             with self._changed:
                 self._open += 1
-                ended = self._ended
-            try:
-                return opening()
-            except ChannelRefused as exc:
-                self.end()
-                self._wait_for_end(ended + 1, exc)
-            except BaseException:
-                self.end()
-                raise
+            return opened
 
     def end(self) -> None:
-        """A session is over."""
+        """A session is over, for us."""
         with self._changed:
             self._open -= 1
-            self._ended += 1
+            self._last_end = time.monotonic()
             self._changed.notify_all()
 
-    def _wait_for_end(self, ended: int, refused: ChannelRefused) -> None:
+    def _wait_for_room(self, deadline: float, pause_s: float, refused: ChannelRefused) -> None:
         with self._changed:
-            if self._open == 0 or not self._changed.wait_for(
-                lambda: self._ended > ended, self._wait_s
-            ):
+            now = time.monotonic()
+            room_may_come = self._open > 0 or now - self._last_end < LINGER_S
+            if now >= deadline or not room_may_come:
                 raise SshError(
                     f"{self._host} lets no further command run on this connection "
                     f"({self._open} run): {refused}",
                     hint="raise MaxSessions in /etc/ssh/sshd_config on the host",
                 ) from refused
+            self._changed.wait(min(pause_s, deadline - now))

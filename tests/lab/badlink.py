@@ -235,6 +235,8 @@ class _Lane:
                 self._send(data)
             except (OSError, ValueError):  # ValueError: closed under us by a reset
                 return self.connection.reset()
+        if self._stopped:
+            return None  # whoever resets the connection closes it, and wakes its readers first
         self.ended = True
         self.connection.lane_ended()
         return None
