@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from remotedl.config.models import HostConfig
+    from remotedl.session.errands import Errand
     from remotedl.session.project import Project
 
 HostArgument = Annotated[
@@ -54,3 +57,21 @@ def find_target(context: typer.Context, host: str | None) -> Target:
     project = open_project(Path.cwd(), context.find_root().obj.config)
     name, chosen = choose_host(project.config, host)
     return Target(project, name, chosen)
+
+
+@contextmanager
+def errand_of(
+    context: typer.Context, host: str | None, *, accept_new: bool = False, quiet: bool = False
+) -> Iterator[Errand]:
+    """A one-off command on the host that is meant, with progress for as long as it lasts."""
+    from remotedl.cli.prompt import TerminalPrompt
+    from remotedl.cli.render import reporting
+    from remotedl.session.errands import Errand
+    from remotedl.session.prompting import RememberingPrompt
+
+    target = find_target(context, host)
+    with reporting(plain=context.find_root().obj.plain, quiet=quiet) as report:
+        prompt = RememberingPrompt(TerminalPrompt(report))
+        yield Errand(
+            target.project, target.host_name, target.host, prompt, report, accept_new=accept_new
+        )

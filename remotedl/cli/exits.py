@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 
@@ -26,6 +27,18 @@ def run() -> None:
         _say(f"remotedl: internal error: {type(error).__name__}: {error}")
         _say("  next: run it again with --debug and report what it prints")
         raise SystemExit(1) from None
+
+
+def end_in_order() -> None:
+    """SIGTERM and a closed terminal end a command as Ctrl-C does: in order, with status 130."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None:
+            signal.signal(number, interrupt)
 
 
 def _explain(error: RemotedlError) -> None:

@@ -15,9 +15,31 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
+    from remotedl.session.session import Session
+
 REFRESH_S = 0.5
+FOOTER = "Ctrl-C ends this session; the container and its jobs go on. Stop it: remotedl down"
+DETACH_FOOTER = "Ctrl-C leaves the session in the background. End it: remotedl down"
 _SHOWN_EVENTS = 6
 _LABEL = 12
+
+
+def stay(session: Session, *, plain: bool, browse: bool) -> None:
+    """Show a session that is up until Ctrl-C or its own end; then close it. Exits 130 on Ctrl-C."""
+    import typer
+
+    for line in session.addresses():
+        typer.echo(line)
+    if browse and session.jupyter_url is not None:
+        typer.launch(session.jupyter_url)
+    try:
+        with session.held() as stop:
+            watch(session.snapshot, stop, footer=FOOTER, plain=plain)
+    finally:
+        session.close()
+        typer.echo("session ended; the container goes on: remotedl up comes back to it", err=True)
+    if session.failure is not None:
+        raise session.failure
 
 
 def watch(

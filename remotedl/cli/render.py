@@ -20,8 +20,14 @@ _NARROW = 10
 
 
 @contextmanager
-def reporting(*, plain: bool = False) -> Iterator[Report]:
-    """A report for as long as the block runs; drawn where stderr is a terminal."""
+def reporting(*, plain: bool = False, quiet: bool = False) -> Iterator[Report]:
+    """A report for as long as the block runs; drawn where stderr is a terminal.
+
+    `quiet` is for commands whose own output counts: only warnings are told.
+    """
+    if quiet:
+        yield QuietReport()
+        return
     if plain or not sys.stderr.isatty():
         yield PlainReport()
         return
@@ -115,6 +121,22 @@ class PlainReport:
         with self._lock:
             prefix = f"[{self._stage}] " if self._stage else ""
             print(prefix + text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+class QuietReport:
+    """Warnings alone."""
+
+    def stage(self, name: str, detail: str = "") -> None: ...
+
+    def progress(self, what: str, done: float, total: float | None, unit: str = "B") -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str, hint: str = "") -> None:
+        said = f"remotedl: {text}" + (f" (next: {hint})" if hint else "")
+        print(said, file=sys.stderr, flush=True)  # noqa: T201
+
+    def output(self, line: str) -> None: ...
 
 
 class TerminalReport:

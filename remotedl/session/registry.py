@@ -66,6 +66,10 @@ class SessionLock:
         self._handle = handle
         return True
 
+    @property
+    def held(self) -> bool:
+        return self._handle is not None
+
     def release(self) -> None:
         if self._handle is not None:
             os.close(self._handle)

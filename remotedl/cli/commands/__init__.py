@@ -7,7 +7,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Put every command into `app`, in the order of --help."""
-    from remotedl.cli.commands import lifecycle, work
+    from remotedl.cli.commands import demo, hosts, lifecycle, work
 
-    for module in (lifecycle, work):
+    for module in (lifecycle, demo, work, hosts):
         module.register(app)

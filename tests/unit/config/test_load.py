@@ -23,7 +23,11 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ('[project]\nimag = "base"', 2, "project.imag: unknown key; the nearest valid one is image"),
+        (
+            '[project]\nimag = "base"',
+            2,
+            "project.imag: unknown key; the nearest valid one is image",
+        ),
         (
             '[hosts."a.b"]\nadress = "x"',
             2,

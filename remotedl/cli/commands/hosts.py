@@ -1,0 +1,130 @@
+"""provision: what a host needs before a container can run on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from remotedl.cli.context import AcceptOption, HostArgument, JsonOption, YesOption, errand_of
+from remotedl.errors import UsageError
+
+if TYPE_CHECKING:
+    from remotedl.provision.steps import Plan
+    from remotedl.session.errands import Errand
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="A host")(provision)
+
+
+def provision(
+    context: typer.Context,
+    host: HostArgument = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show every step and why; change nothing.")
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take back what provisioning changed, newest first.")
+    ] = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    accept_new: AcceptOption = False,
+) -> None:
+    """Make a host ready: NVIDIA's driver, Docker, the Container Toolkit. Twice changes nothing."""
+    if dry_run and undo:
+        raise UsageError("--dry-run and --undo do not go together", hint="remotedl provision -h")
+    if as_json and not dry_run:
+        raise UsageError("--json goes with --dry-run", hint="remotedl provision --dry-run --json")
+    with errand_of(context, host, accept_new=accept_new, quiet=as_json) as errand:
+        if dry_run:
+            _print_plan(_preview(errand), as_json=as_json)
+        elif undo:
+            _undo(errand, yes=yes)
+        else:
+            _converge(errand, yes=yes)
+
+
+def _preview(errand: Errand) -> Plan:
+    from remotedl.provision.apply import preview
+    from remotedl.provision.steps import wish_of
+
+    remote = errand.connect()
+    try:
+        return preview(remote, wish_of(errand.host))
+    finally:
+        remote.close()
+
+
+def _converge(errand: Errand, *, yes: bool) -> None:
+    from remotedl.provision.apply import converge
+    from remotedl.provision.steps import wish_of
+
+    remote = errand.connect()
+    try:
+        outcome = converge(
+            remote,
+            wish_of(errand.host),
+            report=errand.report,
+            confirm=lambda question: yes or errand.prompt.confirm(question),
+        )
+    finally:
+        remote.close()
+    for notice in outcome.notices:
+        errand.report.warn(notice.text, hint=notice.hint)
+    for step in outcome.declined:
+        errand.report.warn(f"not done, nobody said yes: {step.what}", hint="remotedl provision -y")
+    done = f"{len(outcome.done)} steps done" if outcome.done else "nothing to do"
+    engine = outcome.facts.engine.version or "no Docker"
+    errand.report.stage("provision", f"{errand.host_name}: {done}; Docker {engine}")
+
+
+def _undo(errand: Errand, *, yes: bool) -> None:
+    from remotedl.provision.undo import undo
+
+    remote = errand.connect()
+    try:
+        outcome = undo(
+            remote,
+            report=errand.report,
+            confirm=lambda question: yes or errand.prompt.confirm(question),
+        )
+    finally:
+        remote.close()
+    if outcome.declined:
+        raise UsageError("nothing was taken back", hint="remotedl provision --undo --yes")
+    for left in outcome.left:
+        errand.report.note(f"left: {left.what}: {left.why}")
+    undone = f"{len(outcome.undone)} steps taken back" if outcome.undone else "nothing to take back"
+    errand.report.stage("undo", f"{errand.host_name}: {undone}")
+
+
+def _print_plan(plan: Plan, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(_plain(asdict(plan)), indent=2))
+        return
+    if plan.refusal is not None:
+        typer.echo(f"refused: {plan.refusal.reason}")
+        if plan.refusal.hint:
+            typer.echo(f"  next: {plan.refusal.hint}")
+    for step in plan.steps:
+        typer.echo(f"{step.stage.value:<9} {step.what}\n          because {step.why}")
+        for action in step.actions:
+            argv = getattr(action, "argv", None)
+            shown = " ".join(argv) if argv is not None else f"write {getattr(action, 'path', '')}"
+            typer.echo(f"            {shown}")
+    for kept in plan.kept:
+        typer.echo(f"{kept.stage.value:<9} nothing to do: {kept.why}")
+    for notice in plan.notices:
+        typer.echo(f"note: {notice.text}" + (f" (next: {notice.hint})" if notice.hint else ""))
+
+
+def _plain(value: Any) -> Any:
+    """What json can hold: enum members as their values, mappings with text keys."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value

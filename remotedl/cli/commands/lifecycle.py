@@ -1,0 +1,261 @@
+"""init, up, down, status: a session's life."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from remotedl.cli.context import (
+    AcceptOption,
+    HostArgument,
+    JsonOption,
+    Target,
+    YesOption,
+    errand_of,
+    find_target,
+)
+from remotedl.errors import RemotedlError, SessionError
+
+if TYPE_CHECKING:
+    from remotedl.report import Report
+    from remotedl.session.session import Session
+    from remotedl.session.status import Snapshot
+    from remotedl.ssh.prompt import Prompt
+
+
+def register(app: typer.Typer) -> None:
+    panel = "A session"
+    app.command(rich_help_panel=panel)(init)
+    app.command(rich_help_panel=panel)(up)
+    app.command("session-process", hidden=True)(serve_session)
+    app.command(rich_help_panel=panel)(attach)
+    app.command(rich_help_panel=panel)(down)
+    app.command(rich_help_panel=panel)(status)
+
+
+def init() -> None:
+    """Write hosts.toml and .remotedlignore here; suggests the hosts of ~/.ssh/config."""
+    from remotedl.session.initial import write_initial
+
+    written = write_initial(Path.cwd())
+    for path in written.made:
+        typer.echo(f"wrote {path.name}")
+    for path in written.kept:
+        typer.echo(f"kept {path.name}: it is there already")
+    if written.made and not written.hosts:
+        typer.echo("next: put your host's address into hosts.toml, then: remotedl up")
+    elif written.made:
+        typer.echo(f"next: remotedl up {written.hosts[0]}")
+
+
+def up(
+    context: typer.Context,
+    host: HostArgument = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Go on in the background.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and why.")
+    ] = False,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Instead of project.image.", show_default=False)
+    ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            "--gpus",
+            help="all, none, 2, 0,3 or auto:1; not what hosts.toml says.",
+            show_default=False,
+        ),
+    ] = None,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build the image anew.")] = False,
+    accept_new: AcceptOption = False,
+    yes: YesOption = False,
+) -> None:
+    """The whole way: provision, image, container, sync, tunnels; then stay and show it."""
+    from remotedl.cli.exits import end_in_order
+    from remotedl.cli.live import stay
+    from remotedl.cli.prompt import TerminalPrompt
+    from remotedl.cli.render import reporting
+
+    target = find_target(context, host)
+    plain = context.find_root().obj.plain
+    if read_running(target) and not dry_run:
+        typer.echo(f"a session with {target.host_name} runs already: this is it", err=True)
+        if not detach:
+            _attach(target, plain=plain)
+        return
+    asked = Asked(image, gpus, rebuild, accept_new, yes)
+    if detach:
+        _launch(context, target, asked, browse=not no_open)
+        return
+    end_in_order()
+    with reporting(plain=plain) as report:
+        session = _session(target, asked, TerminalPrompt(report), report)
+        if dry_run:
+            for line in session.preview():
+                typer.echo(line)
+            return
+        try:
+            session.bring_up()
+        except BaseException:
+            session.close()
+            raise
+    stay(session, plain=plain, browse=not no_open)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of `up` that a background session needs as well."""
+
+    image: str | None
+    gpus: str | None
+    rebuild: bool
+    accept_new: bool
+    yes: bool
+
+    def arguments(self) -> list[str]:
+        """As words for the command line of the background process."""
+        words = [f"--image={self.image}"] if self.image is not None else []
+        words += [f"--gpus={self.gpus}"] if self.gpus is not None else []
+        flags = (
+            ("--rebuild", self.rebuild),
+            ("--accept-new", self.accept_new),
+            ("--yes", self.yes),
+        )
+        return words + [flag for flag, on in flags if on]
+
+
+def serve_session(
+    context: typer.Context,
+    host: HostArgument = None,
+    image: Annotated[str | None, typer.Option("--image")] = None,
+    gpus: Annotated[str | None, typer.Option("--gpus")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild")] = False,
+    accept_new: AcceptOption = False,
+    yes: YesOption = False,
+) -> None:
+    """What `up -d` starts: talks to its parent over stdin and stdout until it is live."""
+    from remotedl.cli.exits import end_in_order
+    from remotedl.session.background import Upward, serve
+
+    end_in_order()
+    upward = Upward(sys.stdout.buffer, sys.stdin.buffer)
+    stop = threading.Event()
+    try:
+        asked = Asked(image, gpus, rebuild, accept_new, yes)
+        session = _session(find_target(context, host), asked, upward, upward)
+    except RemotedlError as exc:
+        upward.error(exc)
+        raise
+    serve(session, upward, stop)
+
+
+def attach(context: typer.Context, host: HostArgument = None) -> None:
+    """The live view of a session in the background; Ctrl-C leaves it there."""
+    _attach(find_target(context, host), plain=context.find_root().obj.plain)
+
+
+def _session(target: Target, asked: Asked, prompt: Prompt, report: Report) -> Session:
+    from remotedl.session.options import UpOptions, with_overrides
+    from remotedl.session.session import Session
+
+    host, project = with_overrides(target.host, target.project, image=asked.image, gpus=asked.gpus)
+    options = UpOptions(rebuild=asked.rebuild, accept_new=asked.accept_new, yes=asked.yes)
+    return Session(project, target.host_name, host, options, prompt, report)
+
+
+def _launch(context: typer.Context, target: Target, asked: Asked, *, browse: bool) -> None:
+    from remotedl.cli.prompt import TerminalPrompt
+    from remotedl.cli.render import reporting
+    from remotedl.session.background import launch
+
+    settings = context.find_root().obj
+    words = [f"--config={settings.config.absolute()}"] if settings.config is not None else []
+    words += ["session-process", *asked.arguments(), target.host_name]
+    folder = target.project.state_folder(target.host_name)
+    with reporting(plain=settings.plain) as report:
+        addresses = launch(words, folder, report, TerminalPrompt(report))
+    for line in addresses:
+        typer.echo(line)
+    typer.echo("goes on in the background: remotedl status · attach · down", err=True)
+    if browse and addresses:
+        typer.launch(addresses[0].split()[-1])
+
+
+def _attach(target: Target, *, plain: bool) -> None:
+    from remotedl.cli.live import DETACH_FOOTER, watch
+    from remotedl.session.errands import snapshot_of
+    from remotedl.session.registry import read_record
+
+    folder = target.project.state_folder(target.host_name)
+    record = read_record(folder)
+    if record is None:
+        raise SessionError(
+            f"no session of {target.project.root.name} with {target.host_name} runs",
+            hint=f"remotedl up {target.host_name}",
+        )
+    running = record
+
+    def snapshot() -> Snapshot:
+        return snapshot_of(running)
+
+    try:
+        watch(snapshot, threading.Event(), footer=DETACH_FOOTER, plain=plain)
+    except SessionError:
+        if read_record(folder) is not None:
+            raise
+        typer.echo("the session has ended; the container goes on", err=True)
+
+
+def read_running(target: Target) -> bool:
+    """Whether a session of this project and host runs on this laptop."""
+    from remotedl.session.registry import read_record
+
+    return read_record(target.project.state_folder(target.host_name)) is not None
+
+
+def down(
+    context: typer.Context,
+    host: HostArgument = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove what remotedl put there, after saying what.")
+    ] = False,
+    yes: YesOption = False,
+) -> None:
+    """End the session and stop the container; files, data and image stay."""
+    from remotedl.session.ending import bring_down
+
+    with errand_of(context, host) as errand:
+        bring_down(errand, purge=purge, yes=yes)
+
+
+def status(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Every session of this laptop: link, sync, ports, container, GPUs, jobs."""
+    from remotedl.session.errands import snapshot_of
+    from remotedl.session.registry import running_sessions
+
+    snapshots = [snapshot_of(record) for _, record in running_sessions()]
+    if as_json:
+        typer.echo(json.dumps([one.as_json() for one in snapshots], indent=2))
+        return
+    if not snapshots:
+        typer.echo("no session runs; start one: remotedl up")
+    for snapshot in snapshots:
+        _print_status(snapshot)
+
+
+def _print_status(snapshot: Snapshot) -> None:
+    from rich.console import Console
+
+    from remotedl.cli.live import view
+
+    Console(highlight=False).print(view(snapshot, f"process {snapshot.pid}", time.time()))

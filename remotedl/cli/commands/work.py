@@ -1,0 +1,236 @@
+"""run, jobs, logs, stop, shell, open: working where the GPU is."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from remotedl.cli.context import HostArgument, JsonOption, errand_of
+from remotedl.errors import ContainerError, UsageError
+
+if TYPE_CHECKING:
+    from remotedl.container.jobs import Job
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="An id of `remotedl jobs`.")]
+HostOption = Annotated[
+    str | None, typer.Option("--host", "-H", help="Not the default host.", show_default=False)
+]
+RAW = "remotedl.raw"
+SECOND_CTRL_C_S = 3.0
+
+
+class CommandLine(TyperCommand):
+    """Remembers the words as typed: click itself forgets where `--` stood."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[RAW] = list(args)
+        return super().parse_args(ctx, args)
+
+
+def register(app: typer.Typer) -> None:
+    panel = "Work"
+    passing = {"ignore_unknown_options": True}
+    app.command(cls=CommandLine, rich_help_panel=panel, context_settings=passing)(run)
+    app.command(rich_help_panel=panel)(jobs)
+    app.command(rich_help_panel=panel)(logs)
+    app.command(rich_help_panel=panel)(stop)
+    app.command(rich_help_panel=panel)(shell)
+    app.command("open", rich_help_panel=panel)(open_page)
+
+
+def run(
+    context: typer.Context,
+    words: Annotated[
+        list[str], typer.Argument(metavar="[HOST] -- CMD...", help="What to run, after --.")
+    ],
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once.")] = False,
+    after_sync: Annotated[
+        bool, typer.Option(help="Bring both sides in step before the job starts.")
+    ] = True,
+) -> None:
+    """Run a job where the GPU is; it outlives the connection. Passes on its exit code.
+
+    Ctrl-C detaches and the job goes on; a second one right after stops it.
+    """
+    from remotedl.session.errands import start_job
+
+    host, argv = split_command(context.meta[RAW], words)
+    with errand_of(context, host, quiet=True) as errand:
+        job_id = start_job(errand, argv, after_sync=after_sync, cwd=Path.cwd())
+    if detach:
+        typer.echo(job_id)
+        typer.echo(f"next: remotedl logs -f {job_id}", err=True)
+        return
+    _follow(context, host, job_id)
+
+
+def jobs(
+    context: typer.Context,
+    host: HostArgument = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The project's jobs on the host: state, exit code, how long, what."""
+    from remotedl.cli.render import lasting
+    from remotedl.session.errands import open_jobs
+    from remotedl.session.watching import job_row
+
+    with errand_of(context, host, quiet=True) as errand, open_jobs(errand) as found:
+        rows = [job_row(job) for job in found.all()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        typer.echo("no jobs yet; start one: remotedl run -- python train.py", err=True)
+    for row in rows:
+        spent = ""
+        if row["started"] is not None:
+            spent = lasting((row["ended"] or time.time()) - row["started"])
+        code = "" if row["code"] is None else f" {row['code']}"
+        typer.echo(f"{row['id']}  {row['state'] + code:<12} {spent:>12}  {row['command']}")
+
+
+def logs(
+    context: typer.Context,
+    job: JobArgument,
+    host: HostOption = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines.")
+    ] = None,
+) -> None:
+    """A job's output since its start."""
+    from remotedl.session.errands import follow_job
+
+    if follow:
+        _follow(context, host, job, tail=tail)
+        return
+    with errand_of(context, host, quiet=True) as errand:
+        follow_job(errand, job, _to_stdout, _to_stderr, tail=tail, wait=False)
+
+
+def stop(
+    context: typer.Context,
+    job: JobArgument,
+    host: HostOption = None,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds between the polite end and the hard one.")
+    ] = 10.0,
+) -> None:
+    """End a job and all of its processes: TERM, then KILL."""
+    from remotedl.session.errands import open_jobs
+
+    with errand_of(context, host, quiet=True) as errand, open_jobs(errand) as found:
+        ended = found.stop(job, grace)
+    typer.echo(
+        f"{ended.id}: {ended.state.value}" + ("" if ended.code is None else f" {ended.code}")
+    )
+
+
+def shell(context: typer.Context, host: HostArgument = None) -> None:
+    """A terminal in the container, in the project's folder. Passes on its exit code."""
+    from remotedl.cli.terminal import interact, own_pty
+    from remotedl.session.errands import require_running, workplace
+
+    with errand_of(context, host, quiet=True) as errand, workplace(errand) as (place, _):
+        require_running(errand, place)
+        code = interact(place.runtime.shell(own_pty()))
+    raise typer.Exit(code)
+
+
+def open_page(
+    context: typer.Context,
+    page: Annotated[str, typer.Argument(help="jupyter or tensorboard.")] = "jupyter",
+    host: HostOption = None,
+    print_only: Annotated[bool, typer.Option("--print", help="Only print the address.")] = False,
+) -> None:
+    """Open Jupyter or TensorBoard of the running session in the browser."""
+    from remotedl.session.errands import page_url
+
+    if page not in ("jupyter", "tensorboard"):
+        raise UsageError(
+            f"no page {page}", hint="remotedl open jupyter, or remotedl open tensorboard"
+        )
+    with errand_of(context, host, quiet=True) as errand:
+        url = page_url(errand, page)
+    typer.echo(url)
+    if not print_only:
+        typer.launch(url)
+
+
+def split_command(raw: list[str], words: list[str]) -> tuple[str | None, list[str]]:
+    """`[HOST] -- CMD…` taken apart; without `--` every word is the command's. Pure."""
+    if "--" not in raw:
+        return None, words
+    argv = raw[raw.index("--") + 1 :]
+    before = words[: len(words) - len(argv)]
+    if not argv:
+        raise UsageError("nothing to run after --", hint="remotedl run -- python train.py")
+    if len(before) > 1:
+        raise UsageError(
+            f"one HOST at most before --, not {' '.join(before)}",
+            hint="remotedl run HOST -- python train.py",
+        )
+    return (before[0] if before else None), argv
+
+
+def _follow(
+    context: typer.Context, host: str | None, job_id: str, *, tail: int | None = None
+) -> None:
+    from remotedl.session.errands import follow_job
+
+    with errand_of(context, host, quiet=True) as errand:
+        try:
+            job = follow_job(errand, job_id, _to_stdout, _to_stderr, tail=tail)
+        except KeyboardInterrupt:
+            typer.echo(
+                f"\ndetached; the job goes on. Back: remotedl logs -f {job_id}"
+                "  (Ctrl-C again stops it)",
+                err=True,
+            )
+            if not _asked_again():
+                raise
+            _stop(context, host, job_id)
+            raise
+    _finish(job)
+
+
+def _asked_again() -> bool:
+    try:
+        time.sleep(SECOND_CTRL_C_S)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _stop(context: typer.Context, host: str | None, job_id: str) -> None:
+    from remotedl.session.errands import open_jobs
+
+    with errand_of(context, host, quiet=True) as errand, open_jobs(errand) as found:
+        found.stop(job_id)
+    typer.echo(f"stopped {job_id}", err=True)
+
+
+def _finish(job: Job) -> None:
+    from remotedl.container.jobs import JobState
+
+    if job.state is JobState.LOST:
+        raise ContainerError(
+            f"job {job.id} went down with its host", hint=f"remotedl logs {job.id}"
+        )
+    raise typer.Exit(job.code or 0)
+
+
+def _to_stdout(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _to_stderr(data: bytes) -> None:
+    sys.stderr.buffer.write(data)
+    sys.stderr.buffer.flush()

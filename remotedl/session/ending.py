@@ -1,0 +1,58 @@
+"""`down`: the session ends, the container stops; with --purge, what was put there goes."""
+
+from __future__ import annotations
+
+from remotedl.container.jobs import running_jobs
+from remotedl.errors import JobsRunning, RemotedlError, UsageError
+from remotedl.session.errands import Errand, bring_in_step, end_session, workplace
+from remotedl.session.purge import plan_purge, purge
+
+
+def bring_down(errand: Errand, *, purge: bool, yes: bool) -> None:
+    """End the session and stop the container. Raises JobsRunning unless `yes` or confirmed."""
+    report = errand.report
+    report.stage("down", errand.host_name)
+    with workplace(errand) as (place, ground):
+        jobs = running_jobs(place.remote, ground.folders.run)
+        if jobs and not yes and not errand.prompt.confirm(_question(jobs)):
+            raise JobsRunning(
+                f"{_listed(jobs)} still run: nothing was stopped",
+                hint=f"remotedl stop {jobs[0]}, or remotedl down --yes",
+            )
+    if purge:
+        _purge(errand, yes=yes)
+        return
+    if end_session(errand):
+        report.note("session ended")
+    with workplace(errand) as (place, _):
+        place.runtime.stop()
+    report.stage("down", f"stopped on {errand.host_name}; files, data and image stay")
+
+
+def _purge(errand: Errand, *, yes: bool) -> None:
+    report = errand.report
+    try:
+        bring_in_step(errand)
+        in_step = True
+    except RemotedlError as exc:
+        report.warn(f"the last changes could not be synced: {exc.message}", hint=exc.hint)
+        in_step = False
+    end_session(errand)
+    with workplace(errand) as (place, ground):
+        wanted = plan_purge(place, ground, in_step=in_step)
+        name = place.runtime.status().name or "the container"
+        for line in wanted.lines(name):
+            report.note(line)
+        if not yes and not errand.prompt.confirm(f"Remove this from {errand.host_name}?"):
+            raise UsageError("nothing was removed", hint="remotedl down --purge --yes")
+        for note in purge(place, ground, wanted):
+            report.note(note)
+    report.stage("down", f"purged {errand.host_name}; Docker itself: remotedl provision --undo")
+
+
+def _question(jobs: tuple[str, ...]) -> str:
+    return f"{_listed(jobs)} would end. Stop?"
+
+
+def _listed(jobs: tuple[str, ...]) -> str:
+    return f"job {jobs[0]}" if len(jobs) == 1 else f"{len(jobs)} jobs ({', '.join(jobs)})"

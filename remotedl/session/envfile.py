@@ -1,0 +1,42 @@
+"""KEY=VALUE lines of `env_file`: secrets that travel in a file, never in settings or argv."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from remotedl.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def read_env_file(root: Path, name: str | None) -> dict[str, str]:
+    """The variables of `name`, relative to the project. Raises ConfigError naming the line."""
+    if name is None:
+        return {}
+    path = root / name
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(
+            f"env_file {path} cannot be read: {exc}", hint=f"make it, or drop env_file: {path}"
+        ) from exc
+    return parse_env(text, str(path))
+
+
+def parse_env(text: str, where: str) -> dict[str, str]:
+    """`export` in front and quotes around a value are taken off, as shells do. Pure."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        plain = line.strip().removeprefix("export ")
+        if not plain or plain.startswith("#"):
+            continue
+        key, equals, value = plain.partition("=")
+        if not equals or not _NAME.fullmatch(key.strip()):
+            # The line itself may hold a secret: it is not repeated.
+            raise ConfigError(f"{where}:{number}: expected KEY=VALUE", hint=f"edit {where}")
+        value = value.strip()
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        found[key.strip()] = value
+    return found

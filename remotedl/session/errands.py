@@ -1,0 +1,244 @@
+"""One-off commands on a project's host: run, jobs, logs, stop, shell, open, down.
+
+Each opens a connection of its own, so that it works with and without a live session; what only the
+session knows (the sync, the laptop's ports) is asked of it through the control channel.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from remotedl import ssh
+from remotedl.config.models import HostConfig, RuntimeKind
+from remotedl.container.ground import Ground, survey
+from remotedl.container.jobs import Job, Jobs, Position
+from remotedl.container.runtime import State
+from remotedl.container.spec import WORKSPACE, ProjectName
+from remotedl.errors import ContainerError, LinkLost, SessionError, SshError
+from remotedl.provision.probe import gather
+from remotedl.report import SILENT, Report
+from remotedl.session.backoff import delays
+from remotedl.session.control import ask
+from remotedl.session.project import Project
+from remotedl.session.prompting import RememberingPrompt
+from remotedl.session.registry import Record, read_record
+from remotedl.session.status import Snapshot
+from remotedl.session.syncing import SessionSync
+from remotedl.session.tunnels import JUPYTER, TENSORBOARD
+from remotedl.session.workplace import (
+    Workplace,
+    engine_access,
+    open_workplace,
+    remember_access,
+    remembered_access,
+)
+from remotedl.ssh.remote import Remote
+
+BACK_WITHIN_S = 120.0
+"""How long a followed job waits for a lost link before it says how to come back."""
+FLUSH_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a one-off command needs to know."""
+
+    project: Project
+    host_name: str
+    host: HostConfig
+    prompt: RememberingPrompt
+    report: Report = SILENT
+    accept_new: bool = False
+    known_hosts: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.project.state_folder(self.host_name)
+
+    @property
+    def name(self) -> ProjectName:
+        return ProjectName(self.project.id, self.project.slug)
+
+    def session(self) -> Record | None:
+        """The live session of this project and host, if there is one."""
+        return read_record(self.folder)
+
+    def connect(self) -> Remote:
+        self.prompt.begin()
+        return ssh.connect(
+            self.host,
+            prompt=self.prompt,
+            accept_new=self.accept_new,
+            known_hosts=self.known_hosts,
+            report=self.report,
+        )
+
+
+@contextmanager
+def workplace(errand: Errand) -> Iterator[tuple[Workplace, Ground]]:
+    """A connected workplace for as long as the block runs."""
+    remote = errand.connect()
+    place: Workplace | None = None
+    try:
+        access = remembered_access(errand.folder)
+        if access is None and errand.host.runtime is RuntimeKind.DOCKER:
+            access = engine_access(gather(remote))
+            remember_access(errand.folder, access)
+        place = open_workplace(remote, errand.project, errand.host, access)
+        yield place, survey(remote, errand.name, errand.host)
+    finally:
+        if place is not None:
+            place.close()
+        remote.close()
+
+
+def ask_session(errand: Errand, do: str, *, timeout_s: float = 30, **fields: Any) -> Any:
+    """Ask the live session of this project and host. Raises SessionError where there is none."""
+    record = errand.session()
+    if record is None:
+        raise SessionError(
+            f"no session of {errand.project.root.name} with {errand.host_name} runs",
+            hint=f"remotedl up {errand.host_name}",
+        )
+    return ask_record(record, do, timeout_s=timeout_s, **fields)
+
+
+def ask_record(record: Record, do: str, *, timeout_s: float = 30, **fields: Any) -> Any:
+    return ask(record.address, bytes.fromhex(record.key), do, timeout_s=timeout_s, **fields)
+
+
+def snapshot_of(record: Record) -> Snapshot:
+    return Snapshot.from_json(ask_record(record, "status", timeout_s=5))
+
+
+# ---------------------------------------------------------------- jobs
+
+
+def start_job(errand: Errand, argv: Sequence[str], *, after_sync: bool, cwd: Path) -> str:
+    """Bring the files up to date, start `argv` where the work runs; the job's id."""
+    note = bring_in_step(errand) if after_sync else {}
+    with workplace(errand) as (place, ground):
+        require_running(errand, place)
+        jobs = place.jobs(ground.folders.run)
+        return jobs.start(argv, cwd=inside_folder(errand, ground, cwd), note=note)
+
+
+def follow_job(
+    errand: Errand,
+    job_id: str,
+    on_stdout: Callable[[bytes], None],
+    on_stderr: Callable[[bytes], None],
+    *,
+    tail: int | None = None,
+    wait: bool = True,
+    stop: threading.Event | None = None,
+) -> Job:
+    """Its output until it ends, over as many links as that takes. Raises LinkLost at last."""
+    position = Position()
+    stop = stop or threading.Event()
+    while True:
+        try:
+            with workplace(errand) as (place, ground):
+                jobs = place.jobs(ground.folders.run)
+                return jobs.follow(
+                    job_id, on_stdout, on_stderr, position=position, tail=tail, wait=wait
+                )
+        except LinkLost:
+            errand.report.warn("the link is lost; the job goes on, coming back…")
+            tail = None if position.offset else tail
+            _await_link(errand, job_id, stop)
+
+
+def _await_link(errand: Errand, job_id: str, stop: threading.Event) -> None:
+    waited = 0.0
+    for delay in delays(lambda: 0.5):
+        if waited > BACK_WITHIN_S or stop.wait(delay):
+            break
+        waited += delay + 1
+        try:
+            errand.connect().close()
+        except (LinkLost, SshError):
+            continue
+        return
+    raise LinkLost(
+        f"the link to {errand.host_name} does not come back; job {job_id} goes on there",
+        hint=f"remotedl logs -f {job_id}",
+    )
+
+
+@contextmanager
+def open_jobs(errand: Errand) -> Iterator[Jobs]:
+    with workplace(errand) as (place, ground):
+        yield place.jobs(ground.folders.run)
+
+
+def bring_in_step(errand: Errand) -> dict[str, Any]:
+    """Both sides equal now, by the live session or by one cycle of our own."""
+    if errand.session() is not None:
+        found = ask_session(errand, "sync-flush", timeout_s=FLUSH_S)
+        return {"sync": found}
+    remote = errand.connect()
+    sync = SessionSync(errand.project, errand.folder, errand.report, errand.report.note)
+    try:
+        workdir = survey(remote, errand.name, errand.host).folders.workdir
+        sync.connect(remote, workdir)
+        return {"sync": sync.flush(FLUSH_S)}
+    finally:
+        sync.close()
+        remote.close()
+
+
+def inside_folder(errand: Errand, ground: Ground, cwd: Path) -> str:
+    """Where the laptop's `cwd` is, as a command of the runtime sees it."""
+    native = errand.host.runtime is RuntimeKind.NATIVE
+    base = ground.folders.workdir if native else WORKSPACE
+    try:
+        relative = cwd.resolve().relative_to(errand.project.root)
+    except ValueError:
+        return base
+    return posixpath.normpath(posixpath.join(base, PurePosixPath(relative)))
+
+
+def require_running(errand: Errand, place: Workplace) -> None:
+    """Raises ContainerError with the way on where nothing runs."""
+    status = place.runtime.status()
+    if status.state in (State.ABSENT, State.STOPPED):
+        raise ContainerError(
+            f"{errand.project.root.name} does not run on {errand.host_name}: {status.state.value}",
+            hint=f"remotedl up {errand.host_name}",
+        )
+
+
+# ---------------------------------------------------------------- down, open
+
+
+def end_session(errand: Errand) -> bool:
+    """Tell the live session to end, and wait until it has; False where there was none."""
+    record = errand.session()
+    if record is None:
+        return False
+    ask_record(record, "stop")
+    deadline = threading.Event()
+    for _ in range(300):
+        if errand.session() is None:
+            return True
+        deadline.wait(0.1)
+    raise SessionError(
+        f"the session (process {record.pid}) does not end within 30 s", hint=f"kill {record.pid}"
+    )
+
+
+def page_url(errand: Errand, page: str) -> str:
+    """The address of `jupyter` or `tensorboard` on this laptop."""
+    name = {"jupyter": JUPYTER, "tensorboard": TENSORBOARD}[page]
+    snapshot = Snapshot.from_json(ask_session(errand, "status"))
+    for tunnel in snapshot.tunnels:
+        if tunnel.name == name and tunnel.url is not None:
+            return tunnel.url
+    raise SessionError(f"{name} is switched off for this project", hint="edit hosts.toml")

@@ -1,0 +1,53 @@
+"""What `up` was asked for on the command line, on top of hosts.toml. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from remotedl.config.models import HostConfig
+from remotedl.errors import UsageError
+from remotedl.session.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """How to go about it; what is wanted is in the configuration."""
+
+    rebuild: bool = False
+    """Build the image anew even where one with the same recipe is on the host."""
+    accept_new: bool = False
+    """Accept an unknown host key without asking."""
+    yes: bool = False
+    """Consent to what would be asked about (recreate a container, restart an engine)."""
+    known_hosts: Path | None = None
+    """Instead of the user's and the system's known_hosts."""
+
+
+def with_overrides(
+    host: HostConfig, project: Project, *, image: str | None, gpus: str | None
+) -> tuple[HostConfig, Project]:
+    """The configuration with --image and --gpus put in. Raises UsageError."""
+    if gpus is not None:
+        try:
+            fields = host.model_dump() | {"gpus": parse_gpus(gpus)}
+            host = HostConfig.model_validate(fields)
+        except (ValueError, ValidationError):
+            raise UsageError(
+                f"--gpus {gpus}: expected all, none, a number, a list like 0,3 or auto:N",
+                hint="remotedl gpus",
+            ) from None
+    if image is not None:
+        changed = project.config.project.model_copy(update={"image": image})
+        config = project.config.model_copy(update={"project": changed})
+        project = replace(project, config=config)
+    return host, project
+
+
+def parse_gpus(text: str) -> str | int | tuple[int, ...]:
+    """`--gpus` as hosts.toml would have it: "2" is a count, "0,3" and "0," are lists."""
+    if "," in text:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    return int(text) if text.isdigit() else text

@@ -1,0 +1,345 @@
+"""One project on one host, from nothing to live, and kept alive until it is told to stop.
+
+    connect → provision → image → container → sync → tunnels → (live ⇄ reconnecting)
+
+Each stage converges, so that a session which was killed at any line is simply started again. The
+container is never stopped here; that is `down`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from remotedl.config.models import HostConfig
+from remotedl.container.runtime import Running
+from remotedl.errors import (
+    AuthFailed,
+    ConfigError,
+    HostKeyChanged,
+    HostKeyUnknown,
+    RemotedlError,
+    SessionError,
+)
+from remotedl.report import Report
+from remotedl.session import stages
+from remotedl.session.backoff import delays
+from remotedl.session.control import ControlServer
+from remotedl.session.options import UpOptions
+from remotedl.session.project import Project
+from remotedl.session.prompting import RememberingPrompt
+from remotedl.session.registry import (
+    FORMAT,
+    Record,
+    SessionLock,
+    drop_record,
+    read_record,
+    write_record,
+)
+from remotedl.session.status import Phase, Snapshot
+from remotedl.session.syncing import SessionSync
+from remotedl.session.tunnels import JUPYTER, TENSORBOARD, SessionTunnels, wanted_tunnels
+from remotedl.session.watching import HostWatch
+from remotedl.session.workplace import Workplace, remember_access
+from remotedl.ssh.prompt import Prompt
+
+PING_EVERY_S = 2.0
+PING_DEADLINE_S = 6.0
+EVENTS_KEPT = 200
+FINAL = (AuthFailed, HostKeyChanged, HostKeyUnknown, ConfigError)
+"""Trying again cannot mend these while a session reconnects."""
+
+
+class Session:
+    """Made in the foreground or the background process; one a project and host."""
+
+    def __init__(
+        self,
+        project: Project,
+        host_name: str,
+        host: HostConfig,
+        options: UpOptions,
+        prompt: Prompt,
+        report: Report,
+    ) -> None:
+        self.project, self.host_name, self.host, self.options = project, host_name, host, options
+        self.failure: RemotedlError | None = None
+        self._prompt = RememberingPrompt(prompt)
+        self._report = report
+        self._folder = project.state_folder(host_name)
+        self._lock = SessionLock(self._folder)
+        self._stop = threading.Event()
+        self._phase, self._detail = Phase.STARTING, ""
+        self._since = time.time()
+        self._events: deque[tuple[float, str]] = deque(maxlen=EVENTS_KEPT)
+        self._place: Workplace | None = None
+        self._tunnel_link: stages.Link | None = None
+        self._running: Running | None = None
+        self._image = ""
+        self._sync: SessionSync | None = None
+        self._tunnels: SessionTunnels | None = None
+        self._watch: HostWatch | None = None
+        self._control: ControlServer | None = None
+
+    # ---------------------------------------------------------------- the way up
+
+    def bring_up(self) -> None:
+        """Everything up to live. Raises the error of the stage that failed; `close` then."""
+        self._claim()
+        links = stages.connect(
+            self.host,
+            self._prompt,
+            self._report,
+            name=self.host_name,
+            options=self.options,
+        )
+        self._tunnel_link = links.tunnels
+        place, ready = stages.prepare(
+            links.work, self.project, self.host, self.options, self._prompt, self._report
+        )
+        self._place = place
+        if ready.access is not None:
+            remember_access(self._folder, ready.access)
+        self._image = ready.image_name
+        consent = stages.consent_of(self.options, self._prompt, self._report)
+        self._running = stages.start_runtime(place, self.host, ready, self._report, consent)
+        self._sync = SessionSync(self.project, self._folder, self._report, self._tell)
+        self._sync.connect(place.remote, self._running.folders.workdir)
+        self._open_tunnels()
+        self._watch = HostWatch(place, self._running.folders.run, ready.facts)
+        self._publish()
+        self._phase, self._since = Phase.LIVE, time.time()
+
+    def preview(self) -> list[str]:
+        """What `up` would do on the host, and why. Nothing is changed."""
+        links = stages.connect(
+            self.host,
+            self._prompt,
+            self._report,
+            name=self.host_name,
+            options=self.options,
+        )
+        try:
+            return stages.preview(links.work, self.project, self.host)
+        finally:
+            links.close()
+
+    def _claim(self) -> None:
+        if read_record(self._folder) is not None or not self._lock.acquire():
+            raise SessionError(
+                f"a session of {self.project.root.name} with {self.host_name} runs already",
+                hint=f"remotedl attach {self.host_name}",
+            )
+
+    def _open_tunnels(self) -> None:
+        self._report.stage("tunnel")
+        wants = wanted_tunnels(self.project.config.project, self.host)
+        self._tunnels = SessionTunnels(wants, self.host_name, self._report)
+        self._connect_tunnels()
+        ports = ", ".join(str(self._tunnels.port(want.name)) for want in wants)
+        self._report.stage("tunnel", f"127.0.0.1: {ports}" if wants else "none wanted")
+
+    def _connect_tunnels(self) -> None:
+        if self._tunnels is None or self._running is None or self._tunnel_link is None:
+            raise SessionError("the session is not up")
+        self._tunnels.connect(self._tunnel_link.wait(), self._running.ports)
+
+    def _publish(self) -> None:
+        self._control = ControlServer(self._folder, self._requests())
+        record = Record(
+            format=FORMAT,
+            project_id=self.project.id,
+            root=str(self.project.root),
+            host=self.host_name,
+            pid=os.getpid(),
+            address=self._control.address,
+            key=self._control.key.hex(),
+            started=self._since,
+        )
+        write_record(self._folder, record)
+
+    # ---------------------------------------------------------------- staying alive
+
+    def hold(self, stop: threading.Event) -> None:
+        """Keep everything alive until `stop` is set or something final happens (`failure`)."""
+        self._stop = stop
+        while not stop.is_set():
+            why = self._until_lost(stop)
+            if why is not None:
+                self._bring_back(stop, why)
+
+    @contextmanager
+    def held(self) -> Iterator[threading.Event]:
+        """Keep it alive in a thread while the block runs; the event is set when it has ended."""
+        stop = threading.Event()
+        holder = threading.Thread(target=self.hold, args=(stop,), name="session")
+        holder.start()
+        try:
+            yield stop
+        finally:
+            stop.set()
+            holder.join()
+
+    def _until_lost(self, stop: threading.Event) -> RemotedlError | None:
+        """Ping and look after the host; the reason when the link is gone, None when stopped."""
+        if self._place is None or self._sync is None or self._watch is None:
+            raise SessionError("the session is not up")
+        self._sync.start()
+        while not stop.wait(PING_EVERY_S):
+            try:
+                self._place.remote.ping(PING_DEADLINE_S)
+                self._watch.look()
+            except RemotedlError as exc:
+                return exc
+            lost = self._sync.lost()
+            if lost is not None:
+                return lost
+        return None
+
+    def _bring_back(self, stop: threading.Event, why: RemotedlError) -> None:
+        began = time.monotonic()
+        self._phase, self._detail = Phase.RECONNECTING, why.message
+        self._tell(f"link lost: {why.message}")
+        self._drop_links()
+        for delay in delays(random.random):
+            if stop.wait(delay):
+                return
+            try:
+                self._reconnect()
+            except FINAL as exc:
+                self.failure = exc
+                stop.set()
+                return
+            except RemotedlError as exc:
+                self._detail = exc.message
+                self._drop_links()
+                continue
+            break
+        self._phase, self._detail = Phase.LIVE, ""
+        self._tell(f"back after {time.monotonic() - began:.1f} s")
+
+    def _reconnect(self) -> None:
+        """The same container, ports and token, over new links."""
+        self._prompt.begin()
+        silent = stages.QUIET
+        links = stages.connect(
+            self.host, self._prompt, silent, name=self.host_name, options=self.options
+        )
+        self._tunnel_link = links.tunnels
+        try:
+            place, ready = stages.rejoin(
+                links.work, self.project, self.host, self._folder, self._image, self._prompt
+            )
+        except BaseException:
+            links.close()
+            raise
+        self._place = place
+        if self._sync is None or self._watch is None:
+            raise SessionError("the session is not up")
+        consent = stages.never_recreate
+        self._running = stages.start_runtime(place, self.host, ready, silent, consent)
+        self._sync.connect(place.remote, self._running.folders.workdir)
+        self._connect_tunnels()
+        self._watch.move(place)
+
+    def _drop_links(self) -> None:
+        if self._tunnels is not None:
+            self._tunnels.disconnect()
+        if self._sync is not None:
+            self._sync.disconnect()
+        if self._place is not None:
+            self._place.close()
+        if self._tunnel_link is not None:
+            self._tunnel_link.close()
+            self._tunnel_link = None
+
+    # ---------------------------------------------------------------- the end
+
+    def close(self) -> None:
+        """End the session in order; the container goes on. Idempotent."""
+        self._phase = Phase.STOPPED
+        drop = (self._control, self._tunnels, self._sync)
+        for part in drop:
+            if part is not None:
+                part.close()
+        self._control = self._tunnels = self._sync = None
+        self._drop_links()
+        if self._lock.held:
+            drop_record(self._folder)
+            self._lock.release()
+
+    # ---------------------------------------------------------------- what it says
+
+    @property
+    def up(self) -> bool:
+        """Whether `bring_up` came to its end, and `close` was not called yet."""
+        return self._phase in (Phase.LIVE, Phase.RECONNECTING)
+
+    @property
+    def jupyter_url(self) -> str | None:
+        return self._url(JUPYTER)
+
+    def addresses(self) -> list[str]:
+        """The lines to print once it is up."""
+        lines = []
+        for name in (JUPYTER, TENSORBOARD):
+            url = self._url(name)
+            if url is not None:
+                lines.append(f"{name:<12} {url}")
+        return lines
+
+    def snapshot(self) -> Snapshot:
+        """How everything stands right now; from any thread, never blocks on the link."""
+        running, tunnels, sync, watch = self._running, self._tunnels, self._sync, self._watch
+        return Snapshot(
+            host=self.host_name,
+            address=self.host.address,
+            project=self.project.root.name,
+            root=str(self.project.root),
+            workdir=running.folders.workdir if running else "",
+            pid=os.getpid(),
+            phase=self._phase,
+            detail=self._detail,
+            since=self._since,
+            runtime=self.host.runtime.value,
+            image=self._image or None,
+            container=running.name if running else None,
+            gpus=str(self.host.gpus),
+            tunnels=tunnels.status(self._url_on) if tunnels else (),
+            sync=sync.line() if sync else None,
+            jobs=watch.jobs if watch else (),
+            gpu_lines=watch.gpu_lines if watch else (),
+            events=tuple(self._events),
+            warnings=watch.warnings if watch else (),
+        )
+
+    def _url(self, name: str) -> str | None:
+        port = self._tunnels.port(name) if self._tunnels is not None else None
+        return None if port is None else self._url_on(name, port)
+
+    def _url_on(self, name: str, port: int) -> str | None:
+        if name == JUPYTER and self._running is not None:
+            return f"http://127.0.0.1:{port}/lab?token={self._running.token}"
+        return f"http://127.0.0.1:{port}/" if name == TENSORBOARD else None
+
+    def _tell(self, text: str) -> None:
+        self._events.append((time.time(), text))
+
+    def _requests(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """What other commands on this laptop may ask of this session."""
+
+        def status(_: Mapping[str, Any]) -> Any:
+            return self.snapshot().as_json()
+
+        def stop(_: Mapping[str, Any]) -> Any:
+            self._stop.set()
+            return True
+
+        sync = self._sync
+        return {"status": status, "stop": stop, **(sync.requests() if sync else {})}

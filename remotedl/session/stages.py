@@ -1,0 +1,291 @@
+"""The stages of `up`, one function each. They converge: what is there already is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from remotedl import ssh
+from remotedl.config.models import HostConfig, LocalImage, RuntimeKind
+from remotedl.container.gpus import NO_GPUS, GpuLoad, GpuRequest, choose_devices, choose_request
+from remotedl.container.runtime import (
+    Answer,
+    Change,
+    Consent,
+    Plan,
+    Running,
+    Wanted,
+    unless_jobs_run,
+)
+from remotedl.container.services import Tools
+from remotedl.container.spec import LABEL_TOOLS, Image
+from remotedl.errors import ContainerError, EngineError, JobsRunning
+from remotedl.images.ensure import ensure as ensure_image
+from remotedl.images.wish import HostCapabilities
+from remotedl.images.wish import wish_of as image_wish
+from remotedl.provision.apply import converge
+from remotedl.provision.apply import preview as preview_host
+from remotedl.provision.facts import HostFacts
+from remotedl.provision.steps import wish_of
+from remotedl.report import SILENT, Report
+from remotedl.session.envfile import read_env_file
+from remotedl.session.options import UpOptions
+from remotedl.session.project import Project
+from remotedl.session.prompting import RememberingPrompt
+from remotedl.session.workplace import (
+    EngineAccess,
+    Workplace,
+    engine_access,
+    open_workplace,
+    remembered_access,
+)
+from remotedl.ssh.prompt import Prompt
+from remotedl.ssh.remote import Remote
+
+QUIET = SILENT
+IMAGE_TOOLS = "/opt/remotedl/bin"
+
+
+class Link:
+    """A second connection, for the tunnels, that is opened while the stages go on."""
+
+    def __init__(self, open_one: Callable[[], Remote]) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="tunnel-link")
+        self._future = self._pool.submit(open_one)
+
+    def wait(self) -> Remote:
+        """The connection. Raises what opening it raised."""
+        return self._future.result()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+        if not self._future.cancelled() and self._future.exception() is None:
+            self._future.result().close()
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Two connections, so that a saturated tunnel does not slow the sync."""
+
+    work: Remote
+    tunnels: Link
+
+    def close(self) -> None:
+        self.work.close()
+        self.tunnels.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the first stages found, for the ones that follow."""
+
+    facts: HostFacts | None
+    access: EngineAccess | None
+    image: Image | None
+    image_name: str
+    gpus: GpuRequest = NO_GPUS
+
+
+def connect(
+    host: HostConfig,
+    prompt: RememberingPrompt,
+    report: Report,
+    *,
+    name: str,
+    options: UpOptions,
+) -> Links:
+    """Log in; the second connection uses what the first one learned."""
+    report.stage("connect", name)
+    prompt.begin()
+    known = options.known_hosts
+    work = ssh.connect(
+        host, prompt=prompt, accept_new=options.accept_new, known_hosts=known, report=report
+    )
+    report.stage("connect", f"{work.user}@{host.address}")
+
+    def second() -> Remote:
+        prompt.begin()
+        return ssh.connect(host, prompt=prompt, known_hosts=known)
+
+    return Links(work, Link(second))
+
+
+def prepare(
+    remote: Remote,
+    project: Project,
+    host: HostConfig,
+    options: UpOptions,
+    prompt: Prompt,
+    report: Report,
+) -> tuple[Workplace, Ready]:
+    """Provision the host and bring the image there (docker), or neither (native)."""
+    if host.runtime is RuntimeKind.NATIVE:
+        return open_workplace(remote, project, host, None), Ready(None, None, None, "")
+    report.stage("provision", "looking at the host")
+    outcome = converge(remote, wish_of(host), report=report, confirm=_confirm_of(options, prompt))
+    report.stage("provision", _engine_line(outcome.facts))
+    access = engine_access(outcome.facts)
+    place = open_workplace(remote, project, host, access)
+    image, name = _image(place, project, host, outcome.facts, options, report)
+    gpus = gpu_request(place, host, outcome.facts)
+    return place, Ready(outcome.facts, access, image, name, gpus)
+
+
+def rejoin(
+    remote: Remote,
+    project: Project,
+    host: HostConfig,
+    folder: Path,
+    image_name: str,
+    prompt: Prompt,
+) -> tuple[Workplace, Ready]:
+    """As `prepare` after a lost link: nothing is provisioned or built, the image is there."""
+    place = open_workplace(remote, project, host, remembered_access(folder))
+    if place.engine is None:
+        return place, Ready(None, None, None, "")
+    there = place.engine.images.get(image_name)
+    if there is None:
+        raise EngineError(f"the image {image_name} is gone from the host", hint="remotedl up")
+    image = Image(image_name, there.id, Tools(there.labels.get(LABEL_TOOLS, IMAGE_TOOLS)))
+    return place, Ready(None, None, image, image_name)
+
+
+def start_runtime(
+    place: Workplace, host: HostConfig, ready: Ready, report: Report, consent: Consent
+) -> Running:
+    """The container, or the native services, running and answering."""
+    report.stage("container" if place.engine is not None else "native")
+    config = place.project.config.project
+    wanted = Wanted(
+        host=host,
+        config=config,
+        image=ready.image,
+        gpus=ready.gpus,
+        secrets=read_env_file(place.project.root, config.env_file),
+    )
+    running = place.runtime.ensure(wanted, report=report, consent=consent)
+    done = {
+        Change.KEEP: "kept",
+        Change.START: "started",
+        Change.CREATE: "made",
+        Change.RECREATE: "made anew",
+    }[running.change]
+    stage = "container" if place.engine is not None else "native"
+    report.stage(stage, f"{running.name} ({done})")
+    return running
+
+
+def preview(remote: Remote, project: Project, host: HostConfig) -> list[str]:
+    """What the stages would do, in words, for --dry-run. Changes nothing."""
+    if host.runtime is RuntimeKind.NATIVE:
+        return ["native: a venv in ~/.remotedl/native on the host, if it is not there yet"]
+    plan = preview_host(remote, wish_of(host))
+    if plan.refusal is not None:
+        return [f"provision: refused: {plan.refusal.reason}"]
+    lines = [f"provision: {step.what} ({step.why})" for step in plan.steps]
+    lines += [f"provision: {kept.stage.value}: nothing to do: {kept.why}" for kept in plan.kept]
+    lines += [f"provision: {notice.text}" for notice in plan.notices]
+    lines.append(f"image: {_wanted_name(project)}, built or pulled unless it is there")
+    lines.append(f"container: remotedl-{project.label}, made or kept")
+    return lines
+
+
+def consent_of(options: UpOptions, prompt: Prompt, report: Report) -> Consent:
+    """Asks before a container is made anew at a price; refuses to end jobs unasked."""
+
+    def consent(plan: Plan) -> Answer:
+        if plan.change is not Change.RECREATE or options.yes:
+            return Answer.GO
+        if not plan.jobs and not plan.lost:
+            return Answer.GO
+        price = [f"job {job} ends" for job in plan.jobs]
+        price += [f"{path} is lost" for path in plan.lost[:10]]
+        report.warn(f"the container must be made anew: {'; '.join(plan.why)}")
+        for line in price:
+            report.note(line)
+        if prompt.confirm("Make it anew?"):
+            return Answer.GO
+        if plan.jobs:
+            return unless_jobs_run(plan)
+        raise ContainerError(
+            f"the container was left as it is ({'; '.join(plan.why)})",
+            hint="remotedl image snapshot keeps its changes; remotedl up --yes makes it anew",
+        )
+
+    return consent
+
+
+def never_recreate(plan: Plan) -> Answer:
+    """The Consent of a reconnect: what runs is what was there before the link broke."""
+    if plan.change is Change.RECREATE:
+        raise JobsRunning(
+            f"the container is not as this session left it: {'; '.join(plan.why)}",
+            hint="remotedl up",
+        )
+    return Answer.GO
+
+
+def gpu_request(place: Workplace, host: HostConfig, facts: HostFacts) -> GpuRequest:
+    """How the container asks for its GPUs. Raises ContainerError where there are too few."""
+    if host.gpus == "none" or place.engine is None:
+        return NO_GPUS
+    loads = [
+        GpuLoad(
+            index=gpu.index,
+            memory_used=gpu.memory_used,
+            memory_total=gpu.memory_total,
+            utilisation=gpu.utilisation or 0,
+            name=gpu.name,
+        )
+        for gpu in facts.gpus
+    ]
+    devices = choose_devices(host.gpus, loads)
+    if not devices:
+        return NO_GPUS
+    return choose_request(devices, place.engine.report(), facts.toolkit.devices)
+
+
+def _image(
+    place: Workplace,
+    project: Project,
+    host: HostConfig,
+    facts: HostFacts,
+    options: UpOptions,
+    report: Report,
+) -> tuple[Image, str]:
+    if place.engine is None:
+        raise EngineError("the native runtime has no images")
+    report.stage("image", _wanted_name(project))
+    capabilities = HostCapabilities(
+        architecture=place.engine.report().architecture,
+        driver=facts.driver.loaded,
+        gpus=len(facts.gpus),
+        docker_sudo=facts.engine.access == "sudo",
+        disk_free=facts.space["docker"].free if "docker" in facts.space else None,
+    )
+    wish = image_wish(project.config.project, host, project.root)
+    ref = ensure_image(
+        place.engine, place.remote, wish, capabilities, report=report, rebuild=options.rebuild
+    )
+    report.stage("image", ref.reference + (" (built)" if ref.fresh else " (there already)"))
+    there = place.engine.images.get(ref.reference)
+    labels = there.labels if there is not None else {}
+    tools = Tools(labels.get(LABEL_TOOLS, IMAGE_TOOLS))
+    return Image(ref.reference, ref.id, tools), ref.reference
+
+
+def _wanted_name(project: Project) -> str:
+    image = project.config.project.image
+    return image.dockerfile if isinstance(image, LocalImage) else image
+
+
+def _engine_line(facts: HostFacts) -> str:
+    access = " through sudo" if facts.engine.access == "sudo" else ""
+    gpus = f", {len(facts.gpus)} GPU" if facts.gpus else ", no GPU"
+    return f"{facts.distro.name}: Docker {facts.engine.version}{access}{gpus}"
+
+
+def _confirm_of(options: UpOptions, prompt: Prompt) -> Callable[[str], bool]:
+    return lambda question: options.yes or prompt.confirm(question)

@@ -1,0 +1,176 @@
+"""The sync inside a session: opened on each new link, run in a thread, asked about from others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from remotedl.errors import LinkLost, RemotedlError, SyncError
+from remotedl.report import Report
+from remotedl.session.project import Project
+from remotedl.session.status import SyncLine
+from remotedl.ssh.remote import Remote
+from remotedl.sync.engine import Sync
+from remotedl.sync.status import Barrier, State, SyncStatus
+
+FLUSH_S = 600.0
+FAILED_LIMIT = 1000
+"""Paths that a snapshot names of each kind; more would not be read."""
+EVENTS_WATCHING = "events"
+
+
+class SessionSync:
+    """One project's sync over whichever link there is. Calls may come from any thread."""
+
+    def __init__(
+        self, project: Project, folder: Path, report: Report, tell: Callable[[str], None]
+    ) -> None:
+        self._project, self._folder, self._report, self._tell = project, folder, report, tell
+        self._sync: Sync | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._failure: RemotedlError | None = None
+        self._last: SyncLine | None = None
+        self._paused = False
+
+    def connect(self, remote: Remote, workdir: str) -> None:
+        """Open both sides and bring them in step once. Raises SyncError, LinkLost."""
+        self._report.stage("sync", "comparing")
+        self.disconnect()
+        config = self._project.config.project.sync
+        self._sync = Sync(
+            self._project.root,
+            remote,
+            workdir,
+            config,
+            state_dir=self._folder,
+            report=self._report,
+        )
+        opening = self._sync.open()
+        outcome = self._sync.cycle()
+        if self._paused:
+            self._sync.pause()
+        files = f"{opening.laptop_files} files here, {opening.remote_files} on the host"
+        moved = outcome.to_remote.written, outcome.to_laptop.written
+        self._report.stage("sync", f"{files}; {moved[0]} sent, {moved[1]} fetched")
+        for notice in outcome.notices:
+            self._report.note(notice)
+
+    def start(self) -> None:
+        """Go on live, in a thread of its own, from an opened state."""
+        sync = self._sync
+        if sync is None or self._thread is not None:
+            return
+        self._stop = threading.Event()
+        self._failure = None
+        self._thread = threading.Thread(target=self._run, args=(sync, self._stop), name="sync")
+        self._thread.start()
+
+    def lost(self) -> RemotedlError | None:
+        """Why the thread ended by itself, if it did. A halt is no reason: it is in `line`."""
+        return self._failure
+
+    def disconnect(self) -> None:
+        """The link is gone, or the end has come. Idempotent."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._sync is not None:
+            self._last = self.line()
+            self._sync.close()
+            self._sync = None
+        self._failure = None
+
+    def close(self) -> None:
+        self.disconnect()
+
+    def line(self) -> SyncLine | None:
+        """How it stands; while there is no link, how it stood."""
+        if self._sync is None:
+            return self._last
+        return sync_line(self._sync.status(), self._project.config.project.sync.mode.value)
+
+    def flush(self, timeout_s: float = FLUSH_S) -> dict[str, Any]:
+        """Everything written before this call is on both sides afterwards, but what is named."""
+        barrier = self._opened().flush(timeout_s)
+        return barrier_row(barrier)
+
+    def pause(self) -> None:
+        self._opened().pause()
+        self._paused = True
+        self._tell("sync paused")
+
+    def resume(self) -> None:
+        self._opened().resume()
+        self._paused = False
+        self._tell("sync goes on")
+
+    def requests(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """What other commands may ask of the session's sync."""
+
+        def flush(request: Mapping[str, Any]) -> Any:
+            return self.flush(float(request.get("timeout_s", FLUSH_S)))
+
+        def pause(_: Mapping[str, Any]) -> Any:
+            return self.pause()
+
+        def resume(_: Mapping[str, Any]) -> Any:
+            return self.resume()
+
+        return {"sync-flush": flush, "sync-pause": pause, "sync-resume": resume}
+
+    def _opened(self) -> Sync:
+        if self._sync is None:
+            raise SyncError(
+                "the link to the host is gone: nothing can be synced", hint="remotedl status"
+            )
+        return self._sync
+
+    def _run(self, sync: Sync, stop: threading.Event) -> None:
+        try:
+            sync.run(stop)
+        except RemotedlError as exc:
+            self._failure = exc
+        except Exception as exc:  # noqa: BLE001 - a bug must end the sync loudly, not silently
+            self._failure = LinkLost(f"the sync ended: {type(exc).__name__}: {exc}")
+
+
+def sync_line(status: SyncStatus, mode: str) -> SyncLine:
+    """What the live view and `status` show of a SyncStatus. Pure."""
+    failed = tuple(f"{failure.key} ({failure.why})" for failure in status.failures)
+    frozen = tuple(f"{frozen.key} ({frozen.issue.value})" for frozen in status.frozen)
+    note = ", ".join(
+        f"{one.key} {100 * one.done // max(one.size, 1)} %" for one in status.transfers[:3]
+    )
+    return SyncLine(
+        mode=mode,
+        last_success=status.last_success,
+        pending=status.pending,
+        conflicts=tuple(c.key for c in status.conflicts)[:FAILED_LIMIT],
+        frozen=(frozen + failed)[:FAILED_LIMIT],
+        left_out=tuple(left.key for left in status.left_out)[:FAILED_LIMIT],
+        degraded=_degraded(status),
+        paused=status.state is State.PAUSED,
+        halted=None if status.halt is None else status.halt.error().message,
+        note=note,
+    )
+
+
+def barrier_row(barrier: Barrier) -> dict[str, Any]:
+    """A barrier for JSON: what it could not bring over is named."""
+    return {
+        "clean": barrier.clean,
+        "pending": barrier.pending,
+        "failures": [failure.key for failure in barrier.failures],
+        "conflicts": [conflict.key for conflict in barrier.conflicts],
+        "frozen": [frozen.key for frozen in barrier.frozen],
+    }
+
+
+def _degraded(status: SyncStatus) -> str | None:
+    sides = (("laptop", status.laptop_watching), ("host", status.remote_watching))
+    polled = [f"{side}: {how}" for side, how in sides if how.startswith("poll")]
+    return "changes are looked for by polling: " + "; ".join(polled) if polled else None

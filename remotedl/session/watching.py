@@ -1,0 +1,90 @@
+"""What a live session keeps an eye on: jobs and GPUs of the host. Looks, never acts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from remotedl.container.jobs import Job
+from remotedl.errors import LinkLost, RemotedlError
+from remotedl.provision.facts import HostFacts
+from remotedl.session.workplace import Workplace
+
+EVERY_S = 10.0
+SMI_FIELDS = "index,name,utilization.gpu,memory.used,memory.total"
+_GIB = 1024
+
+
+class HostWatch:
+    """The latest look; read from any thread, renewed by the session's own."""
+
+    def __init__(
+        self,
+        place: Workplace,
+        run_folder: str,
+        facts: HostFacts | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._place, self._run_folder, self._clock = place, run_folder, clock
+        self._smi = facts.driver.smi if facts is not None else ""
+        self._next = 0.0
+        self.jobs: tuple[dict[str, Any], ...] = ()
+        self.gpu_lines: tuple[str, ...] = ()
+        self.warnings: tuple[tuple[str, str], ...] = ()
+
+    def move(self, place: Workplace) -> None:
+        """A new link."""
+        self._place, self._next = place, 0.0
+
+    def look(self) -> None:
+        """Look again if it is time. Raises LinkLost; other failures are told as a warning."""
+        if self._clock() < self._next:
+            return
+        self._next = self._clock() + EVERY_S
+        try:
+            jobs = self._place.jobs(self._run_folder).all()
+            self.jobs = tuple(job_row(job) for job in jobs)
+            self.gpu_lines = self._gpus()
+            self.warnings = ()
+        except LinkLost:
+            raise
+        except RemotedlError as exc:
+            self.warnings = ((exc.message, exc.hint),)
+
+    def _gpus(self) -> tuple[str, ...]:
+        if not self._smi:
+            return ()
+        query = [self._smi, f"--query-gpu={SMI_FIELDS}", "--format=csv,noheader,nounits"]
+        result = self._place.remote.run(query, check=False, timeout_s=10)
+        return (
+            gpu_lines(result.text) if result.ok else (f"nvidia-smi: {result.error_text.strip()}",)
+        )
+
+
+def job_row(job: Job) -> dict[str, Any]:
+    """A job as `status` and `--json` show it."""
+    return {
+        "id": job.id,
+        "command": " ".join(job.argv),
+        "state": job.state.value,
+        "code": job.code,
+        "started": job.started,
+        "ended": job.ended,
+    }
+
+
+def gpu_lines(csv: str) -> tuple[str, ...]:
+    """One line a GPU out of nvidia-smi's CSV. Pure."""
+    lines = []
+    for row in csv.splitlines():
+        cells = [cell.strip() for cell in row.split(",")]
+        if len(cells) != 5:
+            continue
+        index, name, load, used, total = cells
+        if used.isdigit() and total.isdigit():
+            memory = f"{int(used) / _GIB:.1f} of {int(total) / _GIB:.0f} GiB"
+        else:
+            memory = "memory not told"
+        lines.append(f"{index} {name}  {load} %  {memory}")
+    return tuple(lines)
