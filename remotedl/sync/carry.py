@@ -40,8 +40,8 @@ class Carried:
 
     done_laptop: list[Operation] = field(default_factory=list)
     done_remote: list[Operation] = field(default_factory=list)
-    to_laptop: Counts = Counts()
-    to_remote: Counts = Counts()
+    to_laptop: Counts = field(default_factory=Counts)
+    to_remote: Counts = field(default_factory=Counts)
     pending: list[Operation] = field(default_factory=list)
     """Not done yet, and nothing is wrong."""
     failures: list[Failure] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What both sides last agreed on, kept on the laptop in SQLite: the ancestor, and what goes with it.
+"""What both sides last agreed on, kept on the laptop in SQLite: the ancestor and what goes with it.
 
 An ancestor that is behind costs a comparison; one that is ahead loses data. So it is written
 after the receiver has flushed, in one transaction, and a damaged file stops the sync with a
@@ -155,7 +155,7 @@ class Database:
         """Unite both sides anew: what differs becomes a conflict, nothing is deleted."""
         with self._transaction():
             for table in ("ancestor", "remote"):
-                self._connection.execute(f"DELETE FROM {table}")  # noqa: S608: names of ours
+                self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
             self._connection.execute("DELETE FROM meta WHERE name LIKE '% marker'")
             self._connection.execute("DELETE FROM meta WHERE name = 'remote version'")
 

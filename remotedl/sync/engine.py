@@ -19,6 +19,7 @@ from remotedl.errors import SyncHalted, UsageError
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.folder import FolderGone
+from remotedl.sync.agent.ignore import DEFAULTS, Ignore
 from remotedl.sync.agent.tree import Change, Entry, Kind
 from remotedl.sync.carry import Carried
 from remotedl.sync.database import Step
@@ -97,6 +98,8 @@ class Sync:
         self._outcome = Outcome()
         self._candidates: set[str] = set()
         """Keys of the last cycle that have to be looked at again."""
+        self._moved = False
+        """The last cycle did something: what it made possible is decided in another one."""
         self._changed: set[str] | None = None
         """Keys that may differ from the ancestor; None: all of them."""
         self._fresh: dict[bytes, bytes] = {}
@@ -126,11 +129,7 @@ class Sync:
             laptop_files=_files(pair.replica.side.tree.values()),
             remote_files=_files(pair.picture.tree.values()),
             first=pair.first,
-            left_out=tuple(
-                line
-                for source in pair.replica.scanner.ignore.sources
-                for line in source.text.split("\n")
-            ),
+            left_out=_lines(pair.replica.scanner.ignore),
         )
 
     def close(self) -> None:
@@ -250,7 +249,9 @@ class Sync:
         """Decide upon what is known, and do it. Raises SyncHalted, LinkLost, SyncError."""
         self._take_news()
         self._check_roots()
-        if self._changed is not None and not self._changed and not self._outcome.pending:
+        if self._changed is not None and not (
+            self._changed or self._moved or self._outcome.pending
+        ):
             return self._rest()
         pair = self._pair
         verdict = self._decide()
@@ -293,9 +294,11 @@ class Sync:
             )
             if ops
         ]
-        pair.database.record(agreed, remote, pair.picture.version, verdict.spent, steps)
+        if agreed or steps or verdict.spent or self._changed != set():
+            pair.database.record(agreed, remote, pair.picture.version, verdict.spent, steps)
         self._candidates = {*verdict.candidates, *done_laptop, *done_remote}
         self._changed = set()
+        self._moved = bool(agreed or steps)
 
     def _difference(self, key: str) -> tuple[bool, Entry | None]:
         now = self._pair.picture.tree.get(key)
@@ -388,7 +391,7 @@ class Sync:
     def _wait_for_more(self) -> bool:
         """Whether there is more for a further cycle; waits for what is on its way."""
         pair = self._pair
-        while not (self._changed or pair.peer.has_listings or pair.transfers.take_finished()):
+        while not self._has_news():
             if not pair.transfers.running:
                 return False
             self._wake.wait(NAP_S)
@@ -435,14 +438,13 @@ class Sync:
         return max(0.0, min(waits))
 
     def _has_work(self) -> bool:
+        due = self._retry_at is not None and self._clock() >= self._retry_at
+        return due or self._state is State.HALTED or self._has_news()
+
+    def _has_news(self) -> bool:
         pair = self._pair
-        if self._changed is None or self._changed or pair.peer.has_listings:
-            return True
-        if self._state is State.HALTED:
-            return True
-        if self._retry_at is not None and self._clock() >= self._retry_at:
-            return True
-        return pair.transfers.take_finished()
+        known = self._changed is not None and not (self._changed or self._moved)
+        return not known or pair.peer.has_listings or pair.transfers.take_finished()
 
     def _new_step(self) -> str:
         self._serial += 1
@@ -457,6 +459,12 @@ def _as_step(step: str, at: float, where: Where, ops: Sequence[Operation]) -> St
         tuple(op.reason.value for op in ops),
         tuple(Change(op.path, op.expected, op.new) for op in ops),
     )
+
+
+def _lines(rules: Ignore) -> tuple[str, ...]:
+    """The rules that are in force, ours first."""
+    texts = [line for source in rules.sources for line in source.text.splitlines()]
+    return (*DEFAULTS, *(line for line in texts if line.strip() and not line.startswith("#")))
 
 
 def _files(entries: Iterable[Entry]) -> int:

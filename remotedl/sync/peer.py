@@ -351,7 +351,7 @@ class Peer:
         """A half-open link says nothing, for hours, unless somebody asks."""
         while not self._stopped.wait(PING_S):
             silent = time.monotonic() - self._heard
-            if silent > SILENCE_S:
+            if silent > SILENCE_S and self._hello.is_there:  # a start may take longer
                 self._stop(LinkLost(f"{self._remote.name} has not answered for {silent:.0f} s"))
                 return
             try:

@@ -474,10 +474,12 @@ class _Look:
                 data = bytes(memoryview(buffer)[:got])
                 return hashlib.sha256(data).digest(), data
             self._disk.seek(fd, 0)
-        elif size >= BIG and self._now - job.found.st_mtime_ns < RESTED_NS:
-            if self._disk.has_writer(fd):
-                raise Changed(errno.EAGAIN, "a big file in mid-write", job.path)
+        elif size >= BIG and self._is_unrested(job) and self._disk.has_writer(fd):
+            raise Changed(errno.EAGAIN, "a big file in mid-write", job.path)
         return hash_file(self._disk, fd, size), None
+
+    def _is_unrested(self, job: Job) -> bool:
+        return abs(self._now - job.found.st_mtime_ns) < RESTED_NS
 
     def _unstable(self, key: str) -> None:
         with self._lock:
