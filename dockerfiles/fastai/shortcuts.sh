@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The shortcuts of the fast.ai image that people came from, for interactive shells.
 #
 # There they linked the data into the course's folder and started Jupyter on port 8888. Here
