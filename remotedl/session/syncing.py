@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from remotedl.errors import LinkLost, RemotedlError, SyncError
+from remotedl.errors import LinkLost, RemotedlError, SyncError, UsageError
 from remotedl.report import Report
 from remotedl.session.project import Project
 from remotedl.session.status import SyncLine
 from remotedl.ssh.remote import Remote
+from remotedl.sync.agent.tree import Entry
 from remotedl.sync.engine import Sync
+from remotedl.sync.lanes import Choice
+from remotedl.sync.safety import HaltKind
 from remotedl.sync.status import Barrier, State, SyncStatus
+from remotedl.sync.verdict import Conflict, Operation, Verdict
 
 FLUSH_S = 600.0
 FAILED_LIMIT = 1000
@@ -34,27 +38,41 @@ class SessionSync:
         self._failure: RemotedlError | None = None
         self._last: SyncLine | None = None
         self._paused = False
+        self._files = ""
 
     def connect(self, remote: Remote, workdir: str) -> None:
         """Open both sides and bring them in step once. Raises SyncError, LinkLost."""
+        self.open(remote, workdir)
+        self.cycle()
+
+    def open(self, remote: Remote, workdir: str) -> None:
+        """Lock and compare both sides; no file of the user is touched yet."""
         self._report.stage("sync", "comparing")
         self.disconnect()
-        config = self._project.config.project.sync
-        self._sync = Sync(
+        sync = Sync(
             self._project.root,
             remote,
             workdir,
-            config,
+            self._project.config.project.sync,
             state_dir=self._folder,
             report=self._report,
         )
-        opening = self._sync.open()
-        outcome = self._sync.cycle()
+        try:
+            opening = sync.open()
+        except BaseException:
+            sync.close()
+            raise
+        self._sync = sync
+        self._files = f"{opening.laptop_files} files here, {opening.remote_files} on the host"
+        self._report.stage("sync", self._files)
+
+    def cycle(self) -> None:
+        """Bring both sides in step, from what `open` found."""
+        outcome = self._opened().cycle(scan=False)
         if self._paused:
-            self._sync.pause()
-        files = f"{opening.laptop_files} files here, {opening.remote_files} on the host"
+            self._opened().pause()
         moved = outcome.to_remote.written, outcome.to_laptop.written
-        self._report.stage("sync", f"{files}; {moved[0]} sent, {moved[1]} fetched")
+        self._report.stage("sync", f"{self._files}; {moved[0]} sent, {moved[1]} fetched")
         for notice in outcome.notices:
             self._report.note(notice)
 
@@ -120,7 +138,29 @@ class SessionSync:
         def resume(_: Mapping[str, Any]) -> Any:
             return self.resume()
 
-        return {"sync-flush": flush, "sync-pause": pause, "sync-resume": resume}
+        def allow(request: Mapping[str, Any]) -> Any:
+            return self.allow(request["kinds"])
+
+        def plan(_: Mapping[str, Any]) -> Any:
+            return plan_row(self._opened().plan())
+
+        def conflicts(_: Mapping[str, Any]) -> Any:
+            return [conflict_row(one) for one in self._opened().status().conflicts]
+
+        def resolve(request: Mapping[str, Any]) -> Any:
+            self._opened().resolve(request["key"], Choice(request["choice"]))
+            return self.flush(FLUSH_S)
+
+        handlers = (flush, pause, resume, allow, plan, conflicts, resolve)
+        return {f"sync-{handler.__name__}": handler for handler in handlers}
+
+    def allow(self, kinds: Iterable[str]) -> None:
+        """Let these halts pass, once. Raises UsageError for one that there is not."""
+        try:
+            self._opened().allow([HaltKind(kind) for kind in kinds])
+        except ValueError as exc:
+            known = ", ".join(kind.value for kind in HaltKind if kind is not HaltKind.UNSOUND)
+            raise UsageError(f"{exc}; there are: {known}", hint="remotedl sync -h") from None
 
     def _opened(self) -> Sync:
         if self._sync is None:
@@ -167,6 +207,44 @@ def barrier_row(barrier: Barrier) -> dict[str, Any]:
         "failures": [failure.key for failure in barrier.failures],
         "conflicts": [conflict.key for conflict in barrier.conflicts],
         "frozen": [frozen.key for frozen in barrier.frozen],
+    }
+
+
+def conflict_row(conflict: Conflict) -> dict[str, Any]:
+    """A conflict for JSON."""
+    sides = {"ancestor": conflict.ancestor, "laptop": conflict.laptop, "remote": conflict.remote}
+    row: dict[str, Any] = {"path": conflict.key, "kind": conflict.kind.value}
+    return row | {
+        side: None if entry is None else entry_row(entry) for side, entry in sides.items()
+    }
+
+
+def entry_row(entry: Entry) -> dict[str, Any]:
+    digest = entry.digest.hex() if entry.digest is not None else None
+    return {"kind": entry.kind.value, "size": entry.size, "sha256": digest, "target": entry.target}
+
+
+def plan_row(verdict: Verdict) -> dict[str, Any]:
+    """What a cycle would do, for JSON: sizes in bytes, the largest first."""
+
+    def side(operations: Iterable[Operation]) -> list[dict[str, Any]]:
+        rows = [
+            {
+                "path": one.key,
+                "does": "delete" if one.new is None else "write",
+                "size": one.new.size if one.new is not None else 0,
+                "reason": one.reason.value,
+            }
+            for one in operations
+        ]
+        return sorted(rows, key=lambda row: (-int(str(row["size"])), str(row["path"])))
+
+    return {
+        "to_remote": side(verdict.to_remote),
+        "to_laptop": side(verdict.to_laptop),
+        "conflicts": [conflict_row(conflict) for conflict in verdict.conflicts],
+        "frozen": [f"{one.key} ({one.issue.value})" for one in verdict.frozen],
+        "left_out": [f"{one.key} ({one.why.value})" for one in verdict.left_out],
     }
 
 

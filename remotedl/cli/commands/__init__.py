@@ -7,7 +7,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Put every command into `app`, in the order of --help."""
-    from remotedl.cli.commands import demo, hosts, lifecycle, work
+    from remotedl.cli.commands import demo, hosts, lifecycle, syncing, work
 
-    for module in (lifecycle, demo, work, hosts):
+    for module in (lifecycle, demo, work, syncing, hosts):
         module.register(app)

@@ -1,0 +1,76 @@
+"""The sync's own commands: asked of the live session where there is one, done here where not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from remotedl.container.ground import survey
+from remotedl.errors import SessionError, UsageError
+from remotedl.session.errands import FLUSH_S, Errand, ask_session
+from remotedl.session.registry import SessionLock
+from remotedl.session.syncing import SessionSync
+
+LOOK_S = 60.0
+
+
+@contextmanager
+def own_sync(errand: Errand, *, first_cycle: bool = True) -> Iterator[SessionSync]:
+    """A sync of our own for as long as the block runs; no session may have one meanwhile."""
+    lock = SessionLock(errand.folder)
+    if not lock.acquire():
+        raise SessionError(
+            f"a session of {errand.project.root.name} with {errand.host_name} runs and syncs",
+            hint="remotedl sync flush",
+        )
+    remote = errand.connect()
+    sync = SessionSync(errand.project, errand.folder, errand.report, errand.report.note)
+    try:
+        workdir = survey(remote, errand.name, errand.host).folders.workdir
+        sync.open(remote, workdir)
+        if first_cycle:
+            sync.cycle()
+        yield sync
+    finally:
+        sync.close()
+        remote.close()
+        lock.release()
+
+
+def request(errand: Errand, do: str, *, timeout_s: float = LOOK_S, **fields: Any) -> Any:
+    """One request of the sync, by whoever has it open."""
+    if errand.session() is not None:
+        return ask_session(errand, do, timeout_s=timeout_s, **fields)
+    # A plan is what a cycle would do: none may come before it.
+    with own_sync(errand, first_cycle=do != "sync-plan") as sync:
+        return sync.requests()[do](fields)
+
+
+def sync_once(errand: Errand, allow: Iterable[str]) -> dict[str, Any]:
+    """Both sides in step, once. What could not be brought over is named."""
+    if errand.session() is not None:
+        if tuple(allow):
+            ask_session(errand, "sync-allow", kinds=list(allow))
+        found: dict[str, Any] = ask_session(errand, "sync-flush", timeout_s=FLUSH_S)
+        return found
+    with own_sync(errand, first_cycle=False) as sync:
+        sync.allow(allow)
+        sync.cycle()
+        return sync.flush(FLUSH_S)
+
+
+def sync_live(errand: Errand, stop: threading.Event) -> None:
+    """Keep both sides in step until `stop`: the sync alone, without container or tunnels."""
+    with own_sync(errand) as sync:
+        sync.start()
+        while not stop.wait(1.0):
+            lost = sync.lost()
+            if lost is not None:
+                raise lost
+
+
+def require_session(errand: Errand, what: str) -> None:
+    if errand.session() is None:
+        raise UsageError(f"there is no session to {what}", hint=f"remotedl up {errand.host_name}")
