@@ -41,6 +41,7 @@ from remotedl.container.runtime import (
 )
 from remotedl.container.services import JUPYTER_PORT, Service, Tools, Where, services
 from remotedl.container.spec import (
+    DATA,
     GROUP_BASE,
     LABEL_OWNER,
     LABEL_PROJECT,
@@ -71,8 +72,11 @@ JOB_GRACE_S = 5
 BIND = "0.0.0.0"
 """Inside the container; published on the host's 127.0.0.1 only."""
 LOST_LIMIT = 1000
-OWN_PATHS = ("/etc/passwd", "/etc/group", "/run", "/tmp", "/var/tmp", WORKSPACE, "/data", "/home")  # noqa: S108
-"""Changed by us, or not worth keeping."""
+OWN_PATHS = (
+    *("/etc/passwd", "/etc/group", "/sbin/docker-init", "/usr/sbin/docker-init"),
+    *("/run", "/tmp", "/var/tmp", "/home", DATA, WORKSPACE),  # noqa: S108
+)
+"""Changed by the engine or by us, mounted, or not worth keeping."""
 
 
 class DockerRuntime:
@@ -490,18 +494,19 @@ def _services(wanted: Wanted, ground: Ground) -> list[Service]:
 
 
 def _worth_keeping(engine: Engine, container: Container) -> tuple[str, ...]:
-    """What of the container's own filesystem a recreate would lose; the deepest paths only."""
-    changed = [
-        change.path
-        for change in engine.containers.changes(container.id)
-        if not any(change.path == own or change.path.startswith(f"{own}/") for own in OWN_PATHS)
-    ]
+    """What of the container's own filesystem a recreate would lose; files, not their folders."""
+    changed = [change.path for change in engine.containers.changes(container.id)]
     # The engine lists a changed folder before what changed in it.
-    return tuple(
+    files = [
         path
         for path, after in zip(changed, [*changed[1:], ""], strict=True)
         if not after.startswith(f"{path}/")
-    )[:LOST_LIMIT]
+    ]
+    return tuple(path for path in files if not _is_own(path))[:LOST_LIMIT]
+
+
+def _is_own(path: str) -> bool:
+    return any(path == own or path.startswith(f"{own}/") for own in OWN_PATHS)
 
 
 def _host_ports(container: Container) -> dict[int, int]:

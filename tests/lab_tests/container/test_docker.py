@@ -1,0 +1,177 @@
+"""What only a container has: an owner for its files, a spec, an engine that restarts it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+from dataclasses import replace
+
+import pytest
+
+from remotedl.container.docker import DockerRuntime
+from remotedl.container.runtime import Answer, Change, Plan, State
+from remotedl.engine import Engine
+from remotedl.errors import ContainerError, JobsRunning
+from tests.lab.engine import docker
+from tests.lab_tests.container.conftest import (
+    USER,
+    Place,
+    UserRemote,
+    fresh_project,
+    inspected,
+    until,
+)
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+
+def test_files_made_in_the_container_belong_to_the_ssh_user(docker_place: Place) -> None:
+    script = "touch /workspace/made /data/made $HOME/made && mkdir -p /workspace/deep/er"
+    assert docker_place.runtime.run(["sh", "-c", script]).ok
+    entry = pwd.getpwnam(USER)
+    folders = docker_place.running.folders
+    for folder in (folders.workdir, folders.data, folders.home):
+        found = os.stat(f"{folder}/made")
+        assert (found.st_uid, found.st_gid) == (entry.pw_uid, entry.pw_gid)
+    assert os.stat(f"{folders.workdir}/deep/er").st_uid == entry.pw_uid
+
+
+def test_the_user_has_a_name_and_a_home_and_the_image_keeps_its_users(docker_place: Place) -> None:
+    script = "whoami; id -gn; echo $HOME; cd; pwd; getent passwd www-data | cut -d: -f1"
+    said = docker_place.runtime.run(["sh", "-c", script]).text.split()
+    assert said == [USER, USER, f"/home/{USER}", f"/home/{USER}", "www-data"]
+
+
+def test_no_secret_is_in_what_the_engine_tells(docker_place: Place) -> None:
+    told = inspected(docker_place.running.id)
+    assert docker_place.running.token not in told
+    assert "hush-hush" not in told
+
+
+def test_the_container_testifies_and_is_checked(docker_place: Place) -> None:
+    labels = docker("inspect", "-f", "{{json .Config.Labels}}", docker_place.running.id)
+    assert f'"remotedl.owner":"{USER}"' in labels
+    assert '"remotedl.spec":"' in labels
+    until(lambda: docker_place.runtime.status().state is State.RUNNING, "it is healthy", 60)
+
+
+def test_a_changed_spec_makes_it_anew_and_keeps_files_and_token(own_place: Place) -> None:
+    (own_place.workdir / "kept.txt").write_text("kept")
+    wanted = own_place.asking_for(env={"SEED": "7"})
+    assert own_place.runtime.plan(wanted).why == ("env: SEED",)
+    again = own_place.runtime.ensure(wanted)
+    assert again.change is Change.RECREATE
+    assert again.id != own_place.running.id
+    assert again.token == own_place.running.token
+    assert own_place.runtime.run(["sh", "-c", "cat kept.txt; echo $SEED"]).text == "kept7\n"
+
+
+def test_a_running_job_is_never_ended_unasked(own_place: Place) -> None:
+    job = own_place.jobs.start(["sleep", "60"], cwd="/workspace")
+    wanted = own_place.asking_for(env={"SEED": "7"})
+    with pytest.raises(JobsRunning, match=f"job {job} runs in it"):
+        own_place.runtime.ensure(wanted)
+    assert own_place.jobs.running()[0].id == job
+    assert own_place.runtime.status().id == own_place.running.id
+    asked: list[Plan] = []
+
+    def yes(plan: Plan) -> Answer:
+        asked.append(plan)
+        return Answer.GO
+
+    own_place.runtime.ensure(wanted, consent=yes)
+    assert asked[0].jobs == (job,)
+    assert own_place.jobs.get(job).stopped
+
+
+def test_what_a_recreate_would_lose_is_listed_and_can_be_kept(own_place: Place) -> None:
+    made = docker(
+        "exec", "-u", "0", own_place.running.id,
+        "sh", "-c", "mkdir /opt/mine && echo 1 > /opt/mine/tool && touch /tmp/scratch",
+    )  # fmt: skip
+    assert made == ""
+    wanted = own_place.asking_for(env={"SEED": "7"})
+    assert own_place.runtime.plan(wanted).lost == ("/opt/mine/tool",)
+    own_place.runtime.ensure(wanted, consent=lambda plan: Answer.COMMIT)
+    name = own_place.running.name
+    kept = docker("images", "-q", f"{name}:before-{own_place.running.id[:12]}")
+    assert docker("run", "--rm", "--entrypoint", "cat", kept, "/opt/mine/tool") == "1"
+    docker("rmi", "-f", kept)
+
+
+def test_a_mount_that_is_not_there_is_refused_before_anything_is_made(
+    own_place: Place, engine: Engine
+) -> None:
+    runtime = DockerRuntime(own_place.remote, engine, fresh_project("mounts"))
+    with pytest.raises(ContainerError, match="the mount /no/such/folder is not there"):
+        runtime.ensure(own_place.asking_for(mounts=("/no/such/folder:/x",)))
+    assert runtime.status().state is State.ABSENT
+
+
+def test_extra_mounts_read_only_and_not(own_place: Place) -> None:
+    home = own_place.running.user.home
+    own_place.remote.run(["sh", "-c", "mkdir -p sets out; echo 1 > sets/a"])
+    wanted = own_place.asking_for(mounts=(f"{home}/sets:/sets:ro", "~/out:/out"))
+    own_place.runtime.ensure(wanted)
+    said = own_place.runtime.run(["sh", "-c", "cat /sets/a; touch /out/b; touch /sets/c"])
+    assert said.text == "1\n"
+    assert "Read-only" in said.error_text
+
+
+def test_an_engine_that_restarts_it_is_found_again(docker_place: Place) -> None:
+    place = docker_place
+    before = int(docker("inspect", "-f", "{{.RestartCount}}", place.running.id))
+    os.kill(int(docker("inspect", "-f", "{{.State.Pid}}", place.running.id)), signal.SIGKILL)
+    restarts = ("inspect", "-f", "{{.RestartCount}} {{.State.Running}}", place.running.id)
+    until(lambda: docker(*restarts) == f"{before + 1} true", "the engine restarts it")
+    again = place.runtime.ensure(place.wanted)
+    assert (again.id, again.change) == (place.running.id, Change.KEEP)
+    assert place.get("/api/status", token=place.running.token)[0] == 200
+
+
+def test_a_job_under_which_the_container_died_is_lost_not_running(own_place: Place) -> None:
+    job = own_place.jobs.start(["sleep", "60"], cwd="/workspace")
+    docker("kill", own_place.running.id)
+    assert own_place.jobs.get(job).state.value == "lost"
+
+
+def test_limits_shared_memory_and_init(own_place: Place) -> None:
+    wanted = own_place.asking_for(
+                cpus=0.5, memory="512m", shm_size="1g",
+    )  # fmt: skip
+    running = own_place.runtime.ensure(wanted)
+    said = docker(
+        "inspect", "-f",
+        "{{.HostConfig.NanoCpus}} {{.HostConfig.Memory}} {{.HostConfig.ShmSize}} "
+        "{{.HostConfig.Init}} {{.HostConfig.RestartPolicy.Name}}", running.id,
+    )  # fmt: skip
+    assert said == f"500000000 {512 << 20} {1 << 30} true unless-stopped"
+
+
+def test_two_projects_side_by_side(own_place: Place, docker_place: Place) -> None:
+    own_place.runtime.ensure(own_place.asking_for(ports=("8888",)))
+    assert own_place.running.id != docker_place.running.id
+    assert own_place.running.token != docker_place.running.token
+    assert own_place.runtime.ports()[8888] != docker_place.runtime.ports()[8888]
+
+
+def test_the_same_project_of_another_user_is_not_touched(
+    own_place: Place, engine: Engine, base_image: object
+) -> None:
+    class Other(UserRemote):
+        pass
+
+    project = own_place.runtime._project  # type: ignore[attr-defined]
+    docker("rename", own_place.running.id, f"{own_place.running.name}-kept")
+    docker(
+        "create", "--name", own_place.running.name, "--label", "remotedl.owner=bob",
+        own_place.wanted.image.ref,  # type: ignore[union-attr]
+    )  # fmt: skip
+    docker("rm", "-f", f"{own_place.running.name}-kept")
+    runtime = DockerRuntime(Other(own_place.workdir.parent.parent), engine, project)
+    try:
+        with pytest.raises(ContainerError, match="bob's container"):
+            runtime.ensure(replace(own_place.wanted))
+    finally:
+        docker("rm", "-f", own_place.running.name)
