@@ -157,6 +157,9 @@ class ExecStream:
 
     def exit_code(self) -> int:
         """After the output's end. Raises EngineError when the command still runs."""
+        # Its connection first: as many commands as there are connections would else wait for each
+        # other's, to ask this.
+        self._connection.close()
         # The engine ends the stream a moment before it has written the code down.
         with translated(self._what):
             code = _until_settled(lambda: _state(self._client, self.id).code)
