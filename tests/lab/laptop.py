@@ -76,7 +76,8 @@ class Laptop:
         """`remotedl ARGV…` to its end. With `check`, a status other than 0 fails the test."""
         command = self.start(*argv)
         code = command.wait(timeout_s)
-        assert code == 0 or not check, f"remotedl {' '.join(argv)} ended with {code}:\n{command.text}"
+        said = f"remotedl {' '.join(argv)} ended with {code}:\n{command.text}"
+        assert code == 0 or not check, said
         return command
 
     def close(self) -> None:
