@@ -14,7 +14,8 @@ from typing import Any
 import docker.auth
 import docker.errors
 
-from remotedl.engine.client import DialledClient, LineError, engine_error, quoted, translated
+from remotedl.engine.client import DialledClient, LineError, quoted, translated
+from remotedl.engine.explain import engine_error
 from remotedl.engine.types import (
     NOTHING,
     BuildEvent,
@@ -26,10 +27,9 @@ from remotedl.engine.types import (
     LayerProgress,
     RegistryAuth,
 )
-from remotedl.errors import BuildFailed
+from remotedl.errors import BuildFailed, EngineError, ImageNotFound
 
 STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
-LAST_LINES = 20
 NO_AUTH = RegistryAuth()
 
 
@@ -104,7 +104,7 @@ class Images:
         platform: str = "",
         target: str = "",
     ) -> Iterator[BuildEvent]:
-        """Build by the classic builder from a streamed tar. Raises BuildFailed.
+        """Build by the classic builder from a streamed tar. Raises BuildFailed with the reason.
 
         `auths` are those of the registries that FROM lines name, by server.
         """
@@ -134,6 +134,7 @@ class Images:
                 for line in lines:
                     yield from watch.events(line)
             except (LineError, docker.errors.APIError) as exc:
+                yield from watch.rest()
                 raise watch.failure(exc) from exc
 
     def load(self, archive: Iterable[bytes]) -> Iterator[LayerProgress | Built]:
@@ -193,12 +194,11 @@ def split_reference(reference: str) -> tuple[str, str]:
 
 
 class _BuildWatch:
-    """Turns the classic builder's lines into events, and remembers enough to explain a failure."""
+    """Turns the classic builder's lines into events, and knows whose fault a failure is."""
 
     def __init__(self, tag: str) -> None:
         self._tag = tag
         self._step: BuildStep | None = None
-        self._last: list[str] = []
         self._partial = ""
 
     def events(self, line: Mapping[str, Any]) -> Iterator[BuildEvent]:
@@ -213,36 +213,28 @@ class _BuildWatch:
         elif "status" in line:
             yield _layer(line)
 
+    def rest(self) -> Iterator[BuildEvent]:
+        """A last line without its newline."""
+        yield from self._text(self._partial)
+
     def _text(self, text: str) -> Iterator[BuildEvent]:
         if match := STEP.fullmatch(text):
             self._step = BuildStep(index=int(match[1]), total=int(match[2]), text=match[3])
-            self._last.clear()
             yield self._step
         elif text.strip():
-            self._last = [*self._last[-LAST_LINES + 1 :], text]
             yield BuildOutput(line=text)
 
-    def failure(self, exc: LineError | docker.errors.APIError) -> Exception:
+    def failure(self, exc: LineError | docker.errors.APIError) -> EngineError:
         if isinstance(exc, LineError):
             message, status = exc.message, exc.code
         else:
             message, status = str(exc.explanation), exc.status_code
-        if self._partial.strip():
-            self._last.append(self._partial)
-        if self._step is None or self._step.text.startswith("FROM"):
-            known = engine_error(f"building {self._tag}", message, status=status)
-            if type(known).__name__ != "EngineError" or self._step is not None:
-                return known
-        return build_failed(self._tag, message, self._step, self._last)
-
-
-def build_failed(
-    tag: str, message: str, step: BuildStep | None, last_lines: Iterable[str]
-) -> BuildFailed:
-    """The failing line of the Dockerfile, the reason, and the last that it printed."""
-    where = f"step {step.index} of {step.total}, {step.text}" if step else "the Dockerfile"
-    output = "".join(f"\n    {line}" for line in last_lines)
-    return BuildFailed(f"building {tag} failed at {where}: {message.strip()}{output}")
+        known = engine_error(f"building {self._tag}", message, status=status)
+        # A base image that is not to be had, or a full disk, is not the Dockerfile's fault.
+        from_step = self._step is not None and self._step.text.startswith("FROM")
+        if (isinstance(known, ImageNotFound) and from_step) or "image prune" in known.hint:
+            return known
+        return BuildFailed(message.strip())
 
 
 def _inspect(client: DialledClient, reference: str) -> Image | None:

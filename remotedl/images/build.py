@@ -1,110 +1,54 @@
-"""Build one image on the host: an `Order` in, the image's id out.
+"""Build an order on the host: by buildx where it is, by the engine's classic builder else.
 
-How it is told apart from an image that is already there is `recipe`, which the image carries as
-a label; ensure.py looks there first. Package indexes and proxies are not part of an order: they
-are `Sources`, which leave no trace in the image.
+Before it begins, the disk is looked at and base images of private registries are fetched with the
+laptop's credentials, so that neither builder needs any.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
-
-from remotedl import __version__
-from remotedl.engine import BuildOutput, BuildStep, Built, Engine
-from remotedl.errors import BuildFailed, EngineError
-from remotedl.images.progress import LayerBoard, watched
-from remotedl.images.recipe import ContextFile, context_tar, without_mounts
+from remotedl.engine import Engine, Image
+from remotedl.errors import BuildFailed
+from remotedl.images.buildx import build_buildx, has_buildx
+from remotedl.images.classic import build_classic
+from remotedl.images.credentials import HUB, auth_for, registry_of
+from remotedl.images.disk import refuse_if_full
+from remotedl.images.order import Order, Sources, base_images
+from remotedl.images.pull import pull
+from remotedl.images.wish import HostCapabilities
 from remotedl.report import Report
+from remotedl.ssh.remote import Remote
 
-RECIPE_LABEL = "remotedl.recipe"
-VERSION_LABEL = "remotedl.version"
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One image to be built."""
-
-    title: str
-    """What the user calls it: "base", "Dockerfile"."""
-    tag: str
-    recipe: str
-    """The hash of all that it is made of."""
-    context: tuple[ContextFile, ...] = ()
-    replaced: Mapping[str, bytes] = field(default_factory=dict)
-    """Files of the context that were written just now."""
-    dockerfile: str = "Dockerfile"
-    build_args: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def all_labels(self) -> dict[str, str]:
-        return {**self.labels, RECIPE_LABEL: self.recipe, VERSION_LABEL: __version__}
+OWN = "remotedl/"
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where packages come from during a build; nothing of it is left in the image."""
-
-    pip_index: str = field(default="", repr=False)
-    proxy: str = field(default="", repr=False)
-
-    @property
-    def proxy_args(self) -> dict[str, str]:
-        """Build arguments that both builders know undeclared and keep out of the history."""
-        if not self.proxy:
-            return {}
-        names = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy")
-        return dict.fromkeys(names, self.proxy)
-
-
-def build_classic(engine: Engine, order: Order, sources: Sources, report: Report) -> str:
-    """Build by the engine's own builder. Raises BuildFailed, EngineError."""
-    arguments = {**order.build_args, **sources.proxy_args, **_index_argument(sources)}
-    dockerfile = _dockerfile(order)
-    stream = context_tar(order.context, {**order.replaced, order.dockerfile: dockerfile})
-    events = engine.images.build(
-        stream,
-        tag=order.tag,
-        dockerfile=order.dockerfile,
-        labels=order.all_labels,
-        build_args=arguments,
-    )
-    image_id = ""
-    for event in watched(events, LayerBoard(f"building {order.title}: base image", report)):
-        if isinstance(event, BuildStep):
-            report.progress(f"building {order.title}", event.index, event.total, "steps")
-            report.output(f"[{event.index}/{event.total}] {event.text}")
-        elif isinstance(event, BuildOutput):
-            report.output(event.line)
-        elif isinstance(event, Built):
-            image_id = event.image_id
-    if not image_id:
-        raise BuildFailed(f"building {order.title} ended without an image")
-    return image_id
+def build(
+    engine: Engine,
+    remote: Remote,
+    order: Order,
+    sources: Sources,
+    host: HostCapabilities,
+    report: Report,
+) -> Image:
+    """The image of `order`, newly built. Raises BuildFailed, ImageNotFound, EngineError."""
+    refuse_if_full(engine, remote, host, order.size, f"building {order.title}")
+    _fetch_private_bases(engine, order, host, report)
+    if has_buildx(remote, sudo=host.docker_sudo):
+        build_buildx(remote, order, sources, report, sudo=host.docker_sudo)
+    else:
+        build_classic(engine, order, sources, report)
+    image = engine.images.get(order.tag)
+    if image is None:
+        raise BuildFailed(f"building {order.title} left no image {order.tag} in the engine")
+    return image
 
 
-def _dockerfile(order: Order) -> bytes:
-    if order.dockerfile in order.replaced:
-        return without_mounts(order.replaced[order.dockerfile])
-    for one in order.context:
-        if one.name == order.dockerfile:
-            return without_mounts(one.path.read_bytes())
-    raise BuildFailed(
-        f"there is no {order.dockerfile} in the context of {order.title}",
-        hint="check `image` in hosts.toml: dockerfile is relative to context",
-    )
-
-
-def _index_argument(sources: Sources) -> dict[str, str]:
-    """The classic builder writes arguments into the image's history, so none may be a secret."""
-    if not sources.pip_index:
-        return {}
-    if urlsplit(sources.pip_index).password:
-        raise EngineError(
-            "the pip mirror's URL holds a password, and the host's classic builder would write it "
-            "into the image's history",
-            hint="remotedl provision (brings docker buildx, which keeps it out)",
-        )
-    return {"PIP_INDEX_URL": sources.pip_index}
+def _fetch_private_bases(
+    engine: Engine, order: Order, host: HostCapabilities, report: Report
+) -> None:
+    dockerfile = order.dockerfile_text().decode("utf-8", "replace")
+    for reference in base_images(dockerfile, order.build_args):
+        own = reference.startswith((OWN, "sha256:"))
+        if own or registry_of(reference) == HUB or engine.images.get(reference) is not None:
+            continue
+        auth = auth_for(reference)
+        pull(engine, reference, architecture=host.architecture, report=report, auth=auth)

@@ -1,27 +1,37 @@
-"""The way to an image on the host: there already, built, or pulled.
+"""The way to an image on the host: there already, built, or pulled; then what the project adds.
 
-Nothing is built or pulled when an image with the same recipe is there. Whatever is half made
-when this is killed is either the engine's cache, which the next run goes on from, or nothing.
+Each part is an order with a recipe; nothing is built or pulled when an image with the same recipe
+is there. Whatever is half made when this is killed is either the engine's cache, which the next
+run goes on from, or nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from remotedl.config.models import LocalImage
-from remotedl.engine import Engine
-from remotedl.errors import EngineError
-from remotedl.images import catalogue
-from remotedl.images.build import RECIPE_LABEL, Order, Sources, build_classic
-from remotedl.images.choose import Variant, choose
+from remotedl.engine import Engine, Image
+from remotedl.errors import ConfigError
+from remotedl.images import catalogue, devcontainer
+from remotedl.images.build import build
+from remotedl.images.choose import choose, fit_or_refuse
+from remotedl.images.credentials import auth_for
+from remotedl.images.order import RECIPE_LABEL, Order, Sources
+from remotedl.images.orders import (
+    catalogue_order,
+    local_order,
+    requirements_order,
+    thin_order,
+)
 from remotedl.images.pull import pull, refuse_other_architecture
-from remotedl.images.recipe import context_files, recipe_hash
 from remotedl.images.wish import HostCapabilities, ImageRef, ImageWish
 from remotedl.report import Report
 from remotedl.ssh.remote import Remote
 
-REPOSITORY = "remotedl"
-TAG_LENGTH = 12
-README = "README.md"
-"""Not part of a recipe: a word changed in it must not rebuild every image."""
+OURS_LABEL = "remotedl.catalogue"
+PORTS_LABEL = "remotedl.ports"
+CUDA_VARIABLE = "CUDA_VERSION"
+"""NVIDIA's images, and all that are built on them, say which CUDA they hold."""
 
 
 def ensure(
@@ -35,69 +45,133 @@ def ensure(
 ) -> ImageRef:
     """The wished image, on the host. `rebuild` makes it anew even if it is there.
 
-    Raises ImageNotFound, ImageUnfit, BuildFailed, EngineError.
+    Raises ConfigError, ImageNotFound, ImageUnfit, BuildFailed, EngineError, LinkLost.
     """
+    way = _Way(engine, remote, wish, host, report, rebuild)
     if isinstance(wish.image, LocalImage):
-        raise EngineError("a Dockerfile of the project's own is not built yet")
-    found = catalogue.find(wish.image)
-    if found is None:
-        return _pulled(engine, wish.image, host, report, rebuild)
-    recipe, variant = found
-    choice = choose(
-        recipe.variants,
-        image=recipe.name,
-        architecture=host.architecture,
-        driver=host.driver,
-        gpus=wish.gpus and host.gpus > 0,
-        wanted=variant,
-    )
-    report.note(f"image {recipe.name}:{choice.variant.name}: {choice.why}")
-    parent = choice.variant.base_image
-    ref = ImageRef(reference=parent, id="")
-    for one in catalogue.lineage(recipe):
-        order = catalogue_order(one, choice.variant, parent, wish)
-        ref = _built(engine, order, wish, report, rebuild, choice.why)
-        parent = ref.reference
+        ref = way.local(wish.image.dockerfile, wish.image.context)
+    elif devcontainer.is_devcontainer(wish.image):
+        ref = way.devcontainer(wish.image)
+    elif found := catalogue.find(wish.image):
+        ref = way.catalogue(*found)
+    else:
+        ref = way.foreign(wish.image)
+    if wish.requirements:
+        ref = way.with_requirements(ref, wish.requirements)
     return ref
 
 
-def catalogue_order(
-    recipe: catalogue.Recipe, variant: Variant, parent: str, wish: ImageWish
-) -> Order:
-    """The order for one image of the catalogue, on top of `parent`."""
-    context = context_files(catalogue.folder(recipe), left_out=lambda name: name == README)
-    arguments = {"BASE_IMAGE": parent, **dict(variant.build_args), **wish.build_args}
-    if recipe.parent:
-        arguments["BASE_IMAGE"] = parent
-    hashed = recipe_hash(context, "Dockerfile", arguments, arguments["BASE_IMAGE"])
-    return Order(
-        title=recipe.name,
-        tag=f"{REPOSITORY}/{recipe.name}:{hashed[:TAG_LENGTH]}",
-        recipe=hashed,
-        context=context,
-        build_args=arguments,
-        labels={"remotedl.variant": variant.name},
-    )
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What every part of the way needs."""
+
+    engine: Engine
+    remote: Remote
+    wish: ImageWish
+    host: HostCapabilities
+    report: Report
+    rebuild: bool
+
+    @property
+    def gpus(self) -> bool:
+        return self.wish.gpus and self.host.gpus > 0
+
+    def catalogue(self, recipe: catalogue.Recipe, wanted: str) -> ImageRef:
+        choice = choose(
+            recipe.variants,
+            image=recipe.name,
+            architecture=self.host.architecture,
+            driver=self.host.driver,
+            gpus=self.gpus,
+            wanted=wanted,
+        )
+        self.report.note(f"image {recipe.name}:{choice.variant.name}: {choice.why}")
+        parent = choice.variant.base_image
+        ref = ImageRef(parent, "")
+        for one in catalogue.lineage(recipe):
+            ref = self._made(catalogue_order(one, choice.variant, parent, self.wish.build_args))
+            parent = ref.reference
+        return replace(ref, why=choice.why)
+
+    def foreign(self, reference: str) -> ImageRef:
+        there = None if self.rebuild else self.engine.images.get(reference)
+        image = there or pull(
+            self.engine,
+            reference,
+            architecture=self.host.architecture,
+            report=self.report,
+            auth=auth_for(reference),
+        )
+        refuse_other_architecture(image, reference, self.host.architecture)
+        cuda = image.env.get(CUDA_VARIABLE, "")
+        fit_or_refuse(reference, cuda, self.host.driver, gpus=self.gpus)
+        ref = ImageRef(reference, image.id, fresh=there is None, forward_ports=_ports(image))
+        return self._with_tools(ref, image)
+
+    def local(
+        self, dockerfile: str, context: str, target: str = "", args: dict[str, str] | None = None
+    ) -> ImageRef:
+        arguments = {**(args or {}), **self.wish.build_args}
+        order = local_order(self.wish.folder, dockerfile, context, target, arguments)
+        ref = self._made(order)
+        image = self.engine.images.get(ref.reference)
+        return self._with_tools(ref, image) if image else ref
+
+    def devcontainer(self, name: str) -> ImageRef:
+        path = devcontainer.find(self.wish.folder, name)
+        relative = path.relative_to(self.wish.folder).as_posix()
+        found = devcontainer.parse(path.read_text("utf-8"), relative)
+        if found.left_out:
+            self.report.warn(f"{relative}: not honoured here: {', '.join(found.left_out)}")
+        if found.image:
+            known = catalogue.find(found.image)
+            ref = self.catalogue(*known) if known else self.foreign(found.image)
+        else:
+            ref = self.local(found.dockerfile, found.context, found.target, dict(found.build_args))
+        ports = tuple(sorted({*ref.forward_ports, *found.forward_ports}))
+        return replace(ref, forward_ports=ports, post_create=found.post_create)
+
+    def with_requirements(self, ref: ImageRef, name: str) -> ImageRef:
+        try:
+            text = (self.wish.folder / name).read_text("utf-8")
+        except FileNotFoundError as exc:
+            raise ConfigError(
+                f"{name} is not in {self.wish.folder}",
+                hint="check `requirements` in hosts.toml",
+            ) from exc
+        image = self.engine.images.get(ref.reference)
+        own_python = image is not None and image.labels.get(OURS_LABEL) == "thin"
+        order, left_out = requirements_order(ref, name, text, own_python=own_python)
+        if left_out:
+            self.report.warn(f"{name}: only conda has these, left out: {', '.join(left_out)}")
+        made = self._made(order)
+        return replace(
+            ref,
+            reference=made.reference,
+            id=made.id,
+            recipe=made.recipe,
+            fresh=ref.fresh or made.fresh,
+        )
+
+    def _with_tools(self, ref: ImageRef, image: Image) -> ImageRef:
+        """Jupyter, TensorBoard and their supervisor on top, unless the image has ours."""
+        if image.labels.get(OURS_LABEL):
+            return ref
+        made = self._made(thin_order(ref.reference, image.id))
+        return replace(made, forward_ports=ref.forward_ports, fresh=ref.fresh or made.fresh)
+
+    def _made(self, order: Order) -> ImageRef:
+        there = None if self.rebuild else self.engine.images.get(order.tag)
+        if there is not None and there.labels.get(RECIPE_LABEL) == order.recipe:
+            return ImageRef(order.tag, there.id, order.recipe, forward_ports=_ports(there))
+        self.report.note(f"building {order.title} on the host")
+        sources = Sources(pip_index=self.wish.pip_index or "", proxy=self.wish.proxy or "")
+        image = build(self.engine, self.remote, order, sources, self.host, self.report)
+        ports = _ports(image)
+        return ImageRef(order.tag, image.id, order.recipe, fresh=True, forward_ports=ports)
 
 
-def _built(
-    engine: Engine, order: Order, wish: ImageWish, report: Report, rebuild: bool, why: str
-) -> ImageRef:
-    there = None if rebuild else engine.images.get(order.tag)
-    if there is not None and there.labels.get(RECIPE_LABEL) == order.recipe:
-        return ImageRef(order.tag, there.id, recipe=order.recipe, why=why)
-    report.note(f"building {order.title} on the host")
-    sources = Sources(pip_index=wish.pip_index or "", proxy=wish.proxy or "")
-    image_id = build_classic(engine, order, sources, report)
-    return ImageRef(order.tag, image_id, recipe=order.recipe, fresh=True, why=why)
-
-
-def _pulled(
-    engine: Engine, reference: str, host: HostCapabilities, report: Report, rebuild: bool
-) -> ImageRef:
-    there = None if rebuild else engine.images.get(reference)
-    if there is not None:
-        refuse_other_architecture(there, reference, host.architecture)
-        return ImageRef(reference, there.id)
-    image = pull(engine, reference, architecture=host.architecture, report=report)
-    return ImageRef(reference, image.id, fresh=True)
+def _ports(image: Image) -> tuple[int, ...]:
+    """Further ports that the image's own services listen on."""
+    words = image.labels.get(PORTS_LABEL, "").split()
+    return tuple(sorted(int(word) for word in words if word.isdigit()))

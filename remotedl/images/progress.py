@@ -7,13 +7,8 @@ never runs backwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
-
 from remotedl.engine.types import LayerProgress
 from remotedl.report import Report
-
-T = TypeVar("T")
 
 WAITING = frozenset({"Pulling fs layer", "Waiting", "Preparing"})
 MOVING = frozenset({"Downloading", "Pushing", "Loading layer"})
@@ -67,12 +62,3 @@ class LayerBoard:
         elif event.status in UNPACKING | DONE:
             done = len(self._done)
             self._report.progress(f"{self._what}: unpacking", done, len(self._layers), "layers")
-
-
-def watched(events: Iterable[T], board: LayerBoard) -> Iterator[T]:
-    """The events that are not about layers; those about layers go to `board`."""
-    for event in events:
-        if isinstance(event, LayerProgress):
-            board(event)
-        else:
-            yield event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remotedl.engine import Engine, Image, RegistryAuth
 from remotedl.errors import ImageNotFound, ImageUnfit
-from remotedl.images.progress import LayerBoard, watched
+from remotedl.images.progress import LayerBoard
 from remotedl.report import Report
 
 NO_AUTH = RegistryAuth()
@@ -20,8 +20,8 @@ def pull(
 ) -> Image:
     """The image by that reference, newly pulled. Raises ImageNotFound, ImageUnfit, EngineError."""
     board = LayerBoard(f"pulling {reference}", report)
-    for _ in watched(engine.images.pull(reference, auth=auth), board):
-        pass
+    for event in engine.images.pull(reference, auth=auth):
+        board(event)
     image = engine.images.get(reference)
     if image is None:
         raise ImageNotFound(f"{reference} was pulled, and the engine does not have it")

@@ -8,7 +8,6 @@ but reading the context; nothing here knows an engine.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -67,15 +66,23 @@ def _entry(folder: Path, path: Path) -> ContextFile | None:
 
 
 def recipe_hash(
-    context: tuple[ContextFile, ...], dockerfile: str, build_args: Mapping[str, str], parent: str
+    context: tuple[ContextFile, ...],
+    dockerfile: str,
+    build_args: Mapping[str, str],
+    parent: str,
+    written: Mapping[str, bytes],
 ) -> str:
-    """SHA-256 over all that decides what the image holds; `parent` is a hash or a reference."""
+    """SHA-256 over all that decides what the image holds; `parent` is a hash or a reference.
+
+    `written` are files that are not in the context, or stand for one that is.
+    """
     digest = hashlib.sha256()
     head = {
         "format": FORMAT,
         "dockerfile": dockerfile,
         "build_args": dict(sorted(build_args.items())),
         "parent": parent,
+        "written": {name: hashlib.sha256(data).hexdigest() for name, data in written.items()},
     }
     digest.update(json.dumps(head, sort_keys=True).encode())
     for one in context:
@@ -131,8 +138,3 @@ def _chunks(one: ContextFile) -> Iterator[bytes]:
                 raise ConfigError(f"{one.path} got shorter while it was being sent; try again")
             left -= len(chunk)
             yield chunk
-
-
-def tar_of(files: Mapping[str, bytes]) -> bytes:
-    """A small context that was written just now."""
-    return io.BytesIO(b"".join(context_tar((), files))).getvalue()

@@ -1,0 +1,82 @@
+"""Builds by the engine's own, older builder: for hosts without buildx."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from remotedl.engine import BuildEvent, BuildOutput, BuildStep, Built, Engine, LayerProgress
+from remotedl.errors import BuildFailed, EngineError
+from remotedl.images.order import Order, Sources, failure, instruction_lines
+from remotedl.images.progress import LayerBoard
+from remotedl.images.recipe import context_tar, without_mounts
+from remotedl.report import Report
+
+
+def build_classic(engine: Engine, order: Order, sources: Sources, report: Report) -> None:
+    """Build `order` under its tag. Raises BuildFailed, ImageNotFound, EngineError."""
+    text = order.dockerfile_text()
+    watch = _Watch(order, text.decode("utf-8", "replace"), report)
+    events = engine.images.build(
+        context_tar(order.context, {**order.replaced, order.dockerfile: without_mounts(text)}),
+        tag=order.tag,
+        dockerfile=order.dockerfile,
+        target=order.target,
+        labels=order.all_labels,
+        build_args={**order.build_args, **sources.proxy_args, **_index_argument(sources)},
+    )
+    try:
+        for event in events:
+            watch(event)
+    except BuildFailed as exc:
+        raise watch.failed(exc) from exc
+    if not watch.built:
+        raise BuildFailed(f"building {order.title} ended without an image")
+
+
+class _Watch:
+    """Reports a build as it goes, and remembers enough to explain its failure."""
+
+    def __init__(self, order: Order, dockerfile: str, report: Report) -> None:
+        self._order = order
+        self._lines = instruction_lines(dockerfile)
+        self._report = report
+        self._layers = LayerBoard(f"building {order.title}: base image", report)
+        self._step: BuildStep | None = None
+        self._said: list[str] = []
+        self.built = False
+
+    def __call__(self, event: BuildEvent) -> None:
+        if isinstance(event, BuildStep):
+            self._step = event
+            self._said.clear()
+            what = f"building {self._order.title}"
+            self._report.progress(what, event.index - 1, event.total, "steps")
+            self._report.output(f"[{event.index}/{event.total}] {event.text}")
+        elif isinstance(event, BuildOutput):
+            self._said.append(event.line)
+            self._report.output(event.line)
+        elif isinstance(event, LayerProgress):
+            self._layers(event)
+        elif isinstance(event, Built):
+            self.built = True
+
+    def failed(self, exc: BuildFailed) -> BuildFailed:
+        step = self._step
+        if step is None:
+            return exc
+        # The labels of an order are instructions too: they come last, and have no line.
+        line = self._lines[step.index - 1] if step.index <= len(self._lines) else 0
+        return failure(self._order, step.text, line, exc.message, self._said)
+
+
+def _index_argument(sources: Sources) -> dict[str, str]:
+    """The classic builder writes arguments into the image's history, so none may be a secret."""
+    if not sources.pip_index:
+        return {}
+    if urlsplit(sources.pip_index).password:
+        raise EngineError(
+            "the pip mirror's URL holds a password, and the host's classic builder would write it "
+            "into the image's history",
+            hint="remotedl provision (brings docker buildx, which keeps it out)",
+        )
+    return {"PIP_INDEX_URL": sources.pip_index}

@@ -1,0 +1,117 @@
+"""What a builder is asked for: `Order` says what the image is, `Sources` where packages are from.
+
+Values only. An order decides the recipe's hash; sources leave no trace in the image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from remotedl import __version__
+from remotedl.errors import BuildFailed
+from remotedl.images.recipe import ContextFile
+
+RECIPE_LABEL = "remotedl.recipe"
+VERSION_LABEL = "remotedl.version"
+LAST_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One image to be built."""
+
+    title: str
+    """What the user calls it: "base", "Dockerfile"."""
+    tag: str
+    recipe: str
+    """The hash of all that it is made of."""
+    context: tuple[ContextFile, ...] = ()
+    replaced: Mapping[str, bytes] = field(default_factory=dict)
+    """Files of the context that were written just now."""
+    dockerfile: str = "Dockerfile"
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    size: int = 0
+    """Bytes that it may take; 0: not known."""
+
+    @property
+    def all_labels(self) -> dict[str, str]:
+        return {**self.labels, RECIPE_LABEL: self.recipe, VERSION_LABEL: __version__}
+
+    def dockerfile_text(self) -> bytes:
+        """Raises BuildFailed when the context holds no such file."""
+        if self.dockerfile in self.replaced:
+            return self.replaced[self.dockerfile]
+        for one in self.context:
+            if one.name == self.dockerfile:
+                return one.path.read_bytes()
+        raise BuildFailed(
+            f"there is no {self.dockerfile} in the context of {self.title}",
+            hint="check `image` in hosts.toml: dockerfile is relative to context",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where packages come from during a build."""
+
+    pip_index: str = field(default="", repr=False)
+    proxy: str = field(default="", repr=False)
+
+    @property
+    def proxy_args(self) -> dict[str, str]:
+        """Build arguments that both builders know undeclared and keep out of the history."""
+        if not self.proxy:
+            return {}
+        names = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy")
+        return dict.fromkeys(names, self.proxy)
+
+
+FROM = re.compile(r"^\s*FROM\s+(?:--platform=\S+\s+)?(\S+)(?:\s+AS\s+(\S+))?", re.I | re.M)
+ARG = re.compile(r"^\s*ARG\s+(\w+)=(\S+)", re.I | re.M)
+VARIABLE = re.compile(r"\$(?:\{(\w+)(?::-([^}]*))?\}|(\w+))")
+
+
+def base_images(dockerfile: str, build_args: Mapping[str, str]) -> tuple[str, ...]:
+    """The images that a Dockerfile starts from, its stages left out, sorted."""
+    given = {name: value.strip("\"'") for name, value in ARG.findall(dockerfile)} | dict(build_args)
+
+    def value(match: re.Match[str]) -> str:
+        return given.get(match[1] or match[3]) or match[2] or ""
+
+    stages: set[str] = set()
+    found: set[str] = set()
+    for reference, stage in FROM.findall(dockerfile):
+        image = VARIABLE.sub(value, reference)
+        if image and image != "scratch" and image not in stages:
+            found.add(image)
+        if stage:
+            stages.add(stage)
+    return tuple(sorted(found))
+
+
+def instruction_lines(dockerfile: str) -> tuple[int, ...]:
+    """The line (from 1) that each instruction begins on; a comment is none, nor what continues."""
+    found: list[int] = []
+    continued = False
+    for number, line in enumerate(dockerfile.splitlines(), start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        if not continued:
+            found.append(number)
+        continued = text.endswith("\\")
+    return tuple(found)
+
+
+def failure(order: Order, step: str, line: int, reason: str, said: list[str]) -> BuildFailed:
+    """The failing line of the Dockerfile, the reason, and what it printed last."""
+    where = f"{order.dockerfile}:{line}, {step}" if line else step
+    output = "".join(f"\n    {text}" for text in said[-LAST_LINES:])
+    return BuildFailed(
+        f"building {order.title} failed at {where}: {reason.strip()}{output}",
+        hint="mend that line, then: remotedl up",
+    )

@@ -1,0 +1,152 @@
+"""The orders that an image is made of: from the catalogue, a project's Dockerfile, the thin layer
+under foreign images, and a project's own packages. Reads files of the laptop; builds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from remotedl.errors import ConfigError
+from remotedl.images import catalogue
+from remotedl.images.choose import Variant
+from remotedl.images.dockerignore import left_out_by
+from remotedl.images.order import Order
+from remotedl.images.recipe import ContextFile, context_files, recipe_hash
+from remotedl.images.requirements import read as read_requirements
+from remotedl.images.wish import ImageRef
+
+REPOSITORY = "remotedl"
+TAG_LENGTH = 12
+README = "README.md"
+"""Not part of a recipe: a word changed in it must not rebuild every image."""
+MANY = 2_000_000_000
+"""Bytes of a context that make one wonder whether the data set was meant to be in it."""
+
+REQUIREMENTS_DOCKERFILE = b"""\
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+USER 0
+ARG PIP_INDEX_URL
+ARG PYTHON
+COPY requirements.txt /opt/remotedl/recipe/project/requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip,id=remotedl-pip \\
+    --mount=type=secret,id=pip,target=/etc/pip.conf \\
+    umask 0 && "$PYTHON" -m pip install -r /opt/remotedl/recipe/project/requirements.txt
+"""
+
+
+def catalogue_order(
+    recipe: catalogue.Recipe, variant: Variant, parent: str, given: Mapping[str, str]
+) -> Order:
+    """One image of the catalogue, on top of `parent`; `given` are the user's own arguments."""
+    context = context_files(catalogue.folder(recipe.name), left_out=lambda name: name == README)
+    arguments = {"BASE_IMAGE": parent, **dict(variant.build_args), **given}
+    if recipe.parent:
+        # The user's base image is under the lowest of the lineage; this one stands on its parent.
+        arguments["BASE_IMAGE"] = parent
+    order = _order(recipe.name, context, arguments)
+    return replace(
+        order, labels={"remotedl.variant": variant.name}, size=recipe.size(bool(variant.cuda))
+    )
+
+
+def thin_order(reference: str, image_id: str) -> Order:
+    """Jupyter on top of a foreign image; another image under the same name is another recipe."""
+    folder = catalogue.folder("thin")
+    base = catalogue.folder("base")
+    context = context_files(folder, left_out=lambda name: name in (README, "Dockerfile"))
+    jupyter = context_files(base, left_out=lambda name: not name.startswith("jupyter/"))
+    moved = tuple(replace(one, name=f"recipe/{one.name}") for one in (*context, *jupyter))
+    dockerfile = context_files(folder, left_out=lambda name: name != "Dockerfile")
+    name = reference.rpartition("/")[2].partition("@")[0].replace(":", "-").lower()
+    order = _order(
+        f"jupyter-on-{name}", (*dockerfile, *moved), {"BASE_IMAGE": reference}, parent=image_id
+    )
+    return replace(order, title=f"Jupyter on {reference}", size=catalogue.THIN_SIZE)
+
+
+def local_order(
+    folder: Path, dockerfile: str, context: str, target: str, arguments: Mapping[str, str]
+) -> Order:
+    """A Dockerfile of the project's own; both paths are relative to the project's `folder`.
+
+    As docker has it, the Dockerfile may lie outside its context. Raises ConfigError.
+    """
+    root, path = folder / context, folder / dockerfile
+    if not root.is_dir():
+        raise ConfigError(
+            f"the build context {root} is no folder", hint="check `image` in hosts.toml"
+        )
+    if not path.is_file() and not (root / dockerfile).is_file():
+        raise ConfigError(f"there is no {path}", hint="check `image` in hosts.toml")
+    path = path if path.is_file() else root / dockerfile
+    files = context_files(root, left_out=_ignored(root, path))
+    size = sum(one.size for one in files)
+    if size > MANY:
+        raise ConfigError(
+            f"the build context {root} holds {size / 1e9:.1f} GB, all of which would be sent",
+            hint=f"list what the build does not need in {root / '.dockerignore'}",
+        )
+    inside = path.resolve().is_relative_to(root.resolve())
+    name = (
+        path.resolve().relative_to(root.resolve()).as_posix() if inside else "Dockerfile.remotedl"
+    )
+    written = {} if inside else {name: path.read_bytes()}
+    if inside and not any(one.name == name for one in files):
+        written = {name: path.read_bytes()}  # .dockerignore may leave out the Dockerfile itself
+    order = _order(folder.resolve().name, files, arguments, dockerfile=name, written=written)
+    return replace(order, title=dockerfile, target=target)
+
+
+def requirements_order(
+    ref: ImageRef, name: str, text: str, *, own_python: bool
+) -> tuple[Order, tuple[str, ...]]:
+    """A project's packages on top of `ref`, and what could not be asked of pip.
+
+    `own_python`: into the image's own Python, not into the one that Jupyter runs in.
+    """
+    found = read_requirements(name, text)
+    python = "python3" if own_python else "/opt/remotedl/bin/python"
+    written = {"Dockerfile": REQUIREMENTS_DOCKERFILE, "requirements.txt": found.text}
+    arguments = {"BASE_IMAGE": ref.reference, "PYTHON": python}
+    order = _order("project", (), arguments, parent=ref.recipe or ref.id, written=written)
+    return replace(order, title=name), found.left_out
+
+
+def _order(
+    name: str,
+    context: tuple[ContextFile, ...],
+    arguments: Mapping[str, str],
+    *,
+    parent: str = "",
+    dockerfile: str = "Dockerfile",
+    written: Mapping[str, bytes] | None = None,
+) -> Order:
+    hashed = recipe_hash(
+        context, dockerfile, arguments, parent or arguments.get("BASE_IMAGE", ""), written or {}
+    )
+    return Order(
+        title=name,
+        tag=f"{REPOSITORY}/{_image_name(name)}:{hashed[:TAG_LENGTH]}",
+        recipe=hashed,
+        context=context,
+        replaced=written or {},
+        dockerfile=dockerfile,
+        build_args=arguments,
+    )
+
+
+def _image_name(name: str) -> str:
+    """A folder's name as docker allows names: small letters, digits, and single separators."""
+    kept = "".join(char if char.isascii() and char.isalnum() else "-" for char in name.lower())
+    return "-".join(part for part in kept.split("-") if part) or "project"
+
+
+def _ignored(root: Path, dockerfile: Path) -> Callable[[str], bool]:
+    """By the Dockerfile's own ignore file if it has one, else by the context's."""
+    for place in (dockerfile.with_name(f"{dockerfile.name}.dockerignore"), root / ".dockerignore"):
+        if place.is_file():
+            return left_out_by(place.read_text("utf-8"))
+    return lambda _: False
