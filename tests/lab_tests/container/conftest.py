@@ -140,8 +140,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def base_image(engine: Engine) -> Image:
     """dockerfiles/base on the lab's stand-in for Debian; made once per content, and kept."""
-    from remotedl.images.build import Order, Sources, build_classic
-    from remotedl.images.recipe import context_files, recipe_hash
+    from remotedl.images import HostCapabilities, ImageWish, ensure
     from tests.lab.images import standin_image
 
     # For quick rounds while somebody works on the Dockerfile.
@@ -149,15 +148,9 @@ def base_image(engine: Engine) -> Image:
         found = engine.images.get(given)
         assert found is not None, f"REMOTEDL_LAB_BASE_IMAGE={given} is not there"
         return Image(given, found.id)
-    base = standin_image("bookworm")
-    context = context_files(Path("dockerfiles/base").absolute(), left_out=lambda name: False)
-    recipe = recipe_hash(context, "Dockerfile", {}, base)
-    tag = f"remotedl-lab/base:{recipe[:12]}"
-    there = engine.images.get(tag)
-    if there is not None:
-        return Image(tag, there.id)
-    order = Order("base", tag, recipe, context, build_args={"BASE_IMAGE": base})
-    return Image(tag, build_classic(engine, order, Sources(), SILENT))
+    wish = ImageWish(build_args={"BASE_IMAGE": standin_image("bookworm")})
+    ref = ensure(engine, LocalRemote(), wish, HostCapabilities(), report=SILENT)
+    return Image(ref.reference, ref.id)
 
 
 @pytest.fixture(scope="session")
