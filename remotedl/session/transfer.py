@@ -1,0 +1,294 @@
+"""`put`, `get` and `get --url`: big results and data, outside the sync; resumed where they stopped.
+
+A path on the host is one as the container sees it (`/data/…`, `/workspace/…`), one of the host
+(`~/…`, absolute), or relative to the data folder. payload/porter.py does the host's half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from remotedl.container.ground import survey
+from remotedl.container.spec import DATA, WORKSPACE, Folders
+from remotedl.errors import FolderUnusable, LinkLost, SyncError, UsageError
+from remotedl.report import Report
+from remotedl.session.backoff import delays
+from remotedl.session.errands import BACK_WITHIN_S, Errand
+from remotedl.ssh.remote import Process, Remote
+
+CHUNK = 1 << 20
+PART = ".remotedl-part"
+LINE_LIMIT = 1 << 26
+AGAIN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What came of a transfer: files and bytes that went over, files that were there already."""
+
+    files: int
+    size: int
+    had: int
+    path: str
+    """Where on the host."""
+
+
+def put(errand: Errand, source: Path, dest: str | None) -> Moved:
+    """Copy a file or a folder of the laptop to the host. Raises FolderUnusable, SyncError."""
+    return _until_done(errand, lambda r, f: put_over(r, f, source, dest, errand.report))
+
+
+def get(errand: Errand, source: str, dest: Path) -> Moved:
+    """Copy a file or a folder of the host to the laptop. Raises SyncError."""
+    return _until_done(errand, lambda r, f: get_over(r, f, source, dest, errand.report))
+
+
+def fetch(errand: Errand, url: str, dest: str | None) -> Moved:
+    """Let the host download `url`; by default into the data folder."""
+    return _until_done(errand, lambda r, f: fetch_over(r, f, url, dest, errand.report))
+
+
+def put_over(
+    remote: Remote, folders: Folders, source: Path, dest: str | None, report: Report
+) -> Moved:
+    """`put` over one link. Without `dest`, or with one that ends in "/", the name is kept."""
+    files = _laptop_files(source)
+    path = host_path(dest or "", folders)
+    if dest is None or dest.endswith("/"):
+        path = f"{path.rstrip('/')}/{source.resolve().name}"
+    with _porter(remote, "put", path) as talk:
+        return _send_all(talk, files, path, report)
+
+
+def get_over(remote: Remote, folders: Folders, source: str, dest: Path, report: Report) -> Moved:
+    """`get` over one link. Into `dest` where that is a folder, else as `dest`."""
+    path = host_path(source, folders)
+    base = dest / PurePosixPath(path).name if dest.is_dir() else dest
+    with _porter(remote, "get", path) as talk:
+        return _receive_all(talk, base, path, report)
+
+
+def fetch_over(
+    remote: Remote, folders: Folders, url: str, dest: str | None, report: Report
+) -> Moved:
+    """`fetch` over one link; the host retries by itself."""
+    path = host_path(dest or "", folders) + ("/" if not dest or dest.endswith("/") else "")
+    name = url.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
+    with _porter(remote, "fetch", url, path) as talk:
+        while True:
+            said = talk.hear()
+            if "done" in said:
+                report.progress(name, said["done"], said["total"])
+            elif "retry" in said:
+                report.warn(f"{name}: {said['retry']}; trying again")
+            else:
+                had = bool(said.get("have"))
+                return Moved(int(not had), int(said["size"]), int(had), str(said["path"]))
+
+
+def host_path(text: str, folders: Folders) -> str:
+    """Where `text` lies on the host. Pure."""
+    for seen, real in ((DATA, folders.data), (WORKSPACE, folders.workdir)):
+        if text == seen or text.startswith(seen + "/"):
+            return real + text[len(seen) :].rstrip("/")
+    if text == "~" or text.startswith("~/"):
+        # The home folder is the parent of our own: ~/.remotedl/run/ID.
+        return folders.run.rsplit("/.remotedl/", 1)[0] + text[1:].rstrip("/")
+    if text.startswith("/"):
+        return text.rstrip("/") or "/"
+    return f"{folders.data}/{text}".rstrip("/")
+
+
+class _Talk:
+    """JSON lines and raw bytes over one process's stdin and stdout."""
+
+    def __init__(self, process: Process, host: str) -> None:
+        self._process, self._host, self._buffer = process, host, b""
+
+    def say(self, **message: object) -> None:
+        self._process.sendall(json.dumps(message).encode() + b"\n")
+
+    def send(self, data: bytes) -> None:
+        self._process.sendall(data)
+
+    def hear(self) -> Mapping[str, Any]:
+        """The next message. Raises SyncError for one that tells of a failure."""
+        while b"\n" not in self._buffer:
+            data = self._process.recv(CHUNK)
+            if not data or len(self._buffer) > LINE_LIMIT:
+                raise SyncError(f"{self._host}: the transfer ended early: {self._complaint()}")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        said: Mapping[str, Any] = json.loads(line)
+        if "error" in said:
+            raise SyncError(f"{self._host}: {said['error']}", hint="run the same command again")
+        return said
+
+    def take(self, size: int) -> Iterator[bytes]:
+        """Exactly `size` raw bytes."""
+        while size:
+            data = self._buffer or self._process.recv(CHUNK)
+            if not data:
+                raise LinkLost(f"{self._host}: the transfer broke off")
+            self._buffer = data[size:]
+            yield data[:size]
+            size -= min(size, len(data))
+
+    def _complaint(self) -> str:
+        return self._process.recv_stderr(4096).decode("utf-8", "replace").strip() or "no reason"
+
+
+@contextmanager
+def _porter(remote: Remote, *words: str) -> Iterator[_Talk]:
+    code = (resources.files("remotedl.session") / "payload" / "porter.py").read_text()
+    process = remote.start(["python3", "-I", "-c", code, *words])
+    try:
+        yield _Talk(process, remote.name)
+    finally:
+        process.close()
+
+
+def _until_done(errand: Errand, once: Callable[[Remote, Folders], Moved]) -> Moved:
+    """`once` over as many links as it takes; what is there already is not sent twice."""
+    waited = 0.0
+    for delay in delays(lambda: 0.5):
+        if waited > BACK_WITHIN_S:
+            break
+        try:
+            remote = errand.connect()
+            try:
+                return once(remote, survey(remote, errand.name, errand.host).folders)
+            finally:
+                remote.close()
+        except LinkLost as exc:
+            errand.report.warn(f"{exc.message}; going on where it stopped")
+            waited += delay + 1
+    raise LinkLost("the link does not come back", hint="run the same command again: it goes on")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    relative: str
+
+
+def _laptop_files(source: Path) -> list[_File]:
+    if source.is_file():
+        return [_File(source, "")]
+    if not source.is_dir():
+        raise FolderUnusable(
+            f"{source}: there is no such file or folder", hint=f"ls {source.parent}"
+        )
+    found = []
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and not path.is_symlink() and not path.name.endswith(PART):
+            found.append(_File(path, path.relative_to(source).as_posix()))
+    if not found:
+        raise UsageError(f"{source}: there is no file in it")
+    return found
+
+
+def _send_all(talk: _Talk, files: list[_File], path: str, report: Report) -> Moved:
+    sent = had = size = 0
+    for file in files:
+        moved = _send(talk, file, report)
+        sent, had = sent + (moved is not None), had + (moved is None)
+        size += moved or 0
+    talk.say(end=True)
+    return Moved(sent, size, had, path)
+
+
+def _send(talk: _Talk, file: _File, report: Report) -> int | None:
+    """Bytes that went over; None where the host had the file."""
+    for _ in range(AGAIN):
+        with file.path.open("rb") as content:
+            about = os.fstat(content.fileno())
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+            executable = bool(about.st_mode & 0o100)
+            talk.say(path=file.relative, size=about.st_size, sha256=digest, executable=executable)
+            answer = talk.hear()
+            if answer.get("have"):
+                return None
+            start = int(answer["offset"])
+            _pour(talk, content, start, about.st_size, file.path.name, report)
+        if talk.hear().get("ok"):
+            return about.st_size - start
+    raise SyncError(f"{file.path} changes while it is sent", hint="run the command when it rests")
+
+
+def _pour(talk: _Talk, content: Any, start: int, size: int, name: str, report: Report) -> None:
+    content.seek(start)
+    done = start
+    while done < size:
+        data = content.read(min(CHUNK, size - done))
+        if not data:
+            data = b"\0" * min(CHUNK, size - done)  # it shrank: the digest will tell
+        talk.send(data)
+        done += len(data)
+        report.progress(name, done, size)
+
+
+def _receive_all(talk: _Talk, base: Path, path: str, report: Report) -> Moved:
+    got = had = size = 0
+    for row in talk.hear()["files"]:
+        target = base / _checked(row["path"]) if row["path"] else base
+        if _is_there(target, row):
+            had += 1
+            continue
+        size += _receive(talk, row, target, report)
+        got += 1
+    talk.say(end=True)
+    return Moved(got, size, had, path)
+
+
+def _checked(relative: str) -> Path:
+    """The host is not trusted with where things go on the laptop."""
+    parts = PurePosixPath(relative).parts
+    if not parts or relative.startswith("/") or ".." in parts or "\0" in relative:
+        raise SyncError(f"the host names a file outside the destination: {relative!r}")
+    return Path(*parts)
+
+
+def _is_there(target: Path, row: Mapping[str, Any]) -> bool:
+    """Same size and time: a finished `get` of this version."""
+    try:
+        about = target.stat()
+    except OSError:
+        return False
+    return (about.st_size, about.st_mtime_ns) == (row["size"], row["mtime_ns"])
+
+
+def _receive(talk: _Talk, row: Mapping[str, Any], target: Path, report: Report) -> int:
+    part = target.with_name(target.name + PART)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(AGAIN):
+        have = part.stat().st_size if part.exists() else 0
+        talk.say(path=row["path"], offset=have)
+        said = talk.hear()
+        start, size = int(said["offset"]), int(said["size"])
+        with part.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            file.truncate()
+            done = start
+            for data in talk.take(size - start):
+                file.write(data)
+                done += len(data)
+                report.progress(target.name, done, size)
+            file.flush()
+            os.fsync(file.fileno())
+        with part.open("rb") as file:
+            right = hashlib.file_digest(file, "sha256").hexdigest() == talk.hear()["sha256"]
+        if right:
+            os.replace(part, target)
+            os.utime(target, ns=(row["mtime_ns"], row["mtime_ns"]))
+            return size - start
+        part.unlink()
+    raise SyncError(f"{row['path']} changes while it is read", hint="run the command when it rests")
