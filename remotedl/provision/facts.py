@@ -15,8 +15,6 @@ from typing import Literal
 NVIDIA = "0x10de"
 FIRST_TURING_DEVICE = 0x1E00
 """NVIDIA's PCI device ids grow with the years; from TU10x on, open kernel modules work."""
-FIRST_MAXWELL_DEVICE = 0x1340
-"""Older chips (Kepler and before) have no driver branch that a current CUDA takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +145,6 @@ class Engine:
     host: str = ""
     """What DOCKER_HOST must hold; empty for the client's own default."""
     version: str = ""
-    api_version: str = ""
-    client_version: str = ""
     buildx: str = ""
     runtimes: tuple[str, ...] = ()
     default_runtime: str = ""

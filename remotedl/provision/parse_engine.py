@@ -1,4 +1,4 @@
-"""The container engine as `docker version`, `docker info`, `docker ps` and its files tell it."""
+"""The container engine as `docker info`, `docker ps` and its files tell it."""
 
 from __future__ import annotations
 
@@ -20,29 +20,25 @@ from remotedl.provision.frame import (
 
 
 def parse_engine(sections: Mapping[str, Section]) -> Engine:
-    """The engine from `docker version`, `docker info`, `docker ps` and the files around it."""
-    said = sections.get("docker_version", NOTHING)
+    """The engine from `docker info`, `docker ps` and the files around it."""
+    said = sections.get("docker", NOTHING)
     pairs = parse_pairs(said)
-    version, info = first_json(said), first_json(sections.get("docker_info", NOTHING))
-    server, client = version.get("Server"), version.get("Client")
+    info = first_json(said)
     base = parse_docker_files(
         sections.get("docker_files", NOTHING), sections.get("docker_home", NOTHING)
     )
-    base = replace(
-        base,
-        host=pairs.get("at", ""),
-        client_version=text_of(client.get("Version")) if isinstance(client, dict) else "",
-    )
+    base = replace(base, host=pairs.get("at", ""))
     way = pairs.get("way", "none")
-    if way not in ("direct", "sudo") or not isinstance(server, dict):
-        problem = "\n".join(line for line in said.lines[2:] if not line.startswith("{"))
-        return replace(base, problem=problem.strip())
+    version = text_of(info.get("ServerVersion")) or podman_version(info)
+    if way not in ("direct", "sudo") or not version or info.get("ServerErrors"):
+        errors = names_of(info.get("ServerErrors"))
+        lines = [line for line in said.lines[2:] if line.strip() and not line.startswith("{")]
+        return replace(base, problem="\n".join(errors or lines))
     return replace(
         base,
-        kind=engine_kind(server, info),
+        kind=engine_kind(info),
         access="direct" if way == "direct" else "sudo",
-        version=text_of(server.get("Version")),
-        api_version=text_of(server.get("ApiVersion")),
+        version=version,
         buildx=buildx_version(info),
         runtimes=names_of(info.get("Runtimes")),
         default_runtime=text_of(info.get("DefaultRuntime")),
@@ -58,17 +54,22 @@ def parse_engine(sections: Mapping[str, Section]) -> Engine:
     )
 
 
-def engine_kind(
-    server: Mapping[str, object], info: Mapping[str, object]
-) -> Literal["docker", "rootless", "snap", "podman"]:
-    components = server.get("Components")
-    if isinstance(components, list) and any("podman" in str(item).lower() for item in components):
+def engine_kind(info: Mapping[str, object]) -> Literal["docker", "rootless", "snap", "podman"]:
+    if podman_version(info):
         return "podman"
     if "name=rootless" in names_of(info.get("SecurityOptions")):
         return "rootless"
     if text_of(info.get("DockerRootDir")).startswith("/var/snap/"):
         return "snap"
     return "docker"
+
+
+def podman_version(info: Mapping[str, object]) -> str:
+    """podman-docker's `docker info` is podman's own, which has another shape."""
+    version = info.get("version")
+    if "host" not in info or not isinstance(version, dict):
+        return ""
+    return text_of(version.get("Version"))
 
 
 def buildx_version(info: Mapping[str, object]) -> str:

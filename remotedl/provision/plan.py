@@ -12,7 +12,7 @@ from dataclasses import replace
 from remotedl.config.models import RuntimeKind, SudoMode
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.managers import APT_ENV, APT_OPTIONS, Family, family_of, manager_of
-from remotedl.provision.plan_engine import docker_urls, plan_engine
+from remotedl.provision.plan_engine import docker_urls, expected_release, plan_engine
 from remotedl.provision.plan_gpu import plan_gpu, toolkit_urls
 from remotedl.provision.steps import Kept, Notice, Plan, Refusal, Run, Stage, Step, Wish
 
@@ -31,7 +31,7 @@ def plan(facts: HostFacts, wish: Wish) -> Plan:
     engine, notices, kept, refusal = plan_engine(facts, wish, manager)
     if refusal is not None:
         return Plan(notices=tuple(notices), refusal=refusal)
-    gpu = plan_gpu(facts, wish, manager, engine_to_come=bool(engine))
+    gpu = plan_gpu(facts, wish, manager, expected_release(facts, engine))
     if gpu.refusal is not None:
         return Plan(notices=(*notices, *gpu.notices), refusal=gpu.refusal)
     steps = [*engine, *gpu.steps, *_plan_group(facts, wish)]
@@ -62,7 +62,7 @@ def refuse(facts: HostFacts) -> Refusal | None:
     small = machine.bits == 32 or machine.package_arch in ("i386", "armhf", "armel")
     if small or (machine.machine and machine.machine not in ARCHITECTURES):
         kind = machine.package_arch or machine.machine
-        return Refusal(f"a {kind} system: neither Docker nor the frameworks come for it")
+        return Refusal(f"neither Docker nor the frameworks come for {kind}, which this system is")
     if family_of(facts.distro) is Family.UNKNOWN:
         return Refusal(
             f"{facts.distro.name} is none of the distributions that remotedl sets up",
@@ -92,9 +92,15 @@ def _prepare(facts: HostFacts, steps: list[Step]) -> list[Step]:
             Run(("dpkg", "--force-confdef", "--force-confold", "--configure", "-a"), env=APT_ENV),
             Run(("apt-get", *APT_OPTIONS, "--fix-broken", "install"), env=APT_ENV),
         )
-        why = f"an installation was interrupted ({facts.unfinished[0].strip()})"
+        why = f"dpkg was killed half-way ({' '.join(facts.unfinished[0].split())})"
         prepared.append(
-            Step("finish-packages", Stage.PREPARE, "finish the interrupted one", why, actions)
+            Step(
+                "finish-packages",
+                Stage.PREPARE,
+                "finish the interrupted installation",
+                why,
+                actions,
+            )
         )
     if facts.lists_count == 0 or facts.lists_age > LISTS_STALE_S:
         why = "there are none" if facts.lists_count == 0 else "they are older than a day"

@@ -7,7 +7,7 @@ answers, whoever set it up, and never takes containerd away from what else runs 
 
 from __future__ import annotations
 
-from remotedl.provision.facts import HostFacts
+from remotedl.provision.facts import HostFacts, version_pair
 from remotedl.provision.managers import Family, Manager, family_of
 from remotedl.provision.steps import Kept, Notice, Refusal, Run, Stage, Step, Wish, WriteFile
 
@@ -26,6 +26,8 @@ ENGINE_DATA = (
 )
 """What the packages make at run time and leave behind when they go."""
 START = Run(("systemctl", "enable", "--now", "docker.service"))
+NEWEST_DOCKER = (29, 8)
+"""What Docker's repository has; only to foresee what it will take to show it the GPUs."""
 LEAST_FREE = 1_500_000_000
 """Bytes that an engine with one small image takes."""
 SOON_FULL = 20_000_000_000
@@ -61,6 +63,16 @@ def plan_engine(facts: HostFacts, wish: Wish, manager: Manager | None) -> Planne
     if (refusal := _refuse_install(facts)) is not None or manager is None:
         return [], [], [], refusal or Refusal("no package manager that remotedl knows is here")
     return _install(facts, wish, manager)
+
+
+def expected_release(facts: HostFacts, steps: list[Step]) -> tuple[int, int]:
+    """Version of the engine that answers, or that the steps bring; (0, 0) where nobody knows."""
+    if facts.engine.works:
+        return facts.engine.release
+    words = {w for step in steps for a in step.actions if isinstance(a, Run) for w in a.argv}
+    if words & {"docker-ce", "docker-ce-cli"}:
+        return NEWEST_DOCKER
+    return version_pair(facts.candidates.get("docker.io", "")) if "docker.io" in words else (0, 0)
 
 
 def _why_kept(facts: HostFacts) -> str:
@@ -189,8 +201,8 @@ def _install_apt(facts: HostFacts, wish: Wish, manager: Manager, family: Family)
     if taken:
         notices.append(
             Notice(
-                f"{' and '.join(taken)} of the distribution is installed and something may run on "
-                "it: the distribution's docker.io is used, which shares it"
+                f"the distribution's {' and '.join(taken)} may have users on this host: the "
+                "distribution's docker.io is used, which shares it"
             )
         )
         return [_distribution_step(facts, manager, family)], notices, [], None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from remotedl.provision.facts import ConfigFile, HostFacts
 from remotedl.provision.managers import Family, Manager, family_of
-from remotedl.provision.plan_driver import driver_steps
+from remotedl.provision.plan_driver import driver_steps, driver_urls
 from remotedl.provision.plan_engine import fetch
 from remotedl.provision.settings import (
     CDI_ON,
@@ -56,13 +56,13 @@ def toolkit_urls(facts: HostFacts, wish: Wish) -> tuple[str, ...]:
     if not wish.gpus or not facts.nvidia_gpus or facts.toolkit.version:
         return ()
     base = (wish.nvidia_mirror or TOOLKIT_REPOSITORY).rstrip("/")
-    return (f"{base}/gpgkey",)
+    return (f"{base}/gpgkey", *driver_urls(facts, wish))
 
 
 def plan_gpu(
-    facts: HostFacts, wish: Wish, manager: Manager | None, *, engine_to_come: bool
+    facts: HostFacts, wish: Wish, manager: Manager | None, release: tuple[int, int]
 ) -> GpuPlan:
-    """Everything that GPUs take beyond an engine."""
+    """Everything that GPUs take beyond an engine of version `release`, there or to come."""
     done = GpuPlan()
     if not wish.gpus:
         done.kept.append(Kept(Stage.DRIVER, "no GPU is asked for"))
@@ -77,14 +77,14 @@ def plan_gpu(
     done.steps += driver.steps
     done.notices += driver.notices
     done.kept += driver.kept
-    if not driver.usable:
+    if not driver.usable and not driver.steps:
         return done
     if facts.engine.kind in ("rootless", "snap", "podman"):
         _foreign_engine(facts, done)
         return done
     _toolkit(facts, wish, manager, done)
     if facts.toolkit.version or any(step.stage is Stage.TOOLKIT for step in done.steps):
-        _settings(facts, done, engine_to_come=engine_to_come)
+        _settings(facts, done, release)
     return done
 
 
@@ -131,7 +131,7 @@ def _toolkit(facts: HostFacts, wish: Wish, manager: Manager, done: GpuPlan) -> N
     if family is Family.ARCH:
         done.steps.append(_install_toolkit(manager, ("nvidia-container-toolkit",)))
         return
-    (url,) = toolkit_urls(facts, wish) or ("",)
+    url = next(iter(toolkit_urls(facts, wish)), "")
     reach = facts.net.get(url)
     if reach is not None and reach.known and not reach.ok:
         done.notices.append(
@@ -195,11 +195,10 @@ def _install_toolkit(manager: Manager, packages: tuple[str, ...]) -> Step:
 # ---- what Docker must know
 
 
-def _settings(facts: HostFacts, done: GpuPlan, *, engine_to_come: bool) -> None:
-    """Asks for as little as the engine's version takes; an engine to come is asked later."""
-    if engine_to_come:
+def _settings(facts: HostFacts, done: GpuPlan, release: tuple[int, int]) -> None:
+    """As little as the engine's version takes."""
+    if release == (0, 0):
         return
-    release = facts.engine.release
     wanted: dict[str, object] = {}
     file = next((f for f in facts.engine.settings if f.path == DAEMON_JSON), None)
     try:
@@ -223,8 +222,8 @@ def _settings(facts: HostFacts, done: GpuPlan, *, engine_to_come: bool) -> None:
         _specification(facts, done)
     if wanted or _unread(facts, settings):
         done.steps.append(_restart(facts, "its settings changed"))
-    else:
-        done.kept.append(Kept(Stage.SETTINGS, "Docker knows the GPU"))
+    if not any(step.stage in (Stage.SETTINGS, Stage.RESTART) for step in done.steps):
+        done.kept.append(Kept(Stage.SETTINGS, "Docker needs no settings for the GPU"))
 
 
 def _broken(facts: HostFacts, problem: str, done: GpuPlan) -> None:
@@ -253,7 +252,10 @@ def _write_settings(
 
 
 def _specification(facts: HostFacts, done: GpuPlan) -> None:
-    """A CDI specification; toolkits from 1.18 on keep it fresh by a service of their own."""
+    """A CDI specification; toolkits from 1.18 on keep it fresh by a service of their own.
+
+    Not foreseen: that service writes it as soon as toolkit and driver are both there.
+    """
     if facts.toolkit.specs or not facts.toolkit.version or not facts.driver.smi_works:
         return
     if facts.engine.units.get("nvidia-cdi-refresh.path", ("-", ""))[0] not in ("-", "not-found"):
@@ -276,6 +278,8 @@ def _specification(facts: HostFacts, done: GpuPlan) -> None:
 def _unread(facts: HostFacts, settings: dict[str, object]) -> bool:
     """daemon.json says what the running engine does not know yet."""
     engine = facts.engine
+    if not engine.works:
+        return False
     if has_runtime(settings) and "nvidia" not in engine.runtimes:
         return True
     return bool(cdi_setting(settings)) and engine.release >= CDI_POSSIBLE and not engine.cdi_dirs

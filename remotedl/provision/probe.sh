@@ -199,20 +199,27 @@ ask_snap_docker() { [ -d /var/snap/docker ] && limit snap list docker | tail -n 
 
 find_docker() { # sets docker_way (direct, sudo, none), docker_at and docker_said
     docker_way=none
-    docker_at=
+    docker_at=${DOCKER_HOST:-}
+    docker_said=
+    as_sudo=
     command -v docker >/dev/null || return
-    if docker_said=$(limit docker version --format '{{json .}}' 2>&1); then
-        docker_way=direct
-    elif [ "$uid" != 0 ] && [ -S "$runtime/docker.sock" ] &&
-        rootless=$(DOCKER_HOST=unix://$runtime/docker.sock limit docker version --format '{{json .}}' 2>&1); then
-        docker_way=direct
-        docker_at=unix://$runtime/docker.sock
-        docker_said=$rootless
+    own=$runtime/docker.sock
+    if [ -z "$docker_at" ] && [ -S "$own" ] && [ -w "$own" ] && [ ! -w /var/run/docker.sock ]; then
+        docker_at=unix://$own # rootless, and nobody told the client
         export DOCKER_HOST="$docker_at"
-    elif [ "$uid" != 0 ] && as_sudo=$(as_root docker version --format '{{json .}}' 2>&1); then
-        docker_way=sudo
-        docker_said=$as_sudo
     fi
+    docker_said=$(limit docker info --format '{{json .}}' 2>&1)
+    if served "$docker_said"; then docker_way=direct && return; fi
+    [ "$uid" != 0 ] && as_sudo=$(as_root docker info --format '{{json .}}' 2>&1)
+    if served "$as_sudo"; then docker_way=sudo docker_at='' docker_said=$as_sudo; fi
+}
+
+served() { # docker info ends with 0 and half an answer when the daemon refuses it
+    case $1 in
+    *'"ServerErrors":['*) return 1 ;;
+    *'"ServerVersion":"'[0-9]* | *'"host":{'*) return 0 ;;
+    *) return 1 ;;
+    esac
 }
 
 dock() {
@@ -223,15 +230,14 @@ dock() {
     esac
 }
 
-ask_docker_version() {
+ask_docker() {
     echo "way $docker_way"
-    echo "at ${docker_at:-${DOCKER_HOST:-}}"
+    echo "at $docker_at"
     echo "$docker_said"
 }
 
-ask_docker_info() { dock info --format '{{json .}}'; }
-
 ask_docker_containers() {
+    case $docker_said in *'"Containers":0,'*) return ;; esac
     dock ps -a --no-trunc --format \
         '{{.ID}}\t{{.Names}}\t{{.State}}\t{{.Image}}\t{{.Label "remotedl.owner"}}\t{{.Label "remotedl.project"}}\t{{.Label "remotedl.gpus"}}' |
         sed 's/\\t/\t/g'
@@ -310,6 +316,8 @@ find_smi() {
         /usr/lib/wsl/lib/nvidia-smi /opt/nvidia/bin/nvidia-smi /run/nvidia/driver/usr/bin/nvidia-smi)
     [ -z "$smi" ] || smi_said=$(limit "$smi" -q -x 2>&1)
     smi_code=$?
+    # the clocks that a GPU could run at are most of the answer, and nobody asks for them
+    smi_said=$(printf '%s\n' "$smi_said" | sed '/<supported_clocks>/,/<\/supported_clocks>/d')
 }
 
 ask_smi() {
@@ -373,14 +381,13 @@ part_user() {
         cloud_init reboot_wanted locks; do
         probe $name
     done
-    probe packages 'docker|containerd|container-selinux|runc|moby|podman|buildx|nvidia|libnvidia|kmod-nvidia|libcuda|cuda|linux-modules-nvidia|linux-headers|linux-image|linux|kernel|ubuntu-drivers|ca-certificates|curl|gnupg|unattended-upgrades|dkms|dnf-plugins|epel-release'
+    probe packages 'docker|containerd|container-selinux|runc|moby|podman|buildx|nvidia|libnvidia|kmod-nvidia|libcuda|cuda-drivers|linux-modules-nvidia|linux-headers|linux-image|kernel|ubuntu-drivers|apparmor|ca-certificates|curl|gnupg|unattended-upgrades|dkms|dnf-plugins|epel-release'
     probe unfinished
     probe lists
     probe sources
     probe snap_docker
     find_docker
-    probe docker_version
-    probe docker_info
+    probe docker
     probe docker_containers
     probe docker_files
     probe docker_home
@@ -404,8 +411,7 @@ part_gpus() {
 part_root() {
     find_docker
     if [ "$docker_way" = direct ]; then docker_way=sudo; fi
-    probe docker_version
-    probe docker_info
+    probe docker
     probe docker_containers
     probe docker_files
     probe kernel_says

@@ -14,7 +14,10 @@ from tests.lab_tests.provision.conftest import LogIn, Told
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 NO_GPU = Wish(gpus=False)
 
-NOISE = r"^/(proc|sys|run|tmp|dev|var/log|var/lib/apt|var/cache|var/lib/systemd|var/lib/dpkg|var/lib/docker)(/|$)"
+NOISE = (
+    "^/(proc|sys|run|tmp|dev|var/log|var/cache|var/lib/apt|var/lib/dpkg|var/lib/systemd"
+    "|var/lib/docker)(/|$)"
+)
 
 
 def picture(host: Host) -> dict[str, list[str]]:
