@@ -30,6 +30,7 @@ RemotedlError                1  a failure that no family below names
 │   ├── FolderUnusable      63  a folder is missing, not writable, full or out of bounds
 │   └── ProtocolError       64  the agent says something that it must not say
 ├── TunnelError             70  a port cannot be opened
+│   └── ForwardingForbidden 71  the host's sshd forwards no connections
 └── SessionError            80  no such session, or one that does not answer
 
 Each error carries what happened (the message), where and why (in the message), and the next
@@ -230,6 +231,13 @@ class TunnelError(RemotedlError):
     """A port cannot be opened."""
 
     exit_code = 70
+
+
+class ForwardingForbidden(TunnelError):
+    """The host's sshd forwards no connections, or not this one."""
+
+    exit_code = 71
+    hint = "see AllowTcpForwarding in /etc/ssh/sshd_config on the host"
 
 
 class SessionError(RemotedlError):

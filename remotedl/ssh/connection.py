@@ -13,7 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from remotedl.config.models import SudoMode
-from remotedl.errors import LinkLost, RemoteCommandFailed, SshError, TunnelError
+from remotedl.errors import (
+    ForwardingForbidden,
+    LinkLost,
+    RemoteCommandFailed,
+    SshError,
+    TunnelError,
+)
 from remotedl.ssh import quoting
 from remotedl.ssh.channel import Channel, ChannelRefused
 from remotedl.ssh.opener import Opened
@@ -190,10 +196,8 @@ class Connection:
         try:
             return RemoteStream(self._transport.open(kind, *fields, timeout_s=DIAL_TIMEOUT_S))
         except ChannelRefused as exc:
-            hint = None
-            if exc.code == PROHIBITED:
-                hint = "sshd forbids it: see AllowTcpForwarding in /etc/ssh/sshd_config on the host"
-            raise TunnelError(f"{self.name}: {where} refused: {exc}", hint=hint) from exc
+            refused = ForwardingForbidden if exc.code == PROHIBITED else TunnelError
+            raise refused(f"{self.name}: {where} refused: {exc}") from exc
         except TimeoutError as exc:
             raise TunnelError(f"{self.name}: {where} does not answer") from exc
         except LinkLost as exc:

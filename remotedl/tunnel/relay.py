@@ -7,6 +7,7 @@ connection: it is given a `Remote`, starts one process on it and lives as long a
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections import deque
@@ -68,7 +69,8 @@ class Relay:
         self._listeners: dict[int, OnAccept] = {}
         self._lost = False
         try:
-            self._process.sendall(program)
+            with contextlib.suppress(LinkLost):  # no Python there: it says so when it is read from
+                self._process.sendall(program)
             self._rest = self._await_magic()
         except RemotedlError:
             self._process.close()

@@ -53,6 +53,10 @@ class Splice:
         else:
             self._guard(self._up)
             down.join()
+        self.close()
+
+    def close(self) -> None:
+        """Close both sides; for a splice that is not run."""
         self._stream.close()
         with self._ending:
             self._client.close()

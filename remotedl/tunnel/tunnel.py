@@ -18,7 +18,7 @@ import selectors
 import socket
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from remotedl.errors import LinkLost, RemotedlError
@@ -66,6 +66,28 @@ class Counters:
     errors: int
     """Connections that were refused or ended by an error."""
     last_error: str
+
+    def plus(
+        self,
+        *,
+        now: int = 0,
+        total: int = 0,
+        to_remote: int = 0,
+        to_laptop: int = 0,
+        errors: int = 0,
+        last_error: str = "",
+    ) -> Counters:
+        return Counters(
+            now=self.now + now,
+            total=self.total + total,
+            to_remote=self.to_remote + to_remote,
+            to_laptop=self.to_laptop + to_laptop,
+            errors=self.errors + errors,
+            last_error=last_error or self.last_error,
+        )
+
+
+NOTHING = Counters(now=0, total=0, to_remote=0, to_laptop=0, errors=0, last_error="")
 
 
 def open_tunnel(
@@ -131,7 +153,7 @@ class Tunnel(Generic[Link]):
         self._generation = 0
         self._closed = False
         self._visits: set[_Visit] = set()
-        self._past = Counters(0, 0, 0, 0, 0, "")
+        self._past = NOTHING
         self._wake, self._waker = socket.socketpair()
         self._acceptor = threading.Thread(
             target=self._accept_all, name=f"tunnel {wish.name}", daemon=True
@@ -156,14 +178,10 @@ class Tunnel(Generic[Link]):
     def counters(self) -> Counters:
         with self._changed:
             splices = [visit.splice for visit in self._visits if visit.splice is not None]
-            past = self._past
-            return Counters(
+            return self._past.plus(
                 now=len(self._visits),
-                total=past.total,
-                to_remote=past.to_remote + sum(s.to_remote for s in splices),
-                to_laptop=past.to_laptop + sum(s.to_laptop for s in splices),
-                errors=past.errors,
-                last_error=past.last_error,
+                to_remote=sum(s.to_remote for s in splices),
+                to_laptop=sum(s.to_laptop for s in splices),
             )
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -223,7 +241,7 @@ class Tunnel(Generic[Link]):
         visit = _Visit(client)
         with self._changed:
             self._visits.add(visit)
-            self._past = replace(self._past, total=self._past.total + 1)
+            self._past = self._past.plus(total=1)
         name = f"tunnel {self.wish.name} connection"
         try:
             threading.Thread(target=self._serve, args=(visit,), name=name, daemon=True).start()
@@ -301,18 +319,14 @@ class Tunnel(Generic[Link]):
         with self._changed:
             self._visits.discard(visit)
             if splice is not None:
-                self._past = replace(
-                    self._past,
-                    to_remote=self._past.to_remote + splice.to_remote,
-                    to_laptop=self._past.to_laptop + splice.to_laptop,
-                )
+                self._past = self._past.plus(to_remote=splice.to_remote, to_laptop=splice.to_laptop)
             self._changed.notify_all()
         if error and not self._closed:
             self._note_error(error)
 
     def _note_error(self, error: str) -> None:
         with self._changed:
-            self._past = replace(self._past, errors=self._past.errors + 1, last_error=error)
+            self._past = self._past.plus(errors=1, last_error=error)
 
 
 class _Visit:

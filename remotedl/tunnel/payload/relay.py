@@ -167,6 +167,9 @@ class Relay:
         elif kind == CREDIT:
             far.credit += NUMBER.unpack(payload)[0]
         elif kind == CLOSE:
+            # Not over in both directions: who is cut off must not take it for a clean end.
+            if far.end.family != socket.AF_UNIX:
+                far.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._forget(far)
             return
         self._write(far)

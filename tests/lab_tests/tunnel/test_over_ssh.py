@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import random
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from remotedl.ssh import connect as log_in
-from remotedl.ssh.prompt import NOBODY
 from remotedl.ssh.remote import Remote, Stream
 from remotedl.tunnel import TcpPlace, Tunnel, TunnelWish, open_tunnel
 from remotedl.tunnel.entrance import Dial
 from tests.lab.badlink import MakeBadLink, login_over
-from tests.lab.login import Login
 from tests.lab.sshd import MakeSshd, Sshd
+from tests.lab_tests.tunnel.door import open_door
 from tests.lab_tests.tunnel.far_end import (
     Behaviour,
     Server,
@@ -39,15 +35,6 @@ from tests.lab_tests.tunnel.far_end import (
 
 WISH = TunnelWish("Jupyter", TcpPlace(None, 0), "box")
 MEGABYTE = 1 << 20
-
-
-def open_door(login: Login) -> Remote:
-    return log_in(
-        login.host_config(),
-        prompt=NOBODY,
-        known_hosts=login.known_hosts,
-        ssh_config=Path(os.devnull),
-    )
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from remotedl.ssh.remote import Stream
 from remotedl.tunnel import TcpPlace, Tunnel, TunnelWish, UnixPlace, open_tunnel
 from remotedl.tunnel.forward import Place
 from remotedl.tunnel.listen import is_loopback
+from tests.lab_tests.tunnel.door import Listener
 from tests.lab_tests.tunnel.far_end import (
     Behaviour,
     Server,
@@ -43,24 +44,6 @@ from tests.support.local_remote import LocalRemote
 
 Dial = Callable[[], Stream]
 RST = (errno.ECONNRESET, errno.EPIPE)
-
-
-class Warnings:
-    """A report that keeps what it was warned of."""
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def warn(self, text: str, hint: str = "") -> None:
-        self.heard.append(text)
-
-    def stage(self, name: str, detail: str = "") -> None: ...
-
-    def progress(self, what: str, done: float, total: float | None, unit: str = "B") -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def output(self, line: str) -> None: ...
 
 
 def wish(listen: Place | None = None, *, may_move: bool = True) -> TunnelWish:
@@ -104,14 +87,14 @@ def test_the_listener_is_on_127_0_0_1_and_nowhere_else() -> None:
 
 
 def test_a_taken_port_moves_to_the_next_free_one_and_says_so() -> None:
-    warnings = Warnings()
+    report = Listener()
     with (
         open_tunnel(wish(), None) as first,
-        open_tunnel(wish(TcpPlace(None, first.port)), None, report=warnings) as second,
+        open_tunnel(wish(TcpPlace(None, first.port)), None, report=report) as second,
     ):
         assert second.moved_from == first.port
         assert second.place == TcpPlace(None, second.port)
-    assert warnings.heard == [
+    assert report.warnings == [
         f"port {first.port} of this laptop is taken: Jupyter is on 127.0.0.1:{second.port}"
     ]
 
@@ -161,15 +144,15 @@ def test_a_privileged_port_is_a_clear_error() -> None:
 
 
 def test_an_explicit_bind_is_honoured_and_the_user_is_warned() -> None:
-    warnings = Warnings()
+    report = Listener()
     with (
-        tunnelled(echo, TcpPlace("0.0.0.0", 0), report=warnings) as (_, tunnel),
+        tunnelled(echo, TcpPlace("0.0.0.0", 0), report=report) as (_, tunnel),
         connect(tunnel.port, "127.0.0.2") as client,
     ):
         client.sendall(b"x")
         assert read_exactly(client, 1) == b"x"
-    assert len(warnings.heard) == 1
-    assert "whoever can reach this laptop" in warnings.heard[0]
+    assert len(report.warnings) == 1
+    assert "whoever can reach this laptop" in report.warnings[0]
 
 
 @pytest.mark.parametrize("bind", ["::1", "localhost", "*"])
