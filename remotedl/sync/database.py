@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from remotedl.errors import FolderUnusable, StateCorrupt
 from remotedl.sync.agent.listing import Version
 from remotedl.sync.agent.protocol import Malformed, pack_changes, unpack_changes
-from remotedl.sync.agent.trash import entry_from_json, entry_to_json
 from remotedl.sync.agent.tree import DIR, Change, Entry, Kind, Tree
 from remotedl.sync.lanes import Choice, Decision
 
@@ -36,7 +35,7 @@ CREATE TABLE remote (
     executable INTEGER NOT NULL, target BLOB
 ) WITHOUT ROWID;
 CREATE TABLE decision (
-    key BLOB PRIMARY KEY, choice TEXT NOT NULL, laptop TEXT NOT NULL, remote TEXT NOT NULL
+    key BLOB PRIMARY KEY, choice TEXT NOT NULL, version TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE step (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL, at REAL NOT NULL, side TEXT NOT NULL,
@@ -162,27 +161,15 @@ class Database:
     def decisions(self) -> dict[str, Decision]:
         """What the user chose for conflicts, by key."""
         try:
-            rows = self._connection.execute("SELECT key, choice, laptop, remote FROM decision")
-            return {
-                _text(key): Decision(
-                    Choice(choice),
-                    entry_from_json(json.loads(laptop)),
-                    entry_from_json(json.loads(remote)),
-                )
-                for key, choice, laptop, remote in rows
-            }
+            rows = self._connection.execute("SELECT key, choice, version FROM decision")
+            return {_text(key): Decision(Choice(choice), version) for key, choice, version in rows}
         except (sqlite3.Error, ValueError, KeyError, TypeError) as exc:
             raise self._corrupt(exc) from exc
 
     def decide(self, key: str, decision: Decision) -> None:
-        row = (
-            _raw(key),
-            decision.choice.value,
-            json.dumps(entry_to_json(decision.laptop)),
-            json.dumps(entry_to_json(decision.remote)),
-        )
+        row = (_raw(key), decision.choice.value, decision.version)
         with self._transaction():
-            self._connection.execute("INSERT OR REPLACE INTO decision VALUES (?, ?, ?, ?)", row)
+            self._connection.execute("INSERT OR REPLACE INTO decision VALUES (?, ?, ?)", row)
 
     def steps(self, limit: int = 1000) -> list[Step]:
         """What was changed, newest first."""

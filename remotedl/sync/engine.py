@@ -238,7 +238,7 @@ class Sync:
             conflict = next((one for one in self._outcome.conflicts if one.key == key), None)
             if conflict is None:
                 raise UsageError(f"{key} is no conflict", hint="remotedl sync conflicts")
-            decision = Decision(choice, conflict.laptop, conflict.remote)
+            decision = Decision(choice, conflict.version)
             self._pair.database.decide(key, decision)
             self._changed = None
         self._wake.set()

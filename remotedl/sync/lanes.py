@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from remotedl.config.models import SyncConfig, SyncMode
 from remotedl.sync.agent.ignore import Ignore, Source
-from remotedl.sync.agent.tree import Entry, Kind
+from remotedl.sync.agent.tree import Kind
 
 
 class Lane(Enum):
@@ -38,8 +38,8 @@ class Decision(NamedTuple):
     """A choice for the two versions that the user saw; void as soon as either changes."""
 
     choice: Choice
-    laptop: Entry | None
-    remote: Entry | None
+    version: str
+    """`Conflict.version` at that time."""
 
 
 class Policy(NamedTuple):

@@ -14,8 +14,10 @@ handing a `Way` down to what is below it.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntFlag
+from itertools import islice
 from typing import NamedTuple
 
 from remotedl.config.models import SyncMode
@@ -135,6 +137,8 @@ class _Cycle:
         self.makes_room: frozenset[str] = frozenset()
         self.summed = False
         self.ignored: dict[str, bool] = {}
+        self.valid: set[str] = set()
+        """Keys of decisions that were acted upon, or wait for what is in the way."""
 
     def decide(self, changed: Iterable[str]) -> Verdict:
         self._look(changed)
@@ -436,7 +440,8 @@ class _Cycle:
     def _conflict(self, key: str) -> None:
         known, laptop, remote = self.seen[key]
         assert laptop is not None and remote is not None
-        choice, reason = self._choice(key, laptop, remote)
+        version = self._version(key)
+        choice, reason = self._choice(key, laptop, version)
         if choice is Choice.BOTH:
             copied = self._copy_beside(key)
             if copied is not True:
@@ -452,12 +457,28 @@ class _Cycle:
             kind = ConflictKind.KINDS
         else:
             kind = ConflictKind.BOTH_NEW if known is None else ConflictKind.BOTH_EDITED
-        self.conflicts.append(Conflict(key, known, laptop, remote, kind))
+        self.conflicts.append(Conflict(key, known, laptop, remote, kind, version))
         self._skip_below(key)
 
-    def _choice(self, key: str, laptop: Entry, remote: Entry) -> tuple[Choice | None, Reason]:
+    def _version(self, key: str) -> str:
+        """What both users have there, in short."""
+        sides = (dict(self._inside(key, replica)) for replica in (self.laptop, self.remote))
+        return hashlib.sha256(b"".join(map(_digest_of, sides))).hexdigest()
+
+    def _inside(self, key: str, replica: _Replica) -> Iterator[tuple[str, Entry]]:
+        """The entry at `key` as "", and all below it by the rest of their keys ("/a/b")."""
+        at = bisect_left(self.order, sort_key(key), key=sort_key)
+        for found in islice(self.order, at, None):
+            if found != key and not found.startswith(f"{key}/"):
+                return
+            entry = replica.tree.get(found)
+            if entry is not None:
+                yield found[len(key) :], entry
+
+    def _choice(self, key: str, laptop: Entry, version: str) -> tuple[Choice | None, Reason]:
         decision = self.policy.decisions.get(key)
-        if decision is not None and (decision.laptop, decision.remote) == (laptop, remote):
+        if decision is not None and decision.version == version:
+            self.valid.add(key)
             return decision.choice, Reason.RESOLVED
         laptop_wins = self.policy.mode is SyncMode.LAPTOP_WINS
         if laptop_wins and self.policy.lane(key, laptop.kind) is Lane.MIRROR:
@@ -490,7 +511,7 @@ class _Cycle:
         """
         if self._held(key, self.remote) & Holds.HIDDEN:
             return None
-        wanted = dict(_below(self.remote.tree, key, self.order))
+        wanted = dict(self._inside(key, self.remote))
         digest = _digest_of(wanted)
         for attempt in range(1, 100):
             copy = conflict_copy(key, digest, attempt)
@@ -586,9 +607,8 @@ class _Cycle:
         return self.laptop if where is Where.LAPTOP else self.remote
 
     def _spent(self) -> Iterator[str]:
-        for key, decision in self.policy.decisions.items():
-            now = self.seen.get(key)
-            if now is None or (now[1:] != decision[1:] and not self.freezer.covers(key)):
+        for key in self.policy.decisions:
+            if key not in self.valid and not (key in self.seen and self.freezer.covers(key)):
                 yield key
 
 
@@ -644,13 +664,11 @@ def _spelled(key: str, side: Side, other: Side) -> str:
     return join(_spelled(above, side, other) if above else "", name(other.path(key)))
 
 
-def _below(tree: Tree, key: str, among: Iterable[str] | None = None) -> Iterator[tuple[str, Entry]]:
-    """The entry at `key` as "", and all below it by the rest of their keys ("/a/b")."""
-    for found in tree if among is None else among:
+def _below(tree: Tree, key: str) -> Iterator[tuple[str, Entry]]:
+    """The same as `_Cycle._inside` for what need not be a candidate."""
+    for found, entry in tree.items():
         if found == key or found.startswith(f"{key}/"):
-            entry = tree.get(found)
-            if entry is not None:
-                yield found[len(key) :], entry
+            yield found[len(key) :], entry
 
 
 def _digest_of(subtree: dict[str, Entry]) -> bytes:

@@ -85,6 +85,8 @@ class Conflict(NamedTuple):
     laptop: Entry
     remote: Entry
     kind: ConflictKind
+    version: str
+    """Tells these two versions from any others, dirs with all that is in them."""
 
 
 class Frozen(NamedTuple):

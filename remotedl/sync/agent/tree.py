@@ -104,7 +104,7 @@ class Side(NamedTuple):
     tree: Tree
     issues: Mapping[str, Issue] = {}
     """By key; "" is the root. A key in here says nothing about presence: it may lack an entry,
-    and nothing below it may be believed absent."""
+    and nothing below it may be believed absent. So an issue goes only by looking there again."""
     spelling: Mapping[str, str] = {}
     """Key → path on disk, where they differ."""
     holding: AbstractSet[str] = frozenset()

@@ -574,6 +574,7 @@ def test_row_laptop_wins_puts_the_loser_into_the_trash() -> None:
 
 
 def test_a_decision_for_other_versions_is_void() -> None:
-    stale = Decision(Choice.LAPTOP, file("0"), file("3"))
+    (seen,) = world(tree(a="1"), tree(a="0"), tree(a="3")).decide().verdict.conflicts
+    stale = Decision(Choice.LAPTOP, seen.version)
     got = world(tree(a="1"), tree(a="2"), tree(a="3")).decide(Policy(decisions={"a": stale}))
     assert got.untouched and got.verdict.conflicts and got.verdict.spent == ("a",)

@@ -15,8 +15,8 @@ COPY = conflict_copy("a", file("3").digest or b"")
 
 
 def deciding(state: World, choice: Choice, key: str = "a", policy: Policy | None = None) -> Policy:
-    found = Decision(choice, state.here.tree[key], state.there.tree[key])
-    return (policy or Policy())._replace(decisions={key: found})
+    (found,) = state.decide(policy).verdict.conflicts
+    return (policy or Policy())._replace(decisions={key: Decision(choice, found.version)})
 
 
 def rest(state: World, policy: Policy) -> tuple[World, list[Outcome]]:
@@ -167,6 +167,14 @@ def test_a_standing_conflict_is_listed_again_and_again() -> None:
     second = first.after().decide()
     assert first.verdict.conflicts == second.verdict.conflicts != ()
     assert "a" in first.verdict.candidates
+
+
+def test_a_decision_is_void_when_something_changes_in_a_dir_that_would_go() -> None:
+    state = world({}, tree(a=DIR, a__x="2"), tree(a="3"))
+    policy = deciding(state, Choice.REMOTE)
+    later = state._replace(here=side(tree(a=DIR, a__x="2", a__new="4")))
+    got = later.decide(policy)
+    assert got.untouched and got.verdict.conflicts and got.verdict.spent == ("a",)
 
 
 def test_a_decision_for_what_is_no_conflict_any_more_is_spent() -> None:
