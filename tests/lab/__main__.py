@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 
-from tests.lab.engine import docker
+from tests.lab.aptrepo import mirror_folder
+from tests.lab.cache import cache_folder
+from tests.lab.engine import docker, docker_ok
+from tests.lab.gpu import Gpu, GpuDouble
 from tests.lab.host import Host, HostOptions
-from tests.lab.images import RELEASES
+from tests.lab.images import (
+    RELEASES,
+    REPOSITORY,
+    base_image,
+    engine_image,
+    host_image,
+    standin_image,
+)
 from tests.lab.plugin import missing
 from tests.lab.run import LABEL, OWNER_LABEL, LabRun, reap, remove_run
+from tests.lab.seeds import seed_volume
 from tests.lab.users import BY_NAME, CAST
 
 # All hosts started by hand share a run and so a network: they reach each other by name.
@@ -28,7 +40,9 @@ def main() -> int:
         return 1
     reap()
     command: str = arguments.command
-    return {"start": start, "stop": stop, "shell": shell, "list": show}[command](arguments)
+    return {"start": start, "stop": stop, "shell": shell, "list": show, "prune": prune}[command](
+        arguments
+    )
 
 
 def start(arguments: argparse.Namespace) -> int:
@@ -39,11 +53,11 @@ def start(arguments: argparse.Namespace) -> int:
     )
     host = Host(run, arguments.name, options)
     host.create()
-    names = [user.name for user in CAST][: arguments.users]
-    if arguments.user not in names:
-        names.insert(0, arguments.user)
-    print(host.login_as(arguments.user).ssh_config(arguments.name), end="")
-    for name in names:
+    if arguments.gpu_double:
+        GpuDouble(host).install(*(Gpu(index) for index in range(arguments.gpu_double)))
+    first = arguments.user or next(user.name for user in CAST if user.sudo == arguments.sudo)
+    print(host.login_as(first).ssh_config(arguments.name), end="")
+    for name in [user.name for user in CAST][: arguments.users]:
         print(host.login_as(name).ssh_config(f"{arguments.name}-{name}"), end="")
     print(f"# {arguments.name} is up: Debian {host.release}, {host.address}", file=sys.stderr)
     for user in CAST:
@@ -75,6 +89,24 @@ def show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def prune(arguments: argparse.Namespace) -> int:
+    """Remove what was made from contents that are no longer so; the next run makes nothing anew."""
+    mirrors = mirror_folder()
+    seeds = set(map(seed_volume, RELEASES))
+    images = {*map(engine_image, RELEASES), standin_image("bookworm")}
+    images |= {image for kind in (base_image, host_image) for image in map(kind, RELEASES)}
+    for folder in cache_folder().glob("mirrors-*"):
+        if folder != mirrors:
+            shutil.rmtree(folder)
+    for volume in docker("volume", "ls", "-q", "--filter", "name=remotedl-lab-seed-").split():
+        if volume.removesuffix("-done") not in seeds:
+            docker_ok("volume", "rm", volume)
+    for image in docker("images", REPOSITORY, "--format", "{{.Repository}}:{{.Tag}}").split():
+        if image not in images and ":rootfs-" not in image:
+            docker_ok("rmi", image)
+    return 0
+
+
 def _names() -> list[str]:
     prefix = f"remotedl-lab-{RUN}-"
     listed = docker("ps", "-a", "--filter", f"label={LABEL}={RUN}", "--format", "{{.Names}}")
@@ -89,10 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--release", choices=RELEASES, default="bookworm")
     one.add_argument("--engine", action="store_true", help="with Docker on it")
     one.add_argument("--engine-disk", default="", help="size of /var/lib/docker, e.g. 600m")
-    one.add_argument("--user", choices=sorted(BY_NAME), default="ada", help="who NAME logs in as")
+    one.add_argument("--gpu-double", type=int, nargs="?", const=1, default=0, metavar="N")
+    one.add_argument("--user", choices=sorted(BY_NAME), help="who NAME logs in as")
+    one.add_argument("--sudo", choices=("free", "password", "none"), default="free")
     one.add_argument("--users", type=int, default=1, help="print logins of the first N users")
     commands.add_parser("list", help="the lab's containers")
     commands.add_parser("shell", help="a root shell on a host").add_argument("name")
+    commands.add_parser("prune", help="remove images, seeds and files of older contents")
     commands.add_parser("stop", help="remove a host, or all").add_argument("name", nargs="?")
     return parser
 
