@@ -95,19 +95,20 @@ class DialledClient(docker.api.client.APIClient):
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[bytes]:
         """A long answer in pieces, as they come; no deadline, for it may be silent for long."""
-        response = self.request(
-            method,
-            self._versioned(path),
-            params=params,
-            data=data,
-            headers=dict(headers or {}),
-            stream=True,
-            timeout=None,
-        )
-        try:
-            yield from self._checked(response).raw.stream(CHUNK, decode_content=True)
-        finally:
-            response.close()
+        with self._adapter.long_request():
+            response = self.request(
+                method,
+                self._versioned(path),
+                params=params,
+                data=data,
+                headers=dict(headers or {}),
+                stream=True,
+                timeout=None,
+            )
+            try:
+                yield from self._checked(response).raw.stream(CHUNK, decode_content=True)
+            finally:
+                response.close()
 
     def lines(self, method: str, path: str, **request: Any) -> Iterator[dict[str, Any]]:
         """A long answer of JSON lines; takes what `chunks` takes.

@@ -46,10 +46,11 @@ class Execs:
             if input:
                 stream.sendall(input)
                 stream.end_input()
-            output = {Output.STDOUT: b"", Output.STDERR: b""}
+            output = {Output.STDOUT: bytearray(), Output.STDERR: bytearray()}
             for which, data in stream:
                 output[which] += data
-            return ExecResult(stream.exit_code(), output[Output.STDOUT], output[Output.STDERR])
+        stdout, stderr = bytes(output[Output.STDOUT]), bytes(output[Output.STDERR])
+        return ExecResult(stream.exit_code(), stdout, stderr)
 
     def start(
         self,

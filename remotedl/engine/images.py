@@ -27,7 +27,7 @@ from remotedl.engine.types import (
     LayerProgress,
     RegistryAuth,
 )
-from remotedl.errors import BuildFailed, EngineError, ImageNotFound
+from remotedl.errors import BuildFailed, EngineError
 
 STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 NO_AUTH = RegistryAuth()
@@ -231,8 +231,8 @@ class _BuildWatch:
             message, status = str(exc.explanation), exc.status_code
         known = engine_error(f"building {self._tag}", message, status=status)
         # A base image that is not to be had, or a full disk, is not the Dockerfile's fault.
-        from_step = self._step is not None and self._step.text.startswith("FROM")
-        if (isinstance(known, ImageNotFound) and from_step) or "image prune" in known.hint:
+        at_from = self._step is not None and self._step.text.startswith("FROM")
+        if at_from or "image prune" in known.hint:
             return known
         return BuildFailed(message.strip())
 

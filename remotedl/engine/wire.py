@@ -13,7 +13,8 @@ from __future__ import annotations
 import io
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self, cast
 
 import requests
@@ -245,6 +246,9 @@ class DialledAdapter(requests.adapters.HTTPAdapter):
 
     def __init__(self, dial: Dial, *, limit: int) -> None:
         self._pool = _Pool(dial, limit)
+        # One connection stays for short questions: a stream that waits for the answer to one
+        # (its terminal's new size, its exit code) would else wait for itself.
+        self._long = threading.BoundedSemaphore(max(1, limit - 1))
         super().__init__()
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> _Pool:
@@ -263,6 +267,21 @@ class DialledAdapter(requests.adapters.HTTPAdapter):
 
         http.client cannot do this: it holds back what it read behind the headers.
         """
+        with self.long_request() as kept:
+            hijacked = self._hijack(path, body, headers)
+            hijacked.at_end = kept.pop_all().close
+        return hijacked
+
+    @contextmanager
+    def long_request(self) -> Iterator[ExitStack]:
+        """Holds a place among the long ones until the block, or the stack that it gives, ends."""
+        if not self._long.acquire(timeout=self._pool.patience_s):
+            raise urllib3.exceptions.EmptyPoolError(self._pool, "too many streams")
+        with ExitStack() as kept:
+            kept.callback(self._long.release)
+            yield kept
+
+    def _hijack(self, path: str, body: bytes, headers: Mapping[str, str]) -> Hijacked:
         connection = self._pool.take()
         try:
             if not connection.is_connected:
@@ -300,6 +319,7 @@ class Hijacked:
         self._pool = pool
         self._closing = threading.Lock()
         self._closed = False
+        self.at_end: Callable[[], None] = _nothing
 
     def recv(self, size: int) -> bytes:
         return self._plug.recv(size)
@@ -321,12 +341,17 @@ class Hijacked:
             self._closed = True
         self._connection.close()
         self._pool.give_back(self._connection)
+        self.at_end()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _request_head(path: str, length: int, headers: Mapping[str, str]) -> bytes:
