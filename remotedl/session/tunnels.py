@@ -14,6 +14,7 @@ from remotedl.ssh.remote import Remote, Stream
 from remotedl.tunnel.entrance import Dial
 from remotedl.tunnel.forward import LOOPBACK, TcpPlace
 from remotedl.tunnel.tunnel import Tunnel, TunnelWish, open_tunnel
+from remotedl.tunnel.way import Way
 
 JUPYTER, TENSORBOARD = "Jupyter", "TensorBoard"
 
@@ -51,7 +52,8 @@ class SessionTunnels:
     def __init__(self, wants: list[Want], host_name: str, report: Report) -> None:
         self._wants = wants
         self._ports: Mapping[int, int] = {}
-        self._remote: Remote | None = None
+        self._way: Way | None = None
+        self._report = report
         self._tunnels: list[tuple[Want, Tunnel[Dial]]] = []
         try:
             for want in wants:
@@ -63,15 +65,16 @@ class SessionTunnels:
 
     def connect(self, remote: Remote, ports: Mapping[int, int]) -> None:
         """From now on connections go through `remote`; `ports`: service → port on the host."""
-        self._remote, self._ports = remote, dict(ports)
+        self._leave()
+        self._way, self._ports = Way(remote, report=self._report), dict(ports)
         for want, tunnel in self._tunnels:
             tunnel.set_dial(self._dial(want))
 
     def disconnect(self) -> None:
         """The link is gone: connections end, listeners stay."""
-        self._remote = None
         for _, tunnel in self._tunnels:
             tunnel.set_dial(None)
+        self._leave()
 
     def port(self, name: str) -> int | None:
         """The laptop's port of the tunnel `name`."""
@@ -84,18 +87,24 @@ class SessionTunnels:
     def close(self) -> None:
         for _, tunnel in self._tunnels:
             tunnel.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        way, self._way = self._way, None
+        if way is not None:
+            way.close()
 
     def _dial(self, want: Want) -> Dial:
         def dial() -> Stream:
-            remote = self._remote
-            if remote is None:
+            way = self._way
+            if way is None:
                 raise TunnelError("there is no link to the host")
             port = want.host_port
             if want.service_port is not None:
                 port = self._ports.get(want.service_port)
             if port is None:
                 raise TunnelError(f"{want.name} is not published by the container")
-            return remote.dial(LOOPBACK, port)
+            return way.dial(LOOPBACK, port)
 
         return dial
 

@@ -7,7 +7,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Put every command into `app`, in the order of --help."""
-    from remotedl.cli.commands import demo, hosts, lifecycle, syncing, transfer, work
+    from remotedl.cli.commands import demo, hosts, lifecycle, syncing, transfer, tunnels, work
 
-    for module in (lifecycle, demo, work, syncing, transfer, hosts):
+    for module in (lifecycle, demo, work, syncing, transfer, hosts, tunnels):
         module.register(app)
