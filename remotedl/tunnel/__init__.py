@@ -1,11 +1,11 @@
 """Listening sockets on the laptop, spliced to ports on the host; and the other way round.
 
-    way = Way(remote)                                    # one for each link
-    tunnel = open_tunnel(wish, lambda: way.dial("127.0.0.1", port_of_today()))      # -L
-    tunnel.set_dial(None)                                # the link is gone; the port stays
-    tunnel.set_dial(lambda: Way(next_remote).dial(…))    # and is back
-    open_socks(wish, way.dial)                           # -D
-    open_reverse(forward, way)                           # -R
+way = Way(remote)                                    # one for each link
+tunnel = open_tunnel(wish, lambda: way.dial("127.0.0.1", port_of_today()))      # -L
+tunnel.set_dial(None)                                # the link is gone; the port stays
+tunnel.set_dial(lambda: Way(next_remote).dial(…))    # and is back
+open_socks(wish, way.dial)                           # -D
+open_reverse(forward, way)                           # -R
 """
 
 from remotedl.tunnel.forward import (

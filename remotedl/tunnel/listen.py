@@ -184,7 +184,7 @@ def _refusal(place: TcpPlace, exc: OSError) -> TunnelError:
 
 def _bind_unix(place: UnixPlace) -> Bound:
     """A socket file that only this user can open. A dead one of the same name is replaced."""
-    if not hasattr(socket, "AF_UNIX"):
+    if sys.platform == "win32":
         raise TunnelError(
             f"cannot listen on {place}: unix sockets are not to be had on this laptop",
             hint="use a port instead",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import socket
+import sys
 import threading
 
 from remotedl.errors import LinkLost, TunnelError
@@ -162,6 +163,8 @@ class Reverse:
 def _connect(place: Place) -> socket.socket:
     """Raises OSError."""
     if isinstance(place, UnixPlace):
+        if sys.platform == "win32":
+            raise OSError("unix sockets are not to be had here")
         end = socket.socket(socket.AF_UNIX)
         try:
             end.connect(os.path.expanduser(place.path))

@@ -100,7 +100,7 @@ class Splice:
 
     def _send(self, data: bytes) -> None:
         """All of it to the client, looking up now and then to see whether we were aborted."""
-        if not CAN_LOOK_UP:
+        if sys.platform == "win32":  # it cannot ask for a send that does not wait
             return self._client.sendall(data)
         view = memoryview(data)
         while view and not self._aborted:

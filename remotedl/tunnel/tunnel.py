@@ -14,8 +14,10 @@ no descriptor to poll on every system, and an idle pair of threads costs some 50
 from __future__ import annotations
 
 import contextlib
+import select
 import selectors
 import socket
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -38,6 +40,8 @@ RETRY_S = 0.2
 """Pause before a link that is not known to be gone, and yet failed, is dialled again."""
 GREETING_S = 10.0
 """How long a client may take to say where it wants to go."""
+LOOK_S = 2.0
+"""How often open connections are looked at for clients that vanished without a word."""
 BREATH_S = 0.1
 """Pause after an accept that failed (no more descriptors), so that it does not spin."""
 
@@ -154,6 +158,7 @@ class Tunnel(Generic[Link]):
         self._closed = False
         self._visits: set[_Visit] = set()
         self._past = NOTHING
+        self._next_look = 0.0
         self._wake, self._waker = socket.socketpair()
         self._acceptor = threading.Thread(
             target=self._accept_all, name=f"tunnel {wish.name}", daemon=True
@@ -216,16 +221,34 @@ class Tunnel(Generic[Link]):
                 listener.setblocking(False)
                 selector.register(listener, selectors.EVENT_READ)
             while self._has_room():
-                for key, _ in selector.select():
+                for key, _ in selector.select(LOOK_S if self._visits else None):
                     if key.fileobj is not self._wake:
                         assert isinstance(key.fileobj, socket.socket)
                         self._accept(key.fileobj)
+                self._end_the_gone()
 
     def _has_room(self) -> bool:
         """Wait until one more connection may be taken; False once the tunnel is closed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._is_room(), LOOK_S)
+                if self._closed or self._is_room():
+                    return not self._closed
+            self._end_the_gone()
+
+    def _is_room(self) -> bool:
+        return len(self._visits) < self._limit
+
+    def _end_the_gone(self) -> None:
+        """A client may vanish while both of its threads wait for the host; nobody else looks."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_S
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._visits) < self._limit)
-            return not self._closed
+            visits = list(self._visits)
+        for visit in visits:
+            if visit.is_gone():
+                visit.cut("the client is gone")
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -338,6 +361,17 @@ class _Visit:
         if client.family in (socket.AF_INET, socket.AF_INET6):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def is_gone(self) -> bool:
+        """Whether the client has reset the connection; False where that cannot be told."""
+        if sys.platform == "win32":
+            return False
+        look = select.poll()
+        try:
+            look.register(self.client, 0)
+        except ValueError:
+            return False  # closed by its own thread in this moment
+        return bool(look.poll(0))
 
     def cut(self, reason: str) -> None:
         """End it if its bytes already flow; one that still waits goes on waiting."""

@@ -335,6 +335,22 @@ def test_a_client_that_vanishes_in_mid_download_leaves_nothing_behind() -> None:
         until(lambda: server.open_connections == 0, "the host's end is over")
 
 
+def test_a_client_that_vanishes_while_the_host_does_not_read_leaves_nothing_behind() -> None:
+    release = threading.Event()
+
+    def stubborn(connection: socket.socket) -> None:
+        release.wait(15)
+
+    with tunnelled(stubborn) as (_, tunnel):
+        client = connect(tunnel.port)
+        client.settimeout(0.5)
+        with suppress(TimeoutError):
+            client.sendall(bytes(100_000_000))
+        reset(client)
+        until(lambda: tunnel.counters().now == 0, "the connection is over")
+        release.set()
+
+
 def test_a_link_that_is_cut_in_mid_flow_resets_the_client() -> None:
     remote = LocalRemote()
     with (
