@@ -1,0 +1,106 @@
+"""The orders for what projects ask for, made of files on the laptop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from remotedl.errors import ConfigError
+from remotedl.images import catalogue
+from remotedl.images.choose import Variant
+from remotedl.images.orders import catalogue_order, local_order, requirements_order, thin_order
+from remotedl.images.wish import ImageRef
+
+CPU = Variant("cpu", "debian:bookworm-slim", ("amd64",))
+
+
+def test_a_catalogue_image_stands_on_its_parent() -> None:
+    (base,) = catalogue.lineage(_recipe("base"))
+    order = catalogue_order(base, CPU, CPU.base_image, {"BASE_IMAGE": "mine:1", "X": "y"})
+    assert order.build_args == {"BASE_IMAGE": "mine:1", "X": "y"}
+    assert order.tag.startswith("remotedl/base:")
+    assert order.recipe.startswith(order.tag.rpartition(":")[2])
+    upper = catalogue_order(_recipe("pytorch"), CPU, order.tag, {"BASE_IMAGE": "mine:1"})
+    assert upper.build_args["BASE_IMAGE"] == order.tag
+
+
+def test_a_readme_is_no_part_of_a_recipe() -> None:
+    order = catalogue_order(_recipe("base"), CPU, "x", {})
+    assert "README.md" not in {one.name for one in order.context}
+    assert "requirements.txt" in {one.name for one in order.context}
+
+
+def test_lineage_is_lowest_first() -> None:
+    assert [one.name for one in catalogue.lineage(_recipe("fastai"))] == [
+        "base",
+        "pytorch",
+        "fastai",
+    ]
+
+
+def test_words_of_the_catalogue() -> None:
+    found = catalogue.find("pytorch:cu126")
+    assert found is not None
+    assert (found[0].name, found[1]) == ("pytorch", "cu126")
+    assert catalogue.find("pytorch/pytorch:2") is None
+    assert catalogue.names() == tuple(sorted(catalogue.names()))
+
+
+def test_the_thin_layer_brings_its_files_and_knows_its_base_by_id() -> None:
+    one, other = thin_order("org/x:1", "sha256:1"), thin_order("org/x:1", "sha256:2")
+    assert one.tag != other.tag
+    assert one.tag.startswith("remotedl/jupyter-on-x-1:")
+    names = {file.name for file in one.context}
+    assert {"Dockerfile", "recipe/install.sh", "recipe/jupyter/install.sh"} <= names
+
+
+def test_a_local_dockerfile_may_lie_outside_its_context(tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "src").mkdir()
+    (tmp_path / "docker" / "Dockerfile").write_text("FROM x\n")
+    (tmp_path / "src" / "a").write_text("a")
+    order = local_order(tmp_path, "docker/Dockerfile", "src", "", {})
+    assert order.dockerfile_text() == b"FROM x\n"
+    assert [one.name for one in order.context] == ["a"]
+
+
+def test_dockerignore_is_obeyed_and_may_leave_out_the_dockerfile(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM x\n")
+    (tmp_path / "big").write_text("x")
+    (tmp_path / ".dockerignore").write_text("big\nDockerfile\n")
+    order = local_order(tmp_path, "Dockerfile", ".", "", {})
+    assert [one.name for one in order.context] == [".dockerignore"]
+    assert order.dockerfile_text() == b"FROM x\n"
+
+
+def test_a_local_dockerfile_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no"):
+        local_order(tmp_path, "Dockerfile", ".", "", {})
+    with pytest.raises(ConfigError, match="is no folder"):
+        local_order(tmp_path, "Dockerfile", "nope", "", {})
+
+
+def test_a_folder_of_any_name_gives_a_name_that_docker_takes(tmp_path: Path) -> None:
+    folder = tmp_path / "Mein Übungs_Projekt (2)"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("FROM x\n")
+    tag = local_order(folder, "Dockerfile", ".", "", {}).tag
+    assert tag.startswith("remotedl/mein-bungs-projekt-2:")
+
+
+def test_requirements_go_into_the_python_that_is_the_kernel() -> None:
+    ref = ImageRef("remotedl/base:1", "sha256:1", recipe="r")
+    ours, left_out = requirements_order(ref, "requirements.txt", "numpy\n", own_python=False)
+    assert ours.build_args["PYTHON"] == "/opt/remotedl/bin/python"
+    assert left_out == ()
+    theirs, _ = requirements_order(ref, "requirements.txt", "numpy\n", own_python=True)
+    assert theirs.build_args["PYTHON"] == "python3"
+    more, _ = requirements_order(ref, "requirements.txt", "numpy\nrich\n", own_python=False)
+    assert len({ours.tag, theirs.tag, more.tag}) == 3
+
+
+def _recipe(name: str) -> catalogue.Recipe:
+    found = catalogue.find(name)
+    assert found is not None
+    return found[0]
