@@ -8,6 +8,7 @@ at a time on a host: a lock of the host's, held by a process that ends with the 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -142,7 +143,11 @@ class _Run:
         self.notices: list[Notice] = []
 
     def to_the_end(self) -> Outcome:
-        self.entries = list(close_entries(self.remote, read_journal(self.remote)))
+        self.entries = list(read_journal(self.remote))
+        if any(entry.state == "begun" for entry in self.entries):
+            # the package manager of the run that was killed may still be at work
+            wait_packages(self.remote, self.report, self.clock)
+            self.entries = list(close_entries(self.remote, self.entries))
         for _ in range(MAX_STAGES):
             facts = gather(self.remote, self.wish, sys_root=self.sys_root)
             found = plan(facts, self.wish)
@@ -231,7 +236,7 @@ class _Run:
             what=step.what,
             by=self.remote.user,
             when=facts.now,
-            named=_named_packages(step),
+            named=self._expected_packages(step),
             files=files,
             before=before,
         )
@@ -245,6 +250,20 @@ class _Run:
             ) from exc
         self.entries.append(entry)
         return entry
+
+    def _expected_packages(self, step: Step) -> tuple[str, ...]:
+        """What a step asks for by name, and what apt says it would bring along.
+
+        apt writes down which packages are mere dependencies only when it is done: after a kill
+        this is how they are told from what somebody installed by hand.
+        """
+        expected = set(_named_packages(step))
+        for action in step.actions:
+            if isinstance(action, Run) and action.argv[0] == "apt-get" and "install" in action.argv:
+                argv = ["apt-get", "--simulate", *action.argv[1:]]
+                result = self.remote.run(argv, env=action.env, timeout_s=120.0, check=False)
+                expected.update(re.findall(r"^Inst (\S+)", result.text, re.MULTILINE))
+        return tuple(sorted(expected))
 
     def _finish(self, entry: Entry) -> None:
         """What the step changed, whether it went well or not."""
@@ -274,7 +293,7 @@ class _Run:
             if not locked or attempt == 2:
                 break
         if not action.may_fail:
-            raise failed(self.remote, step, quoting.join(action.argv), result)
+            raise failed(self.remote, step, action.argv[0], result)
         last = (result.error_text.strip().splitlines() or [""])[-1]
         self.report.warn(f"{step.what}: {last}")
 
@@ -357,7 +376,7 @@ def failed(remote: Remote, step: Step, doing: str, result: Result) -> StepFailed
 
 CAUSES: Mapping[str, tuple[str, str]] = {
     "No space left on device": (" (the disk is full)", "ssh {host} df -h"),
-    "not enough free space": (" (the disk is full)", "ssh {host} df -h"),
+    "enough free space": (" (the disk is full)", "ssh {host} df -h"),
     "Could not get lock": (" (the package manager is held)", "remotedl doctor {host}"),
     "Temporary failure resolving": (
         " (the host resolves no names)",

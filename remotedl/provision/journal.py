@@ -59,7 +59,7 @@ class Entry:
     """Seconds since 1970, by the host's clock."""
     state: Literal["begun", "done"] = "begun"
     named: tuple[str, ...] = ()
-    """Packages that the step asks for by name."""
+    """Packages that the step asks for, and those that were expected to come along."""
     files: tuple[FileBefore, ...] = ()
     before: Snapshot | None = None
     """Kept only as long as the step is not done."""

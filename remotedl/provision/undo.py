@@ -70,6 +70,7 @@ def undo(
     if not read_journal(remote):
         return UndoOutcome()
     with host_lock.held(remote, report, clock):
+        wait_packages(remote, report, clock)
         entries = close_entries(remote, read_journal(remote))
         paths = sorted({path for entry in entries for path in entry.changes.paths_made})
         facts = gather(remote)

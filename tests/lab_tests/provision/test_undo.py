@@ -1,17 +1,17 @@
-"""`provision --undo` leaves the host as it was found."""
+"""From a bare host to Docker, a second run that plans nothing, and back to where it was."""
 
 from __future__ import annotations
 
 import pytest
 
-from remotedl.provision.apply import converge
+from remotedl.provision.apply import converge, preview
 from remotedl.provision.steps import Wish
 from remotedl.provision.undo import undo
 from tests.lab.fixtures import MakeHost
 from tests.lab.host import Host
 from tests.lab_tests.provision.conftest import LogIn, Told
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 NO_GPU = Wish(gpus=False)
 
 NOISE = (
@@ -38,23 +38,33 @@ def picture(host: Host) -> dict[str, list[str]]:
     }
 
 
+def assert_same(before: dict[str, list[str]], after: dict[str, list[str]]) -> None:
+    for what, lines in before.items():
+        came = sorted(set(after[what]) - set(lines))
+        went = sorted(set(lines) - set(after[what]))
+        assert (came, went) == ([], []), f"{what} differ"
+
+
 @pytest.mark.parametrize("release", ["bookworm", "trixie"])
-def test_undo_leaves_packages_files_groups_and_services_as_they_were(
+def test_docker_comes_a_second_run_plans_nothing_and_undo_leaves_nothing(
     make_host: MakeHost, log_in: LogIn, told: Told, release: str
 ) -> None:
     host = make_host(release=release)
     remote = log_in(host)
     before = picture(host)
-    converge(remote, NO_GPU)
-    assert host.sh("docker images -q") != ""
 
-    outcome = undo(remote, report=told, confirm=lambda question: True)
+    outcome = converge(remote, NO_GPU, report=told)
 
-    after = picture(host)
-    for what, lines in before.items():
-        came = sorted(set(after[what]) - set(lines))
-        went = sorted(set(lines) - set(after[what]))
-        assert (came, went) == ([], []), f"{what} differ"
-    assert outcome.left == ()
+    assert outcome.facts.engine.works and outcome.facts.engine.access == "sudo"
+    assert host.sh("docker run --rm debian:bookworm-slim echo from a container") != ""
+    assert host.sh("systemctl is-enabled docker") == "enabled\n"
+    assert any("cannot be used" in warning for warning in told.warnings), "Docker's repository"
+    assert preview(remote, NO_GPU).steps == ()
+    assert converge(remote, NO_GPU).done == ()
+
+    undone = undo(remote, report=told, confirm=lambda question: True)
+
+    assert_same(before, picture(host))
+    assert undone.left == ()
     assert host.sh("ls /var/lib/docker/overlay2") != "", "images that were there before are kept"
     assert undo(remote, confirm=lambda question: True).undone == ()
