@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from remotedl.ssh.transport import Transport
 
 STDERR = 1
-PACKET_OVERHEAD = 64
+SEND_AT_ONCE = 256 << 10
 
 Request = Callable[["Channel", str, Message], bool]
 
@@ -140,13 +140,15 @@ class Channel:
         """All of `data`, waiting while the other side's window is full. Raises LinkLost."""
         view = memoryview(data).cast("B")
         while view.nbytes:
-            room = self._take_window(view.nbytes)
-            kind = common.cMSG_CHANNEL_EXTENDED_DATA if stderr else common.cMSG_CHANNEL_DATA
-            message = self._message(kind)
+            room = self._take_window(min(view.nbytes, SEND_AT_ONCE))
+            header = self._peer.to_bytes(4, "big")
             if stderr:
-                message.add_int(STDERR)
-            message.add_string(view[:room])
-            if not self._send(message):
+                header = common.cMSG_CHANNEL_EXTENDED_DATA + header + STDERR.to_bytes(4, "big")
+            else:
+                header = common.cMSG_CHANNEL_DATA + header
+            if not self._transport.send_data(
+                header, view[:room], self._packet_out, lambda: not self._close_sent
+            ):
                 raise LinkLost("the other side has closed the stream")
             view = view[room:]
 
@@ -199,6 +201,16 @@ class Channel:
         """The connection has ended."""
         with self._changed:
             self._lost = not self._closed_in
+            self._changed.notify_all()
+
+    def _take_data(self, data: bytes) -> None:
+        """Data, without waking who waits for it; `_wake` follows."""
+        with self._changed:
+            if not self._closed_here:
+                self._out.put(data)
+
+    def _wake(self) -> None:
+        with self._changed:
             self._changed.notify_all()
 
     def _feed(self, message: Message) -> None:
@@ -299,7 +311,7 @@ class Channel:
                 raise LinkLost(
                     "the connection ended" if self._lost else "the other side reads no more"
                 )
-            room = min(wanted, self._window_out, self._packet_out - PACKET_OVERHEAD)
+            room = min(wanted, self._window_out)
             self._window_out -= room
             return room
 

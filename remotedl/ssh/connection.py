@@ -25,10 +25,11 @@ from remotedl.ssh.channel import Channel, ChannelRefused
 from remotedl.ssh.opener import Opened
 from remotedl.ssh.process import RemoteProcess, RemoteStream
 from remotedl.ssh.prompt import Prompt
-from remotedl.ssh.remote import Chunk, Pty, Result
+from remotedl.ssh.remote import Chunk, Pty, Result, Stream
 from remotedl.ssh.root import Root
 from remotedl.ssh.route import Hop
 from remotedl.ssh.sessions import Sessions
+from remotedl.ssh.system import FastLane, possible, raise_descriptor_limit
 
 OPEN_TIMEOUT_S = 30.0
 DIAL_TIMEOUT_S = 60.0
@@ -51,6 +52,7 @@ class Connection:
     def __init__(
         self, hops: Sequence[Hop], opened: list[Opened], sudo: SudoMode, prompt: Prompt
     ) -> None:
+        self._hops = hops
         self._hop = hops[-1]
         self._opened = opened
         self._transport = opened[-1].transport
@@ -58,6 +60,7 @@ class Connection:
         self._root = Root(self._hop.user, self._hop.alias, sudo, prompt)
         self._is_root: bool | None = None
         self._closed = False
+        self._lane: FastLane | None = None
 
     @property
     def name(self) -> str:
@@ -112,7 +115,28 @@ class Connection:
     ) -> RemoteProcess:
         return self._start(argv, sudo=sudo, env=env, cwd=cwd, pty=pty)
 
-    def dial(self, address: str, port: int) -> RemoteStream:
+    def hasten(self) -> None:
+        """Make later dials fast: see `system.py`. Returns at once; nothing comes of it where the
+        system has no ssh, or where a secret was typed to log in."""
+        typed = any(opened.login.secret_typed for opened in self._opened)
+        if self._lane is None and not self._closed and not typed and possible(self._hops):
+            raise_descriptor_limit()
+            self._lane = FastLane(
+                self._hops,
+                [opened.host_key for opened in self._opened],
+                [opened.login.key_file for opened in self._opened],
+            )
+
+    @property
+    def lane(self) -> FastLane | None:
+        """The fast lane, once asked for; for doctor and tests."""
+        return self._lane
+
+    def dial(self, address: str, port: int) -> Stream:
+        if self._lane is not None and self._lane.ready:
+            stream = self._lane.dial(address, port, DIAL_TIMEOUT_S)
+            if stream is not None:
+                return stream
         return self._dial(f"{address}:{port}", "direct-tcpip", address, port, "127.0.0.1", 0)
 
     def dial_unix(self, path: str) -> RemoteStream:
@@ -133,6 +157,8 @@ class Connection:
     def close(self) -> None:
         """Ends every stream and process of this connection, and its threads. Idempotent."""
         self._closed = True
+        if self._lane is not None:
+            self._lane.close()
         for hop in reversed(self._opened):
             hop.close()
 

@@ -31,7 +31,13 @@ class ChannelSocket:
         except LinkLost:
             return b""
 
-    def send(self, data: bytes) -> int:
+    def recv_into(self, buffer: memoryview) -> int:
+        """Raises TimeoutError."""
+        data = self.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def send(self, data: bytes | memoryview) -> int:
         try:
             self._channel.sendall(data)
         except LinkLost as exc:
