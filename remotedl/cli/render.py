@@ -148,17 +148,18 @@ class TerminalReport:
         from rich.spinner import Spinner
 
         self.console = console or RichConsole(stderr=True, highlight=False)
+        self._lock = threading.RLock()
+        self._stage: tuple[str, str, float] | None = None
+        self._bars: dict[str, _Bar] = {}
+        self._last = ""
         self._spinner = Spinner("dots", style="cyan")
+        # Draws at once: everything it looks at must be there.
         self._live = Live(
             console=self.console,
             refresh_per_second=8,
             transient=True,
             get_renderable=self._block,
         )
-        self._lock = threading.RLock()
-        self._stage: tuple[str, str, float] | None = None
-        self._bars: dict[str, _Bar] = {}
-        self._last = ""
 
     def __enter__(self) -> TerminalReport:
         self._live.start()
