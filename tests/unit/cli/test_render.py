@@ -12,7 +12,7 @@ from remotedl.cli.render import PlainReport, TerminalReport
 
 def screen(width: int = 100) -> tuple[Console, io.StringIO]:
     out = io.StringIO()
-    return Console(file=out, force_terminal=True, width=width, no_color=True), out
+    return Console(file=out, force_terminal=True, width=width, no_color=True, highlight=False), out
 
 
 def test_finished_stages_stay_on_the_terminal_with_their_last_detail() -> None:
