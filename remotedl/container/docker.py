@@ -329,6 +329,7 @@ class DockerRuntime:
             _host_ports(container)[JUPYTER_PORT],
             "/api",
             still_there=still_there,
+            log=lambda: self.service_log("jupyter", 10),
             clock=self._clock,
             limit_s=LIMIT_S,
         )

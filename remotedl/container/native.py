@@ -35,8 +35,10 @@ from remotedl.container.runtime import (
 from remotedl.container.services import (
     JUPYTER_PORT,
     ON_PATH,
+    Service,
     Where,
     services,
+    services_json,
 )
 from remotedl.container.spec import ProjectName, canonical_json, container_ports
 from remotedl.errors import ContainerError
@@ -47,6 +49,7 @@ OLDEST = "3.9"
 VENVS = ".remotedl/native"
 JOB_GRACE_S = 5
 COLLECTING = "Collecting "
+NEWER_PYTHON = "for n in 13 12 11 10 9; do command -v python3.$n && exit; done; exit 1"
 
 TOO_OLD, NO_VENV, PIP_FAILED, NO_PIP = 4, 5, 6, 7
 
@@ -88,7 +91,9 @@ class NativeRuntime:
     def plan(self, wanted: Wanted) -> Plan:
         """What `ensure` would do. Makes the project's folders on the host, and nothing else."""
         ground = self._survey(wanted)
-        return self._plan(wanted, ground)
+        # Whether the venv is still the right one is only known once it is there.
+        venv = str(self._before().get("venv", ""))
+        return self._compare(_asked(wanted, ground, venv), ground)
 
     def ensure(
         self, wanted: Wanted, *, report: Report = SILENT, consent: Consent = unless_jobs_run
@@ -97,16 +102,15 @@ class NativeRuntime:
         ground = self._survey(wanted)
         token = token_of(self._remote, ground, self._random)
         venv = self._venv(wanted, report)
-        where = Where(ground.folders.workdir, ground.folders.run, "127.0.0.1")
-        found = services(wanted.config, where, ON_PATH, root=ground.user.uid == 0)
-        plan = self._plan(wanted, ground)
+        found = _services(wanted, ground)
+        plan = self._compare(_asked(wanted, ground, venv), ground)
         if plan.change is Change.RECREATE:
             report.note("the services are started anew: " + "; ".join(plan.why))
             consent(plan)
             self.stop()
         furnish(self._remote, ground, furnishing(found, ON_PATH, _environment(wanted)))
         if plan.change is not Change.KEEP:
-            self._remote.put(_asked(wanted, venv), f"{ground.folders.run}/native.json")
+            self._remote.put(_asked(wanted, ground, venv), f"{ground.folders.run}/native.json")
         ports = [str(service.port) for service in found]
         state = self._keep("start", self._random(16), f"{venv}/bin", *ports)
         running = Running(
@@ -195,15 +199,16 @@ class NativeRuntime:
         self._run_folder, self._workdir = ground.folders.run, ground.folders.workdir
         return ground
 
-    def _plan(self, wanted: Wanted, ground: Ground) -> Plan:
+    def _compare(self, asked: bytes, ground: Ground) -> Plan:
         state = self._state()
-        if not state or not state.get("running"):
-            return Plan(Change.CREATE, ("the services do not run",))
-        before = self._before()
-        now = json.loads(_asked(wanted, str(before.get("venv", ""))))
+        if not state or not state.get("id"):
+            return Plan(Change.CREATE, ("the services never ran here",))
+        before, now = self._before(), json.loads(asked)
+        if not state["running"]:
+            return Plan(Change.START, ("the services do not run",))
         if before == now:
             return Plan(Change.KEEP)
-        why = tuple(sorted(key for key in now if before.get(key) != now[key]))
+        why = tuple(sorted(f"another {key}" for key in now if before.get(key) != now[key]))
         return Plan(Change.RECREATE, why, running_jobs(self._remote, ground.folders.run))
 
     def _before(self) -> dict[str, Any]:
@@ -220,17 +225,21 @@ class NativeRuntime:
         builder = f"{VENVS}/venv-{hashlib.sha256(script).hexdigest()[:12]}.py"
         if not self._remote.run(["test", "-f", builder], check=False).ok:
             self._remote.put(script, builder)
-        result = self._make(wanted, builder, [], report)
+        argv = [self._host_python, builder, VENVS]
+        result = self._make(wanted, argv, report)
+        if result.code == TOO_OLD and (newer := self._newer_python()):
+            argv[0] = newer
+            result = self._make(wanted, argv, report)
         if result.code == NO_PIP:
             wheel = _pip_wheel()
             self._remote.put(wheel.read_bytes(), f"{VENVS}/{wheel.name}")
-            result = self._make(wanted, builder, [f"{VENVS}/{wheel.name}"], report)
+            result = self._make(wanted, [*argv, f"{VENVS}/{wheel.name}"], report)
         if not result.ok:
             raise self._no_venv(result)
         made: dict[str, str] = json.loads(result.text.strip().splitlines()[-1])
         return made["venv"]
 
-    def _make(self, wanted: Wanted, builder: str, wheel: list[str], report: Report) -> Result:
+    def _make(self, wanted: Wanted, argv: list[str], report: Report) -> Result:
         requirements, constraints = _stack()
         asked = {
             "requirements": self._requirements or requirements,
@@ -239,12 +248,14 @@ class NativeRuntime:
             "index": wanted.host.mirrors.pip,
             "proxy": wanted.host.proxy,
         }
-        return self._remote.run(
-            [self._host_python, builder, VENVS, *wheel],
-            stdin=json.dumps(asked).encode(),
-            check=False,
-            on_stdout=_PipProgress(report),
-        )
+        # On stdin, since an index and a proxy may hold a password.
+        stdin, progress = json.dumps(asked).encode(), _PipProgress(report)
+        return self._remote.run(argv, stdin=stdin, check=False, on_stdout=progress)
+
+    def _newer_python(self) -> str:
+        """Another Python beside a python3 that is too old; "" where there is none."""
+        result = self._remote.run(["sh", "-c", NEWER_PYTHON], check=False)
+        return result.text.strip()
 
     def _no_venv(self, result: Result) -> ContainerError:
         host = self._remote.name
@@ -278,13 +289,16 @@ class NativeRuntime:
 
         def still_there() -> str:
             state = self._state()
-            return "" if state and state["running"] else "the services do not stay up"
+            if state and state["running"]:
+                return ""
+            return f"the services do not stay up: {self.service_log('keep', 5).strip()}"
 
         wait_until_answers(
             self._remote.dial,
             running.ports[JUPYTER_PORT],
             "/api",
             still_there=still_there,
+            log=lambda: self.service_log("jupyter", 10) or self.service_log("keep", 5),
             clock=self._clock,
         )
 
@@ -381,15 +395,19 @@ def _environment(wanted: Wanted) -> dict[str, str]:
     return env
 
 
-def _asked(wanted: Wanted, venv: str) -> bytes:
-    """What a running native runtime was started for: another text means starting it anew."""
+def _services(wanted: Wanted, ground: Ground) -> list[Service]:
+    where = Where(ground.folders.workdir, ground.folders.run, "127.0.0.1")
+    return services(wanted.config, where, ON_PATH, root=ground.user.uid == 0)
+
+
+def _asked(wanted: Wanted, ground: Ground, venv: str) -> bytes:
+    """What a native runtime is started for: where that differs, it is started anew. No secrets."""
     return canonical_json(
         {
             "venv": venv,
-            "services": [wanted.config.jupyter.enabled, wanted.config.tensorboard.enabled],
-            "logdir": wanted.config.tensorboard.logdir,
-            "workdir": wanted.host.workdir,
+            "services": json.loads(services_json(_services(wanted, ground))),
             "gpus": str(wanted.host.gpus),
+            "env": dict(wanted.config.env),
         }
     )
 

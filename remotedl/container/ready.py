@@ -37,13 +37,14 @@ def wait_until_answers(
     path: str,
     *,
     still_there: Callable[[], str],
+    log: Callable[[], str],
     clock: Clock = WALL_CLOCK,
     limit_s: float = LIMIT_S,
 ) -> None:
     """Until GET `path` on the host's 127.0.0.1:`port` is answered.
 
     `still_there` says why waiting makes no sense any more, or "". It is asked every second or so.
-    Raises ContainerError with that reason, or after `limit_s`.
+    Raises ContainerError with that reason, or after `limit_s` with the end of `log`.
     """
     began = asked = clock.monotonic()
     while not answers(dial, port, path):
@@ -51,10 +52,11 @@ def wait_until_answers(
         if now - asked > 1:
             asked = now
             if reason := still_there():
-                raise ContainerError(reason, hint="remotedl logs jupyter")
+                raise ContainerError(reason, hint="remotedl doctor")
         if now - began > limit_s:
             raise ContainerError(
-                f"Jupyter has not answered within {limit_s:g} s", hint="remotedl logs jupyter"
+                f"Jupyter has not answered within {limit_s:g} s; its log ends:\n{log().strip()}",
+                hint="remotedl doctor",
             )
         clock.sleep(POLL_S)
 

@@ -131,19 +131,29 @@ def stop() -> int:
 
 def end_orphan() -> None:
     """A supervisord whose keeper was killed: it would still have our ports."""
-    try:
-        with open(os.path.join(RUN, "supervisord.pid"), encoding="ascii") as file:
-            pid = int(file.read())
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            ours = os.fsencode(os.path.join(RUN, "services.conf")) in file.read().split(b"\0")
-    except (OSError, ValueError):
-        return
-    if not ours:
-        return
-    os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_S
-    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+    while True:
+        left = orphans()
+        if not left:
+            return
+        for pid in left:
+            os.kill(pid, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
         time.sleep(POLL_S)
+
+
+def orphans() -> List[int]:
+    """Processes that were started with our services.conf, which is nobody else's."""
+    conf = os.fsencode(os.path.join(RUN, "services.conf"))
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                argv = file.read().split(b"\0")
+        except OSError:
+            continue
+        if name.isdigit() and b"--configuration" in argv and conf in argv:
+            found.append(int(name))
+    return found
 
 
 def state() -> Dict[str, Any]:

@@ -24,6 +24,8 @@ from typing import Any, Dict, List, Optional
 STAMP = ".complete"
 PINNED = re.compile(r"^([A-Za-z0-9._-]+(?:\[[^\]]*\])?)\s*[=~><!]=?[^;#]*", re.MULTILINE)
 NO_FIT = ("No matching distribution", "ResolutionImpossible", "Could not find a version")
+NO_LINK = "Retrying (Retry("
+"""pip also says that nothing fits when it has reached no index at all."""
 
 
 def main(argv: List[str]) -> int:
@@ -61,7 +63,7 @@ def make(venv: str, asked: Dict[str, Any], wheel: List[str]) -> int:
         return 5
     requirements = str(asked["requirements"])
     said = install(venv, asked, wheel, requirements, str(asked["constraints"]))
-    if said is not None and any(sign in said for sign in NO_FIT):
+    if said is not None and NO_LINK not in said and any(sign in said for sign in NO_FIT):
         print("These versions do not fit this Python: taking the newest that do.", flush=True)
         said = install(venv, asked, wheel, PINNED.sub(r"\1 ", requirements), "")
     if said is not None:
