@@ -8,7 +8,7 @@ from remotedl.session.errands import Errand, bring_in_step, end_session, workpla
 from remotedl.session.purge import plan_purge, purge
 
 
-def bring_down(errand: Errand, *, purge: bool, yes: bool) -> None:
+def bring_down(errand: Errand, *, clean: bool, yes: bool) -> None:
     """End the session and stop the container. Raises JobsRunning unless `yes` or confirmed."""
     report = errand.report
     report.stage("down", errand.host_name)
@@ -19,7 +19,7 @@ def bring_down(errand: Errand, *, purge: bool, yes: bool) -> None:
                 f"{_listed(jobs)} still run: nothing was stopped",
                 hint=f"remotedl stop {jobs[0]}, or remotedl down --yes",
             )
-    if purge:
+    if clean:
         _purge(errand, yes=yes)
         return
     if end_session(errand):
@@ -45,8 +45,7 @@ def _purge(errand: Errand, *, yes: bool) -> None:
             report.note(line)
         if not yes and not errand.prompt.confirm(f"Remove this from {errand.host_name}?"):
             raise UsageError("nothing was removed", hint="remotedl down --purge --yes")
-        for note in purge(place, ground, wanted):
-            report.note(note)
+        purge(place, ground, wanted, report)
     report.stage("down", f"purged {errand.host_name}; Docker itself: remotedl provision --undo")
 
 

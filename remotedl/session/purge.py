@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from remotedl.container.ground import Ground
-from remotedl.engine import Engine
-from remotedl.engine.types import Image
-from remotedl.errors import EngineError
+from remotedl.images.keeping import Made, made_here, prune
+from remotedl.report import Report
 from remotedl.session.workplace import Workplace
 
 # Prints the ids of this user's other projects. Arguments: the folder of run folders, our id.
 OTHERS = 'cd "$1" 2>/dev/null || exit 0; for d in */; do [ "$d" = "$2/" ] || echo "${d%/}"; done'
-OWN_LABEL = "remotedl.catalogue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +22,13 @@ class Purge:
     """What is to go, and what stays for a reason."""
 
     folders: tuple[str, ...]
-    images: tuple[Image, ...]
+    images: tuple[Made, ...]
     stays: tuple[str, ...]
 
     def lines(self, container: str) -> list[str]:
         """For the question. One line a thing."""
         lines = [f"remove {container}"]
-        lines += [
-            f"remove image {image.tags[0] if image.tags else image.id}" for image in self.images
-        ]
+        lines += [f"remove image {image.reference}" for image in self.images]
         lines += [f"remove {folder}" for folder in self.folders]
         return lines + [f"keep {reason}" for reason in self.stays]
 
@@ -48,37 +44,30 @@ def plan_purge(place: Workplace, ground: Ground, *, in_step: bool) -> Purge:
         folders.append(ground.folders.workdir)
     else:
         stays.append(f"{ground.folders.workdir}: not in step with the laptop")
-    images: tuple[Image, ...] = ()
+    images: tuple[Made, ...] = ()
     if others:
         stays.append(f"images and agent: {len(others)} other project(s) of yours use them")
     else:
         folders += [f"{base}/agent", f"{base}/native", f"{base}/claims"]
-        images = own_images(place.engine) if place.engine is not None else ()
+        images = _unused(place)
     return Purge(tuple(folders), images, tuple(stays))
 
 
-def purge(place: Workplace, ground: Ground, wanted: Purge) -> list[str]:
-    """Remove it; the notes of what could not be removed because others use it."""
+def purge(place: Workplace, ground: Ground, wanted: Purge, report: Report) -> None:
+    """Remove it. What somebody began to use meanwhile stays."""
     place.runtime.remove()
-    notes = []
-    for image in wanted.images:
-        try:
-            if place.engine is not None:
-                place.engine.images.remove(image.id)
-        except EngineError as exc:
-            notes.append(f"kept image {_name(image)}: {exc.message}")
+    if wanted.images and place.engine is not None:
+        prune(place.engine, report)
     place.remote.run(["rm", "-rf", "--", *wanted.folders])
     # Empty parents that we made go as well; full ones stay.
     parents = [ground.folders.workdir.rsplit("/", 1)[0], ground.folders.run.rsplit("/", 2)[0]]
     place.remote.run(["rmdir", "--ignore-fail-on-non-empty", "--", *parents], check=False)
-    return notes
 
 
-def own_images(engine: Engine) -> tuple[Image, ...]:
-    """What remotedl built, the newest first: children before the images they stand on."""
-    found = engine.images.find(labels={OWN_LABEL: ""})
-    return tuple(sorted(found, key=lambda image: image.created, reverse=True))
-
-
-def _name(image: Image) -> str:
-    return image.tags[0] if image.tags else image.id
+def _unused(place: Workplace) -> tuple[Made, ...]:
+    """Images of ours that nothing but this project's container stands on; snapshots stay."""
+    if place.engine is None:
+        return ()
+    own = {place.runtime.status().name, ""}
+    made = made_here(place.engine)
+    return tuple(one for one in made if not one.snapshot and set(one.used_by) <= own)

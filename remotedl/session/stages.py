@@ -128,7 +128,7 @@ def prepare(
     report.stage("provision", _engine_line(outcome.facts))
     access = engine_access(outcome.facts)
     place = open_workplace(remote, project, host, access)
-    image, name = _image(place, project, host, outcome.facts, options, report)
+    image, name = image_on_host(place, project, host, outcome.facts, options, report)
     gpus = gpu_request(place, host, outcome.facts)
     return place, Ready(outcome.facts, access, image, name, gpus)
 
@@ -150,6 +150,36 @@ def rejoin(
         raise EngineError(f"the image {image_name} is gone from the host", hint="remotedl up")
     image = Image(image_name, there.id, Tools(there.labels.get(LABEL_TOOLS, IMAGE_TOOLS)))
     return place, Ready(None, None, image, image_name)
+
+
+def image_on_host(
+    place: Workplace,
+    project: Project,
+    host: HostConfig,
+    facts: HostFacts,
+    options: UpOptions,
+    report: Report,
+) -> tuple[Image, str]:
+    """The project's image, built or pulled unless it is there; with its reference."""
+    if place.engine is None:
+        raise EngineError("the native runtime has no images")
+    report.stage("image", _wanted_name(project))
+    capabilities = HostCapabilities(
+        architecture=place.engine.report().architecture,
+        driver=facts.driver.loaded,
+        gpus=len(facts.gpus),
+        docker_sudo=facts.engine.access == "sudo",
+        disk_free=facts.space["docker"].free if "docker" in facts.space else None,
+    )
+    wish = image_wish(project.config.project, host, project.root)
+    ref = ensure_image(
+        place.engine, place.remote, wish, capabilities, report=report, rebuild=options.rebuild
+    )
+    report.stage("image", ref.reference + (" (built)" if ref.fresh else " (there already)"))
+    there = place.engine.images.get(ref.reference)
+    labels = there.labels if there is not None else {}
+    tools = Tools(labels.get(LABEL_TOOLS, IMAGE_TOOLS))
+    return Image(ref.reference, ref.id, tools), ref.reference
 
 
 def start_runtime(
@@ -245,35 +275,6 @@ def gpu_request(place: Workplace, host: HostConfig, facts: HostFacts) -> GpuRequ
     if not devices:
         return NO_GPUS
     return choose_request(devices, place.engine.report(), facts.toolkit.devices)
-
-
-def _image(
-    place: Workplace,
-    project: Project,
-    host: HostConfig,
-    facts: HostFacts,
-    options: UpOptions,
-    report: Report,
-) -> tuple[Image, str]:
-    if place.engine is None:
-        raise EngineError("the native runtime has no images")
-    report.stage("image", _wanted_name(project))
-    capabilities = HostCapabilities(
-        architecture=place.engine.report().architecture,
-        driver=facts.driver.loaded,
-        gpus=len(facts.gpus),
-        docker_sudo=facts.engine.access == "sudo",
-        disk_free=facts.space["docker"].free if "docker" in facts.space else None,
-    )
-    wish = image_wish(project.config.project, host, project.root)
-    ref = ensure_image(
-        place.engine, place.remote, wish, capabilities, report=report, rebuild=options.rebuild
-    )
-    report.stage("image", ref.reference + (" (built)" if ref.fresh else " (there already)"))
-    there = place.engine.images.get(ref.reference)
-    labels = there.labels if there is not None else {}
-    tools = Tools(labels.get(LABEL_TOOLS, IMAGE_TOOLS))
-    return Image(ref.reference, ref.id, tools), ref.reference
 
 
 def _wanted_name(project: Project) -> str:

@@ -7,7 +7,16 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Put every command into `app`, in the order of --help."""
-    from remotedl.cli.commands import demo, hosts, lifecycle, syncing, transfer, tunnels, work
+    from remotedl.cli.commands import (
+        demo,
+        hosts,
+        images,
+        lifecycle,
+        syncing,
+        transfer,
+        tunnels,
+        work,
+    )
 
-    for module in (lifecycle, demo, work, syncing, transfer, hosts, tunnels):
+    for module in (lifecycle, demo, work, syncing, transfer, hosts, images, tunnels):
         module.register(app)

@@ -235,7 +235,7 @@ def down(
     from remotedl.session.ending import bring_down
 
     with errand_of(context, host) as errand:
-        bring_down(errand, purge=purge, yes=yes)
+        bring_down(errand, clean=purge, yes=yes)
 
 
 def status(context: typer.Context, as_json: JsonOption = False) -> None:

@@ -29,7 +29,7 @@ def test_finished_stages_stay_on_the_terminal_with_their_last_detail() -> None:
     assert "✓ image      remotedl/base:1 (built)" in text
     assert "✓ sync" in text
     assert "3 files [sent]" in text
-    assert "next: lsof -i :8888" in text
+    assert "lsof -i :8888" in text
 
 
 def test_the_stage_that_failed_is_marked() -> None:

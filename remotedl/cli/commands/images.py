@@ -1,0 +1,113 @@
+"""image: the images on a host."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from remotedl.cli.commands.work import HostOption
+from remotedl.cli.context import JsonOption, errand_of
+
+app = typer.Typer(no_args_is_help=True, help="The images on a host.")
+Reference = Annotated[str, typer.Argument(metavar="IMAGE", help="org/name:tag.")]
+
+
+def register(root: typer.Typer) -> None:
+    root.add_typer(app, name="image", rich_help_panel="A host")
+
+
+@app.command("list")
+def list_images(
+    context: typer.Context, host: HostOption = None, as_json: JsonOption = False
+) -> None:
+    """The catalogue, and what remotedl made on the host."""
+    from remotedl.cli.render import amount
+    from remotedl.images import catalogue
+    from remotedl.session.image_errands import images_of
+
+    with errand_of(context, host, quiet=True) as errand:
+        made = images_of(errand)
+    names = catalogue.names()
+    if as_json:
+        rows = [asdict(one) for one in made]
+        typer.echo(json.dumps({"catalogue": list(names), "on_host": rows}, indent=2))
+        return
+    typer.echo(f"catalogue: {', '.join(names)}")
+    for one in made:
+        used = f"used by {', '.join(one.used_by)}" if one.used_by else "unused"
+        typer.echo(f"{one.reference:<40} {one.variant:<6} {amount(one.size, 'B'):>9}  {used}")
+    if not made:
+        typer.echo("none is on the host yet: remotedl image build", err=True)
+
+
+@app.command()
+def build(
+    context: typer.Context,
+    host: HostOption = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Even if it is there.")] = False,
+) -> None:
+    """Build the project's image on the host, without starting anything."""
+    from remotedl.session.image_errands import build_image
+
+    with errand_of(context, host) as errand:
+        reference = build_image(errand, rebuild=rebuild)
+    typer.echo(reference)
+
+
+@app.command()
+def pull(context: typer.Context, image: Reference, host: HostOption = None) -> None:
+    """Let the host fetch an image, with the laptop's credentials; they are not left there."""
+    from remotedl.session.image_errands import pull_image
+
+    with errand_of(context, host) as errand:
+        image_id = pull_image(errand, image)
+    typer.echo(image_id)
+
+
+@app.command()
+def load(context: typer.Context, image: Reference, host: HostOption = None) -> None:
+    """Send an image of the laptop's Docker to a host without internet: only missing layers."""
+    from remotedl.cli.render import amount
+    from remotedl.session.image_errands import load_image
+
+    with errand_of(context, host) as errand:
+        loaded = load_image(errand, image)
+        sent = f"{loaded.layers_sent} layers sent, {loaded.layers_there} there already"
+        errand.report.stage("load", f"{loaded.reference}: {sent}, {amount(loaded.sent, 'B')}")
+    typer.echo(loaded.id)
+
+
+@app.command()
+def snapshot(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A name to find it by: image = remotedl/NAME.")],
+    host: HostOption = None,
+) -> None:
+    """Keep the container's own filesystem as an image. Mounted folders are not in it."""
+    from remotedl.session.image_errands import snapshot_image
+
+    with errand_of(context, host) as errand:
+        kept = snapshot_image(errand, name)
+        for folder in kept.left_out:
+            errand.report.note(f"not in it, for it is mounted: {folder}")
+    typer.echo(kept.reference)
+
+
+@app.command()
+def prune(
+    context: typer.Context,
+    host: HostOption = None,
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="Snapshots that nothing uses as well.")
+    ] = False,
+) -> None:
+    """Remove what remotedl made and no container uses; other people's images stay."""
+    from remotedl.cli.render import amount
+    from remotedl.session.image_errands import prune_images
+
+    with errand_of(context, host) as errand:
+        freed = prune_images(errand, snapshots=snapshots)
+    typer.echo(f"{amount(freed, 'B')} given back")

@@ -1,0 +1,141 @@
+"""`remotedl image …`: what is on the host, made, fetched, sent, kept and cleared away."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from remotedl.config.models import RuntimeKind
+from remotedl.engine import Container, Engine
+from remotedl.errors import ContainerError, EngineError, UsageError
+from remotedl.images.credentials import auth_for
+from remotedl.images.keeping import Made, Snapshot, made_here, prune, snapshot
+from remotedl.images.pull import pull
+from remotedl.images.transfer import Loaded, load
+from remotedl.provision.probe import gather
+from remotedl.session.errands import Errand, workplace
+from remotedl.session.options import UpOptions
+from remotedl.session.stages import image_on_host
+from remotedl.session.workplace import Workplace
+
+
+@contextmanager
+def _engine_place(errand: Errand) -> Iterator[tuple[Workplace, Engine]]:
+    if errand.host.runtime is RuntimeKind.NATIVE:
+        raise UsageError(
+            f"{errand.host_name} has the native runtime, which knows no images",
+            hint='runtime = "docker" in hosts.toml',
+        )
+    with workplace(errand) as (place, _):
+        if place.engine is None:
+            raise EngineError("no engine", hint="remotedl provision")
+        yield place, place.engine
+
+
+def images_of(errand: Errand) -> tuple[Made, ...]:
+    with _engine_place(errand) as (_, engine):
+        return made_here(engine)
+
+
+def build_image(errand: Errand, *, rebuild: bool) -> str:
+    """The project's image on the host, without starting anything; its reference."""
+    with _engine_place(errand) as (place, _):
+        facts = gather(place.remote)
+        options = UpOptions(rebuild=rebuild)
+        image, name = image_on_host(
+            place, errand.project, errand.host, facts, options, errand.report
+        )
+        errand.report.stage("image", f"{name} {image.id[7:19]}")
+        return name
+
+
+def pull_image(errand: Errand, reference: str) -> str:
+    """Fetch `reference` with the laptop's credentials; its id."""
+    with _engine_place(errand) as (_, engine):
+        errand.report.stage("pull", reference)
+        architecture = engine.report().architecture
+        auth = auth_for(reference)
+        return pull(
+            engine, reference, architecture=architecture, report=errand.report, auth=auth
+        ).id
+
+
+def load_image(errand: Errand, reference: str) -> Loaded:
+    """Send an image of the laptop's engine to the host: the layers that it has not."""
+    laptop = Engine(_dial_laptop)
+    try:
+        with _engine_place(errand) as (_, engine):
+            errand.report.stage("load", reference)
+            architecture = engine.report().architecture
+            return load(laptop, engine, reference, architecture=architecture, report=errand.report)
+    finally:
+        laptop.close()
+
+
+def snapshot_image(errand: Errand, name: str) -> Snapshot:
+    """Keep the project's container as an image."""
+    with _engine_place(errand) as (place, engine):
+        return snapshot(engine, _own_container(place, engine), name, errand.report)
+
+
+def prune_images(errand: Errand, *, snapshots: bool) -> int:
+    """Bytes that removing our unused images gave back."""
+    with _engine_place(errand) as (_, engine):
+        return prune(engine, errand.report, snapshots=snapshots)
+
+
+def _own_container(place: Workplace, engine: Engine) -> Container:
+    status = place.runtime.status()
+    container = engine.containers.get(status.id) if status.id else None
+    if container is None:
+        raise ContainerError("the project has no container on this host", hint="remotedl up")
+    return container
+
+
+class _LaptopDial:
+    """`docker system dial-stdio` of the laptop's own engine, as a stream."""
+
+    def __init__(self) -> None:
+        try:
+            self._process = subprocess.Popen(
+                ["docker", "system", "dial-stdio"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+            )
+        except FileNotFoundError as exc:
+            raise EngineError(
+                "there is no docker on this laptop to take an image from",
+                hint="remotedl image pull lets the host fetch it",
+            ) from exc
+
+    def recv(self, size: int) -> bytes:
+        assert self._process.stdout is not None
+        return self._process.stdout.read(size) or b""
+
+    def recv_stderr(self, size: int) -> bytes:
+        assert self._process.stderr is not None
+        return self._process.stderr.read(size) or b""
+
+    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+        assert self._process.stdin is not None
+        view = memoryview(data)
+        while view:
+            view = view[self._process.stdin.write(view) :]
+
+    def shutdown_write(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def close(self) -> None:
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        self._process.wait()
+
+
+def _dial_laptop() -> _LaptopDial:
+    return _LaptopDial()
