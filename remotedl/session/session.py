@@ -18,12 +18,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from remotedl.config.models import HostConfig
+from remotedl.container.gpus import NO_GPUS
 from remotedl.container.runtime import Running
 from remotedl.errors import (
     AuthFailed,
     ConfigError,
     HostKeyChanged,
     HostKeyUnknown,
+    JobsRunning,
     RemotedlError,
     SessionError,
 )
@@ -52,7 +54,7 @@ from remotedl.ssh.prompt import Prompt
 PING_EVERY_S = 2.0
 PING_DEADLINE_S = 6.0
 EVENTS_KEPT = 200
-FINAL = (AuthFailed, HostKeyChanged, HostKeyUnknown, ConfigError)
+FINAL = (AuthFailed, HostKeyChanged, HostKeyUnknown, ConfigError, JobsRunning)
 """Trying again cannot mend these while a session reconnects."""
 
 
@@ -82,6 +84,7 @@ class Session:
         self._tunnel_link: stages.Link | None = None
         self._running: Running | None = None
         self._image = ""
+        self._gpus = NO_GPUS
         self._sync: SessionSync | None = None
         self._tunnels: SessionTunnels | None = None
         self._watch: HostWatch | None = None
@@ -106,7 +109,7 @@ class Session:
         self._place = place
         if ready.access is not None:
             remember_access(self._folder, ready.access)
-        self._image = ready.image_name
+        self._image, self._gpus = ready.image_name, ready.gpus
         consent = stages.consent_of(self.options, self._prompt, self._report)
         self._running = stages.start_runtime(place, self.host, ready, self._report, consent)
         self._sync = SessionSync(self.project, self._folder, self._report, self._tell)
@@ -234,7 +237,7 @@ class Session:
         self._tunnel_link = links.tunnels
         try:
             place, ready = stages.rejoin(
-                links.work, self.project, self.host, self._folder, self._image, self._prompt
+                links.work, self.project, self.host, self._folder, self._image, self._gpus
             )
         except BaseException:
             links.close()

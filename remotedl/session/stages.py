@@ -139,7 +139,7 @@ def rejoin(
     host: HostConfig,
     folder: Path,
     image_name: str,
-    prompt: Prompt,
+    gpus: GpuRequest,
 ) -> tuple[Workplace, Ready]:
     """As `prepare` after a lost link: nothing is provisioned or built, the image is there."""
     place = open_workplace(remote, project, host, remembered_access(folder))
@@ -149,7 +149,7 @@ def rejoin(
     if there is None:
         raise EngineError(f"the image {image_name} is gone from the host", hint="remotedl up")
     image = Image(image_name, there.id, Tools(there.labels.get(LABEL_TOOLS, IMAGE_TOOLS)))
-    return place, Ready(None, None, image, image_name)
+    return place, Ready(None, None, image, image_name, gpus)
 
 
 def image_on_host(
