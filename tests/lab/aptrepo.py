@@ -17,13 +17,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from remotedl.config.models import Mirrors
 from tests.lab.cache import cache_folder, content_hash, locked
 from tests.lab.engine import docker
 from tests.lab.images import RELEASES, Release, base_image
 from tests.lab.run import LabRun
 from tests.lab.services import serve_files
+
+if TYPE_CHECKING:
+    from remotedl.config.models import Mirrors
 
 DOUBLES = Path(__file__).parent / "doubles"
 NUMBERS: dict[Release, str] = {"bookworm": "12", "trixie": "13"}
@@ -71,6 +74,8 @@ class PackageMirrors:
         return f"{self.url}/libnvidia-container"
 
     def config(self) -> Mirrors:
+        from remotedl.config.models import Mirrors  # here: pure tests load this file as well
+
         return Mirrors(docker=self.docker, nvidia=self.nvidia)
 
 

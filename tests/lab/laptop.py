@@ -5,11 +5,13 @@ Each has its own HOME and state, so that nothing of whoever runs the tests is re
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -66,9 +68,12 @@ class Laptop:
         ours = {"HOME": str(self.home), "PYTHONPATH": str(CHECKOUT)}
         return {**kept, **ours, "BROWSER": "true", "COLUMNS": "160"}
 
-    def start(self, *argv: str, env: dict[str, str] | None = None) -> Command:
-        """`remotedl ARGV…` in the project folder, running."""
-        command = Command(argv, self.folder, {**self.environment, **(env or {})})
+    def start(
+        self, *argv: str, env: dict[str, str] | None = None, terminal: bool = False
+    ) -> Command:
+        """`remotedl ARGV…` in the project folder, running; on a terminal of its own if asked."""
+        world = {**self.environment, **(env or {})}
+        command = Command(argv, self.folder, world, terminal=terminal)
         self._started.append(command)
         return command
 
@@ -89,26 +94,37 @@ class Laptop:
 class Command:
     """One run of the command; both outputs are gathered as they come."""
 
-    def __init__(self, argv: tuple[str, ...], folder: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, argv: tuple[str, ...], folder: Path, env: dict[str, str], *, terminal: bool = False
+    ) -> None:
+        """On a terminal, stdout and stderr are one and come as `stdout`."""
         self.argv = argv
         self._out: list[str] = []
         self._err: list[str] = []
+        self._changed = threading.Condition()
+        self._terminal, inner = os.openpty() if terminal else (-1, -1)
+        if terminal:
+            termios.tcsetwinsize(self._terminal, (40, 160))
+            env = {**env, "TERM": "xterm-256color"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "remotedl", *argv],
             cwd=folder,
             env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
+            stdin=inner if terminal else subprocess.DEVNULL,
+            stdout=inner if terminal else subprocess.PIPE,
+            stderr=inner if terminal else subprocess.PIPE,
             start_new_session=True,
         )
         self.pid = self._process.pid
-        self._changed = threading.Condition()
+        if terminal:
+            os.close(inner)
+            pairs = [(self._terminal, self._out)]
+        else:
+            assert self._process.stdout is not None and self._process.stderr is not None
+            pairs = [(self._process.stdout.fileno(), self._out)]
+            pairs.append((self._process.stderr.fileno(), self._err))
         self._threads = [
-            threading.Thread(target=self._gather, args=pair, daemon=True)
-            for pair in ((self._process.stdout, self._out), (self._process.stderr, self._err))
+            threading.Thread(target=self._gather, args=pair, daemon=True) for pair in pairs
         ]
         for thread in self._threads:
             thread.start()
@@ -160,6 +176,13 @@ class Command:
         """Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
 
+    def freeze(self) -> None:
+        """As a sleeping laptop: it does nothing, and nothing reaches it, until `thaw`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """kill -9, for it and what it started in its group."""
         try:
@@ -168,13 +191,22 @@ class Command:
             pass
         self._process.wait(10)
 
-    def _gather(self, pipe: object, into: list[str]) -> None:
-        for line in pipe:  # type: ignore[attr-defined]
+    def type(self, text: str) -> None:
+        """Type into its terminal."""
+        os.write(self._terminal, text.encode())
+
+    def _gather(self, descriptor: int, into: list[str]) -> None:
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        while True:
+            try:
+                data = os.read(descriptor, 65536)
+            except OSError:  # EIO: nobody is on the terminal any more
+                data = b""
             with self._changed:
-                into.append(line)
+                into.append(decode(data))
                 self._changed.notify_all()
-        with self._changed:
-            self._changed.notify_all()
+            if not data:
+                return
 
 
 def _table(name: str, values: dict[str, object]) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from remotedl.config.models import HostConfig
+if TYPE_CHECKING:
+    from remotedl.config.models import HostConfig
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Login:
 
     def host_config(self, **more: Any) -> HostConfig:
         """A `[hosts.NAME]` table for this login; `more` are further keys of it."""
+        from remotedl.config.models import HostConfig  # here: pure tests load this file as well
+
         given: dict[str, Any] = {
             "address": self.address,
             "port": self.port,

@@ -21,6 +21,7 @@ from tests.lab.fixtures import (
     registry,
     trixie_host,
 )
+from tests.lab.sessions import laptop, live, live_bookworm, live_trixie
 from tests.lab.sshd import make_sshd, sshd
 
 __all__ = [
@@ -28,6 +29,10 @@ __all__ = [
     "bookworm_host",
     "engine_host",
     "lab_run",
+    "laptop",
+    "live",
+    "live_bookworm",
+    "live_trixie",
     "make_host",
     "make_sshd",
     "package_mirrors",

@@ -1,0 +1,109 @@
+"""`up` over awkward ways and for awkward users; all on the host that is provisioned already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.lab.badlink import MakeBadLink, login_over
+from tests.lab.fixtures import MakeHost
+from tests.lab.laptop import Laptop
+from tests.lab.sessions import Live, Page, eventually, live_session
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+def traveller(live_bookworm: Live, laptop: Laptop) -> Laptop:
+    """A laptop with a small project; `live_bookworm.host` is where it goes."""
+    (laptop.folder / "hello.py").write_text("print('hello')\n")
+    return laptop
+
+
+def works(live: Live) -> None:
+    """Jupyter answers, a job runs, a file comes back."""
+    page: Page = live.jupyter
+    assert page.get("/api/status").status_code == 200
+    script = "echo hello from $(id -un || id -u) > back.txt; python hello.py"
+    done = live.laptop.run("run", "h1", "--", "sh", "-c", script)
+    assert done.stdout == "hello\n"
+    back = live.laptop.folder / "back.txt"
+    eventually(lambda: back.exists() and "hello from" in back.read_text())
+
+
+@pytest.mark.parametrize("user", ["eve", "fay", "tia", "nox"])
+def test_awkward_users(traveller: Laptop, live_bookworm: Live, user: str) -> None:
+    """A chatty banner and .bashrc; fish; tcsh; a home on a noexec mount."""
+    traveller.know("h1", live_bookworm.host.login_as(user))
+    with live_session(live_bookworm.host, traveller) as live:
+        works(live)
+    traveller.run("down", "h1")
+
+
+def test_a_user_whose_sudo_asks_for_a_password(traveller: Laptop, live_bookworm: Live) -> None:
+    traveller.know("h1", live_bookworm.host.login_as("bob"))
+    up = traveller.start("up", "h1", "--no-open", "--yes", terminal=True)
+    up.wait_for("(?i)password")
+    up.type("bobbob\n")
+    up.wait_for("token=", 120)
+    assert "bobbob" not in up.text
+    up.interrupt()
+    assert up.wait(30) in (0, 130)
+
+
+def test_through_a_slow_link(traveller: Laptop, live_bookworm: Live, bad_link: MakeBadLink) -> None:
+    link = bad_link(live_bookworm.host, delay_s=0.02, bandwidth=12.5e6)  # 40 ms, 100 Mbit/s
+    traveller.know("h1", login_over(link, live_bookworm.host))
+    with live_session(live_bookworm.host, traveller) as live:
+        works(live)
+    traveller.run("down", "h1")
+
+
+def test_through_a_jump_host(traveller: Laptop, live_bookworm: Live, make_host: MakeHost) -> None:
+    jump, host = make_host(name="jump", standin=False), live_bookworm.host
+    host.login.write_home(traveller.home, "inner")
+    jump.login.write_home(traveller.home, "gate")
+    config = traveller.home / ".ssh/config"
+    # Only the gate knows the inner host by this name.
+    text = config.read_text().replace(f"HostName {host.address}", f"HostName {host.name}")
+    config.write_text(text.replace("Host inner\n", "Host inner\n  ProxyJump gate\n"))
+    (traveller.folder / "hosts.toml").write_text('[hosts.h1]\naddress = "inner"\n')
+    with live_session(host, traveller) as live:
+        works(live)
+    traveller.run("down", "h1")
+
+
+def test_a_link_that_is_cut_comes_back_by_itself(
+    traveller: Laptop, live_bookworm: Live, bad_link: MakeBadLink
+) -> None:
+    link = bad_link(live_bookworm.host)
+    traveller.know("h1", login_over(link, live_bookworm.host))
+    with live_session(live_bookworm.host, traveller) as live:
+        before = live.jupyter
+        link.cut()
+        eventually(lambda: live.status()["phase"] == "reconnecting")
+        (traveller.folder / "meanwhile.txt").write_text("written while away\n")
+        link.resume()
+        eventually(lambda: live.status()["phase"] == "live", 60)
+        assert live.jupyter == before
+        assert before.get("/api/status").status_code == 200
+        path = f"{live.workdir}/meanwhile.txt"
+        eventually(
+            lambda: live_bookworm.host.exec(["test", "-e", path], check=False).returncode == 0
+        )
+    traveller.run("down", "h1")
+
+
+def test_down_purge_takes_away_what_remotedl_put_there(
+    traveller: Laptop, live_bookworm: Live, tmp_path: Path
+) -> None:
+    host = live_bookworm.host
+    traveller.know("h1", host.login_as("tim"))
+    images = host.sh("docker images -q")
+    with live_session(host, traveller):
+        assert "remotedl" in host.sh("ls -A /home/tim")
+    traveller.run("down", "h1", "--purge", "--yes")
+    assert host.sh("find /home/tim -name '*remotedl*'") == ""
+    assert host.sh("docker ps -aq --filter label=remotedl.owner=tim") == ""
+    assert host.sh("docker images -q") == images
