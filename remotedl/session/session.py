@@ -33,6 +33,8 @@ from remotedl.report import Report
 from remotedl.session import stages
 from remotedl.session.backoff import delays
 from remotedl.session.control import ControlServer
+from remotedl.session.digest import digest
+from remotedl.session.notify import notify
 from remotedl.session.options import UpOptions
 from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
@@ -54,6 +56,8 @@ from remotedl.ssh.prompt import Prompt
 PING_EVERY_S = 2.0
 PING_DEADLINE_S = 6.0
 EVENTS_KEPT = 200
+LONG_AWAY_S = 60.0
+"""An absence that is worth a notification on the desktop."""
 FINAL = (AuthFailed, HostKeyChanged, HostKeyUnknown, ConfigError, JobsRunning)
 """Trying again cannot mend these while a session reconnects."""
 
@@ -81,7 +85,7 @@ class Session:
         self._since = time.time()
         self._events: deque[tuple[float, str]] = deque(maxlen=EVENTS_KEPT)
         self._place: Workplace | None = None
-        self._tunnel_link: stages.Link | None = None
+        self._links: stages.Links | None = None
         self._running: Running | None = None
         self._image = ""
         self._gpus = NO_GPUS
@@ -102,7 +106,7 @@ class Session:
             name=self.host_name,
             options=self.options,
         )
-        self._tunnel_link = links.tunnels
+        self._links = links
         place, ready = stages.prepare(
             links.work, self.project, self.host, self.options, self._prompt, self._report
         )
@@ -149,9 +153,9 @@ class Session:
         self._report.stage("tunnel", f"127.0.0.1: {ports}" if wants else "none wanted")
 
     def _connect_tunnels(self) -> None:
-        if self._tunnels is None or self._running is None or self._tunnel_link is None:
+        if self._tunnels is None or self._running is None or self._links is None:
             raise SessionError("the session is not up")
-        self._tunnels.connect(self._tunnel_link.wait(), self._running.ports)
+        self._tunnels.connect(self._links.tunnels.wait(), self._running.ports)
 
     def _publish(self) -> None:
         self._control = ControlServer(self._folder, self._requests())
@@ -206,7 +210,7 @@ class Session:
         return None
 
     def _bring_back(self, stop: threading.Event, why: RemotedlError) -> None:
-        began = time.monotonic()
+        before, began = self.snapshot(), time.time()
         self._phase, self._detail = Phase.RECONNECTING, why.message
         self._tell(f"link lost: {why.message}")
         self._drop_links()
@@ -225,7 +229,7 @@ class Session:
                 continue
             break
         self._phase, self._detail = Phase.LIVE, ""
-        self._tell(f"back after {time.monotonic() - began:.1f} s")
+        self._welcome(before, time.time() - began)
 
     def _reconnect(self) -> None:
         """The same container, ports and token, over new links."""
@@ -234,14 +238,10 @@ class Session:
         links = stages.connect(
             self.host, self._prompt, silent, name=self.host_name, options=self.options
         )
-        self._tunnel_link = links.tunnels
-        try:
-            place, ready = stages.rejoin(
-                links.work, self.project, self.host, self._folder, self._image, self._gpus
-            )
-        except BaseException:
-            links.close()
-            raise
+        self._links = links
+        place, ready = stages.rejoin(
+            links.work, self.project, self.host, self._folder, self._image, self._gpus
+        )
         self._place = place
         if self._sync is None or self._watch is None:
             raise SessionError("the session is not up")
@@ -251,6 +251,18 @@ class Session:
         self._connect_tunnels()
         self._watch.move(place)
 
+    def _welcome(self, before: Snapshot, away_s: float) -> None:
+        """Say what happened meanwhile; after a real absence also on the desktop."""
+        if self._watch is not None:
+            try:
+                self._watch.look()
+            except RemotedlError:
+                pass  # the link is gone again: the next ping says so
+        told = digest(before, self.snapshot(), away_s)
+        self._tell(told)
+        if away_s >= LONG_AWAY_S:
+            notify(f"remotedl: {self.host_name}", told)
+
     def _drop_links(self) -> None:
         if self._tunnels is not None:
             self._tunnels.disconnect()
@@ -258,9 +270,9 @@ class Session:
             self._sync.disconnect()
         if self._place is not None:
             self._place.close()
-        if self._tunnel_link is not None:
-            self._tunnel_link.close()
-            self._tunnel_link = None
+        if self._links is not None:
+            self._links.close()
+            self._links = None
 
     # ---------------------------------------------------------------- the end
 
