@@ -279,6 +279,9 @@ class _Download(_Trip):
         reasons = [op.reason.value for op in batch]
         outcomes = self._own.replica.apply(changes, self._step, reasons)
         for op, end in zip(batch, outcomes, strict=True):
+            if end.status is Status.NO_CONTENT and op.new is not None and op.new.digest:
+                why = self._own.peer.not_taken.get(op.new.digest, "")
+                end = Outcome(Status.REFUSED, why) if why else end
             if self._ended(op, end):
                 self._carried.done_laptop.append(op)
                 self._carried.to_laptop = self._count(op, self._carried.to_laptop)

@@ -18,6 +18,7 @@ from remotedl.config.models import SyncConfig
 from remotedl.errors import SyncHalted, UsageError
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Remote
+from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.folder import FolderGone
 from remotedl.sync.agent.ignore import DEFAULTS, Ignore
 from remotedl.sync.agent.tree import Change, Entry, Kind
@@ -37,7 +38,7 @@ RETRY_S = 1.0
 """What was busy or had changed is tried again after so long."""
 FAILED_S = 30.0
 """What the system refused is tried again after so long."""
-NAP_S = 1.0
+NAP_S = 0.25
 """How often a live session looks whether it is to stop."""
 ROUNDS = 100
 """Cycles in a row after which `cycle` gives up on folders that do not come to rest."""
@@ -64,13 +65,15 @@ class Sync:
         watch: bool = True,
         allowed: frozenset[HaltKind] = frozenset(),
         unusual: bool = False,
+        disk: Disk | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`remote_root` may start with "~/". `state_dir` holds the database of this pair.
 
         `watch`: follow changes (for `run`). `allowed`: halts that the user lets pass, once.
-        `unusual`: the user was asked and wants a whole home folder synced.
+        `unusual`: the user was asked and wants a whole home folder synced. `disk`: how the
+        laptop's folder is reached, if not by this machine's own calls.
         """
         self._config = config
         self._report = report
@@ -87,6 +90,7 @@ class Sync:
             watch=watch,
             allowed=allowed,
             unusual=unusual,
+            disk=disk,
             clock=clock,
             wake=self._wake.set,
             on_read=self._keep_fresh,

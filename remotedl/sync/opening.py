@@ -19,7 +19,8 @@ from typing import Any
 from remotedl.config.models import SyncConfig
 from remotedl.errors import FolderUnusable, ProtocolError, RootInUse
 from remotedl.ssh.remote import Remote
-from remotedl.sync.agent.folder import FolderBusy, FolderGone, boot_id
+from remotedl.sync.agent.disk import Disk
+from remotedl.sync.agent.folder import FolderBusy, FolderGone
 from remotedl.sync.agent.follow import Follower
 from remotedl.sync.agent.ignore import Ignore
 from remotedl.sync.agent.replica import Replica
@@ -50,6 +51,8 @@ class Request:
     allowed: frozenset[HaltKind]
     unusual: bool
     """A whole home folder may be synced: the user was asked."""
+    disk: Disk | None
+    """Through which the laptop's folder is reached; None: this machine's own."""
     clock: Callable[[], float]
     wake: Callable[[], None]
     on_read: Reader
@@ -104,7 +107,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     replica = _open_laptop(request, rules, expected_laptop)
     closing.callback(replica.close)
     marker = replica.marker()
-    laptop = Root(True, marker, expected_laptop)
+    laptop = _root(replica.created, marker, expected_laptop)
     untouched = Root(True, expected_remote, expected_remote)
     _halt_unless_sound(laptop, untouched, request.allowed)
     if marker is None:
@@ -125,7 +128,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     closing.callback(peer.close)
     answer = peer.opened()
     _check_answer(request, answer, laptop, expected_remote)
-    remote = Root(True, answer["marker"], expected_remote)
+    remote = _root(bool(answer["created"]), answer["marker"], expected_remote)
     _halt_unless_sound(laptop, remote, request.allowed)
     if laptop.marker != expected_laptop or remote.marker != expected_remote:
         database.forget_agreement()  # the first time, or the user let a halt pass
@@ -133,7 +136,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     if remote.marker is None:
         peer.ops("marker", marker=remote_marker).wait()
     database.expect_markers(marker, remote_marker)
-    database.set_boots(boot_id(), str(answer["boot"]))
+    database.set_boots(replica.boot, str(answer["boot"]))
 
     ancestor = database.ancestor()
     version, tree = database.remote(ancestor)
@@ -189,7 +192,7 @@ def _open_laptop(request: Request, rules: Ignore, expected: str | None) -> Repli
     remake = HaltKind.ROOT_MISSING in request.allowed
     holder = {"name": f"{getpass.getuser()}@{socket.gethostname()}", "pid": str(os.getpid())}
     try:
-        return Replica(root, rules, holder=holder, create=remake)
+        return Replica(root, rules, disk=request.disk, holder=holder, create=remake)
     except FolderGone as exc:
         gone = Root(False, None, expected)
         if expected is not None:
@@ -220,12 +223,18 @@ def _check_answer(
 ) -> None:
     """Raises SyncHalted, RootInUse, FolderUnusable, ProtocolError."""
     if "error" in answer:
-        if answer["error"] == "gone":
+        if answer["error"] == "gone" and expected is not None:
             _halt_unless_sound(laptop, Root(False, None, expected), request.allowed)
         raise refusal(answer, request.remote.name, request.remote_root)
     marker = answer.get("marker")
-    if "root" not in answer or not (marker is None or isinstance(marker, str)):
+    complete = {"root", "boot", "created"} <= answer.keys()
+    if not complete or not (marker is None or isinstance(marker, str)):
         raise ProtocolError(f"the agent on {request.remote.name} does not introduce itself")
+
+
+def _root(created: bool, marker: str | None, expected: str | None) -> Root:
+    """A root that was made just now was missing, unless it is the first time."""
+    return Root(expected is None or not created, marker, expected)
 
 
 def _halt_unless_sound(laptop: Root, remote: Root, allowed: frozenset[HaltKind]) -> None:

@@ -26,7 +26,7 @@ from remotedl.sync.agent import protocol
 from remotedl.sync.agent.listing import Listing, Version, unpack_listing
 from remotedl.sync.agent.protocol import Frame, Malformed, Parser, Type
 from remotedl.sync.agent.replica import Replica
-from remotedl.sync.agent.transfer import Intake, Outflow
+from remotedl.sync.agent.transfer import Arrived, Intake, Outflow
 from remotedl.sync.agent.tree import Change, Entry
 from remotedl.sync.agent.wire import Closed, Wire
 from remotedl.sync.bundle import Bundle, agent_bundle
@@ -90,6 +90,8 @@ class Peer:
         self._wants_data: set[int] = set()
         """Streams of GETs: their answer comes after their data."""
         self._hello = Reply()
+        self.not_taken: dict[bytes, str] = {}
+        """Contents that came and could not be written here, and why."""
         self._listings: queue.SimpleQueue[Listing] = queue.SimpleQueue()
         self._arrivals: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._intake: Intake | None = None
@@ -262,12 +264,10 @@ class Peer:
                 self._heard = time.monotonic()
                 for frame in parser.feed(data):
                     self._take(frame)
-        except Malformed as exc:
-            self._stop(ProtocolError(f"the agent on {self._remote.name} speaks nonsense: {exc}"))
-        except RemotedlError as exc:
-            self._stop(exc)
         except OSError as exc:
             self._lose(exc)
+        except Exception as exc:  # noqa: BLE001
+            self._fail(exc)
 
     def _take(self, frame: Frame) -> None:
         kind, stream = frame.type, frame.stream
@@ -324,19 +324,26 @@ class Peer:
                 if frame is None:
                     return
                 if frame.type is Type.PUT:
-                    self._intake.put(frame.stream, frame.payload)
+                    self._arrived(self._intake.put(frame.stream, frame.payload))
                 elif frame.type is Type.DATA:
-                    self._intake.data(frame.stream, frame.payload)
+                    self._arrived(self._intake.data(frame.stream, frame.payload))
                 elif frame.type is Type.ACK and frame.stream % 2:
                     self._acknowledge(frame)
                 elif frame.type is Type.ACK:
                     self._intake.abandon(frame.stream)
                 else:
                     raise Malformed(f"a {frame.type.name} from the agent")
-        except Malformed as exc:
-            self._stop(ProtocolError(f"the agent on {self._remote.name} speaks nonsense: {exc}"))
+        except Exception as exc:  # noqa: BLE001
+            self._fail(exc)
         finally:
             self._intake.close()
+
+    def _arrived(self, arrived: Arrived | None) -> None:
+        for digest, why in (arrived.results if arrived else {}).items():
+            if why:
+                self.not_taken[digest] = why
+            else:
+                self.not_taken.pop(digest, None)
 
     def _read_errors(self) -> None:
         """Keep the last of what is said on stderr, for messages."""
@@ -407,6 +414,13 @@ class Peer:
             self._stop(exc)
         else:
             self._stop(LinkLost(f"the link to {self._remote.name} is gone: {exc}"))
+
+    def _fail(self, exc: Exception) -> None:
+        """A thread of ours met something that it cannot go on with."""
+        if isinstance(exc, RemotedlError):
+            self._stop(exc)
+        else:
+            self._stop(ProtocolError(f"the agent on {self._remote.name} speaks nonsense: {exc}"))
 
     def _stop(self, error: RemotedlError) -> None:
         """The session is over: whoever waits is told why."""

@@ -181,6 +181,14 @@ class Disk:
         """The clock that stamps files here."""
         return time.time()
 
+    def boot_id(self) -> str:
+        """Which start of this machine it is; "" where the system does not say."""
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                return file.read().strip()
+        except OSError:
+            return ""
+
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)
 

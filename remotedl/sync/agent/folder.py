@@ -217,15 +217,6 @@ def is_dir(found: os.stat_result) -> bool:
     return stat.S_ISDIR(found.st_mode)
 
 
-def boot_id() -> str:
-    """Which start of this machine it is; "" where the system does not say."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
 def _take(fd: int) -> bool:
     """An exclusive lock without waiting; the kernel drops it when the holder dies."""
     try:

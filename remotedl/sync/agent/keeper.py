@@ -113,6 +113,7 @@ class Keeper:
         return {
             "root": replica.folder.path,
             "marker": replica.marker(),
+            "created": replica.created,
             "boot": replica.boot,
             "case_insensitive": traits.folding.case_insensitive,
             "normalising": traits.folding.normalising,
@@ -143,13 +144,13 @@ class Keeper:
         except FolderGone as exc:
             self._note_gone(exc)
             outcomes = [Outcome(Status.REFUSED, str(exc))] * len(changes)
-        pairs = list(zip(changes, outcomes))
+        pairs = [(change, _told_why(change, end, failed)) for change, end in zip(changes, outcomes)]
         self._note_known(key(change.path) for change, end in pairs if end.status is Status.DONE)
         doubtful = [change.path for change, end in pairs if end.status is not Status.DONE]
         if doubtful:
             self._look(lambda: self.replica.look(doubtful))
         self._say_changes()
-        answers = [[end.status.value, _why(change, end, failed)] for change, end in pairs]
+        answers = [list(end) for _, end in pairs]
         answer = {"outcomes": answers, "version": list(self._generations.version)}
         self._wire.control(Type.ACK, stream, pack_json(answer))
 
@@ -306,10 +307,12 @@ def _open_watch(root: str, tell: Any) -> Any:
     return Watcher(root, tell)
 
 
-def _why(change: Change, end: Outcome, failed: Dict[bytes, str]) -> str:
+def _told_why(change: Change, end: Outcome, failed: Dict[bytes, str]) -> Outcome:
+    """Content that is missing because it could not be written was refused by the disk."""
     if end.status is Status.NO_CONTENT and change.new is not None:
-        return failed.get(change.new.digest or b"", end.why)
-    return end.why
+        why = failed.get(change.new.digest or b"", "")
+        return Outcome(Status.REFUSED, why) if why else end
+    return end
 
 
 def _rules(rules: Any) -> Ignore:

@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Se
 from remotedl.sync.agent import cache
 from remotedl.sync.agent.apply import Applier, Outcome
 from remotedl.sync.agent.disk import CREATE, READ, At, Disk, this_disk
-from remotedl.sync.agent.folder import OWN, Folder, Way, boot_id
+from remotedl.sync.agent.folder import OWN, Folder, Way
 from remotedl.sync.agent.ignore import Ignore
 from remotedl.sync.agent.scan import Changed, Limits, Scanner, stamp_of
 from remotedl.sync.agent.staging import Staging
@@ -48,12 +48,13 @@ class Replica:
     ) -> None:
         """Raises FolderGone, FolderBusy, OSError."""
         self.disk = this_disk() if disk is None else disk
-        if create:
-            os.makedirs(os.path.expanduser(path), exist_ok=True)
+        self.created = create and not os.path.lexists(os.path.expanduser(path))
+        if self.created:
+            os.makedirs(os.path.expanduser(path))
         self.folder = Folder(path, self.disk)
         try:
             self.folder.lock(holder or {})
-            self.boot = boot_id()
+            self.boot = self.disk.boot_id()
             self.scanner = Scanner(self.folder, ignore, limits=limits)
             self._probe()
             self.saved = cache.load(self.scanner, self.boot)

@@ -1,0 +1,255 @@
+"""Roots that are missing, replaced, emptied or taken; databases that are lost, old or damaged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from remotedl.errors import FolderUnusable, RootInUse, StateCorrupt, SyncHalted
+from remotedl.sync.safety import HaltKind
+from tests.lab_tests.sync.folders import Folders, eventually, trash, tree
+
+
+def fill(folders: Folders, count: int = 8) -> None:
+    for number in range(count):
+        path = folders.laptop / f"dir{number % 4}" / f"file{number}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"content {number}")
+    assert folders.once().pending == 0
+    folders.assert_equal()
+
+
+def test_remote_root_replaced(folders: Folders) -> None:
+    fill(folders)
+    before = tree(folders.laptop)
+    folders.host.rename(folders.base / "away")
+    folders.host.mkdir()
+    with pytest.raises(SyncHalted, match="lost its marker") as halted:
+        folders.once()
+    assert "--allow root-replaced" in halted.value.hint
+    assert tree(folders.laptop) == before
+    assert tree(folders.host) == {}
+    folders.once(allowed=frozenset([HaltKind.ROOT_REPLACED]))
+    assert tree(folders.laptop) == before
+    folders.assert_equal()
+
+
+def test_remote_root_replaced_by_another_synced_folder(folders: Folders) -> None:
+    fill(folders)
+    shutil.rmtree(folders.host)
+    other = Folders(folders.base / "other")
+    (other.laptop / "other").write_text("other")
+    other.once()
+    shutil.move(other.host, folders.host)
+    before = tree(folders.laptop)
+    with pytest.raises(SyncHalted, match="not the one of the last sync"):
+        folders.once()
+    assert tree(folders.laptop) == before
+    assert tree(folders.host) == {"other": "- b'other'"}
+
+
+def test_remote_root_missing(folders: Folders) -> None:
+    fill(folders)
+    before = tree(folders.laptop)
+    shutil.rmtree(folders.host)
+    with pytest.raises(SyncHalted, match="is not there"):
+        folders.once()
+    assert not folders.host.exists(), "it may be a mount that is not there yet"
+    assert tree(folders.laptop) == before
+    folders.once(allowed=frozenset([HaltKind.ROOT_MISSING]))
+    folders.assert_equal()
+    assert tree(folders.laptop) == before
+
+
+def test_laptop_root_replaced(folders: Folders) -> None:
+    fill(folders)
+    before = tree(folders.host)
+    shutil.rmtree(folders.laptop)
+    folders.laptop.mkdir()
+    with pytest.raises(SyncHalted, match="the laptop's folder has lost its marker"):
+        folders.once()
+    assert tree(folders.host) == before
+
+
+def test_remote_root_emptied(folders: Folders) -> None:
+    fill(folders)
+    before = tree(folders.laptop)
+    for path in folders.host.iterdir():
+        if path.name != ".remotedl":
+            shutil.rmtree(path)
+    with pytest.raises(SyncHalted, match="is empty") as halted:
+        folders.once()
+    assert "--allow root-emptied" in halted.value.hint
+    assert tree(folders.laptop) == before
+    folders.once(allowed=frozenset([HaltKind.ROOT_EMPTIED]))
+    assert tree(folders.laptop) == {}
+    assert len(trash(folders.laptop)) == 8
+
+
+@pytest.mark.lab
+def test_remote_root_unmounted(folders: Folders) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folders.host)], check=True)
+    try:
+        fill(folders)
+    finally:
+        subprocess.run(["umount", str(folders.host)], check=True)
+    before = tree(folders.laptop)
+    with pytest.raises(SyncHalted, match="lost its marker"):
+        folders.once()
+    assert tree(folders.laptop) == before
+
+
+def test_remote_root_replaced_while_live(folders: Folders) -> None:
+    fill(folders)
+    before = tree(folders.laptop)
+    sync = folders.live()
+    folders.host.rename(folders.base / "away")
+    folders.host.mkdir()
+    (folders.laptop / "dir0" / "new").write_text("new")
+    eventually(lambda: sync.status().halt is not None)
+    assert tree(folders.laptop) == {**before, "dir0/new": "- b'new'"}
+    assert tree(folders.host) == {}
+    folders.host.rmdir()
+    (folders.base / "away").rename(folders.host)
+    eventually(lambda: sync.status().halt is None)
+    eventually(lambda: tree(folders.host) == tree(folders.laptop))
+
+
+def test_half_of_the_files_deleted_on_the_host_halts(folders: Folders) -> None:
+    fill(folders, 200)
+    before = tree(folders.laptop)
+    for number in (0, 1):
+        shutil.rmtree(folders.host / f"dir{number}")
+    with pytest.raises(SyncHalted, match="100 of the laptop's 200 files are gone"):
+        folders.once()
+    assert tree(folders.laptop) == before
+    folders.once(allowed=frozenset([HaltKind.MASS_DELETE]))
+    folders.assert_equal()
+    assert len(trash(folders.laptop)) == 100
+
+
+def test_half_of_the_files_deleted_on_the_laptop_goes_with_a_notice(folders: Folders) -> None:
+    fill(folders, 200)
+    for number in (0, 1):
+        shutil.rmtree(folders.laptop / f"dir{number}")
+    outcome = folders.once()
+    assert "100 files" in outcome.notices[0]
+    folders.assert_equal()
+    assert len(trash(folders.host)) == 100
+
+
+def test_database_lost_equal_files_are_adopted_and_others_are_conflicts(folders: Folders) -> None:
+    fill(folders)
+    shutil.rmtree(folders.state)
+    (folders.laptop / "dir0" / "file0").write_text("laptop's")
+    (folders.host / "dir1" / "file1").unlink()
+    outcome = folders.once()
+    assert [conflict.key for conflict in outcome.conflicts] == ["dir0/file0"]
+    assert (folders.host / "dir0" / "file0").read_text() == "content 0"
+    assert (folders.host / "dir1" / "file1").read_text() == "content 1"
+
+
+def test_database_rolled_back_loses_nothing(folders: Folders) -> None:
+    fill(folders)
+    saved = (folders.state / "sync.db").read_bytes()
+    (folders.laptop / "dir0" / "file0").write_text("second")
+    (folders.host / "dir1" / "file1").write_text("second")
+    (folders.laptop / "new").write_text("new")
+    (folders.laptop / "dir2" / "file2").unlink()
+    folders.once()
+    (folders.host / "dir0" / "file0").write_text("third")
+    (folders.host / "new").write_text("newer")
+    (folders.laptop / "dir3" / "file3").write_text("third")
+    for path in folders.state.iterdir():
+        path.unlink()
+    (folders.state / "sync.db").write_bytes(saved)
+    folders.once()
+    everything = {
+        *tree(folders.laptop).values(), *tree(folders.host).values(),
+        *(f"- {data!r}" for data in trash(folders.laptop) | trash(folders.host)),
+    }  # fmt: skip
+    for version in (b"second", b"third", b"newer", b"content 3"):
+        assert f"- {version!r}" in everything
+    assert (folders.host / "dir3" / "file3").read_text() == "third"
+
+
+@pytest.mark.parametrize("damage", ["garbage", "flipped", "cut off", "other", "row"])
+def test_database_corrupt(folders: Folders, damage: str) -> None:
+    fill(folders, 200)
+    before = tree(folders.laptop)
+    path = folders.state / "sync.db"
+    data = bytearray(path.read_bytes())
+    if damage == "garbage":
+        path.write_bytes(b"garbage" * 1000)
+    elif damage == "flipped":
+        for at in range(4096 * 2, len(data), 4096):
+            data[at : at + 64] = os.urandom(64)
+        path.write_bytes(data)
+    elif damage == "cut off":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "other":
+        path.unlink()
+        with sqlite3.connect(path) as other:
+            other.execute("CREATE TABLE mine (x)")
+    else:
+        with sqlite3.connect(path) as other:
+            other.execute("UPDATE ancestor SET kind = 77")
+    shutil.rmtree(folders.laptop / "dir0")
+    with pytest.raises(StateCorrupt) as corrupt:
+        folders.once()
+    assert "nothing" in corrupt.value.hint or "without deleting" in corrupt.value.hint
+    assert (folders.host / "dir0" / "file0").exists()
+    path.unlink()
+    folders.once()
+    assert tree(folders.laptop) == before == tree(folders.host)
+
+
+def test_two_sessions_on_one_root(folders: Folders) -> None:
+    fill(folders)
+    folders.open()
+    with pytest.raises(RootInUse, match="another session"):
+        folders.once()
+    folders.close()
+    folders.once()
+
+
+def test_root_that_is_no_folder(folders: Folders) -> None:
+    folders.host.rmdir()
+    folders.host.write_text("a file")
+    with pytest.raises(FolderUnusable):
+        folders.once()
+    shutil.rmtree(folders.laptop)
+    with pytest.raises(FolderUnusable):
+        folders.once()
+
+
+def test_root_of_the_filesystem_is_refused(folders: Folders) -> None:
+    folders.remote_root = "/"
+    with pytest.raises(FolderUnusable, match="root of the whole filesystem"):
+        folders.once()
+    folders.laptop = Path("/")
+    with pytest.raises(FolderUnusable, match="root of the whole filesystem"):
+        folders.once()
+
+
+def test_a_home_folder_is_refused_unless_asked_for(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folders.host))
+    with pytest.raises(FolderUnusable, match="whole home folder"):
+        folders.once()
+    folders.once(unusual=True)
+
+
+def test_a_root_that_is_a_link_is_the_folder_that_it_leads_to(folders: Folders) -> None:
+    fill(folders)
+    (folders.base / "link").symlink_to(folders.host)
+    folders.remote_root = str(folders.base / "link")
+    (folders.laptop / "new").write_text("new")
+    folders.once()
+    assert (folders.host / "new").read_text() == "new"
