@@ -65,7 +65,7 @@ def build_buildx(
     watch = _Watch(order, text.decode("utf-8", "replace"), report)
     try:
         sender = _Sender(process, order, b"".join(secrets), text)
-        _each_line(process, watch)
+        _each_status(process, watch)
         code = process.wait()
         sender.join()
     finally:
@@ -120,14 +120,25 @@ class _Sender:
             self._process.close()
 
 
-def _each_line(process: Process, take: Callable[[bytes], None]) -> None:
-    partial = b""
+def _each_status(process: Process, take: Callable[[str], None]) -> None:
+    """JSON objects and lines that are none, as they come.
+
+    Newer versions write an object a line; the first ones spread it over many, "}" alone at its end.
+    """
+    partial, begun = b"", ""
     while chunk := process.recv_stderr(CHUNK):
         *whole, partial = (partial + chunk).split(b"\n")
         for line in whole:
-            take(line)
-    if partial:
-        take(partial)
+            text = line.decode("utf-8", "replace")
+            if begun or text.rstrip() == "{":
+                begun += text
+                if text.rstrip() == "}":
+                    take(begun)
+                    begun = ""
+            else:
+                take(text)
+    if begun or partial:
+        take(begun + partial.decode("utf-8", "replace"))
 
 
 class _Watch:
@@ -143,12 +154,12 @@ class _Watch:
         self._reason = ""
         self._plain: list[str] = []
 
-    def __call__(self, line: bytes) -> None:
+    def __call__(self, text: str) -> None:
         try:
-            status = json.loads(line)
+            status = json.loads(text)
         except ValueError:
             # Not progress: what the docker command itself has to say.
-            self._plain.append(line.decode("utf-8", "replace"))
+            self._plain.append(text)
             return
         if isinstance(status, dict):
             for vertex in status.get("vertexes") or ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from remotedl.engine import BuildEvent, BuildOutput, BuildStep, Built, Engine, LayerProgress
@@ -10,6 +11,11 @@ from remotedl.images.order import Order, Sources, failure, instruction_lines
 from remotedl.images.progress import LayerBoard
 from remotedl.images.recipe import context_tar, without_mounts
 from remotedl.report import Report
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""The builder paints stderr red."""
+NOISE = re.compile(r"(\x1b\[0m)?( ---> |Removing intermediate container )")
+"""What the builder says of its own housekeeping."""
 
 
 def build_classic(engine: Engine, order: Order, sources: Sources, report: Report) -> None:
@@ -52,9 +58,10 @@ class _Watch:
             what = f"building {self._order.title}"
             self._report.progress(what, event.index - 1, event.total, "steps")
             self._report.output(f"[{event.index}/{event.total}] {event.text}")
-        elif isinstance(event, BuildOutput):
-            self._said.append(event.line)
-            self._report.output(event.line)
+        elif isinstance(event, BuildOutput) and not NOISE.match(event.line):
+            line = COLOUR.sub("", event.line)
+            self._said.append(line)
+            self._report.output(line)
         elif isinstance(event, LayerProgress):
             self._layers(event)
         elif isinstance(event, Built):
