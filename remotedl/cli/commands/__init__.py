@@ -12,11 +12,12 @@ def register(app: typer.Typer) -> None:
         hosts,
         images,
         lifecycle,
+        service,
         syncing,
         transfer,
         tunnels,
         work,
     )
 
-    for module in (lifecycle, demo, work, syncing, transfer, hosts, images, tunnels):
+    for module in (lifecycle, demo, service, work, syncing, transfer, hosts, images, tunnels):
         module.register(app)
