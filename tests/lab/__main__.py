@@ -26,7 +26,7 @@ from tests.lab.images import (
 )
 from tests.lab.plugin import missing
 from tests.lab.run import LABEL, OWNER_LABEL, LabRun, reap, remove_run
-from tests.lab.seeds import seed_volume
+from tests.lab.seeds import seed_volume, warm_seed
 from tests.lab.users import BY_NAME, CAST
 
 # All hosts started by hand share a run and so a network: they reach each other by name.
@@ -92,14 +92,14 @@ def show(arguments: argparse.Namespace) -> int:
 def prune(arguments: argparse.Namespace) -> int:
     """Remove what was made from contents that are no longer so; the next run makes nothing anew."""
     mirrors = mirror_folder()
-    seeds = set(map(seed_volume, RELEASES))
+    seeds = {*map(seed_volume, RELEASES), *map(warm_seed, RELEASES)}
     images = {*map(engine_image, RELEASES), standin_image("bookworm")}
     images |= {image for kind in (base_image, host_image) for image in map(kind, RELEASES)}
     for folder in cache_folder().glob("mirrors-*"):
         if folder != mirrors:
             shutil.rmtree(folder)
     for volume in docker("volume", "ls", "-q", "--filter", "name=remotedl-lab-seed-").split():
-        if volume.removesuffix("-done") not in seeds:
+        if volume.removesuffix("-done") not in seeds:  # its mark goes with it
             docker_ok("volume", "rm", volume)
     for image in docker("images", REPOSITORY, "--format", "{{.Repository}}:{{.Tag}}").split():
         if image not in images and ":rootfs-" not in image:

@@ -20,6 +20,7 @@ from tests.lab.engine import docker, docker_ok, mounted_cgroup_v2
 from tests.lab.images import Release, engine_image, host_image
 from tests.lab.login import Login
 from tests.lab.run import LabRun
+from tests.lab.seeds import fill, seed_volume
 from tests.lab.users import BY_NAME
 
 BOOT_LIMIT_S = 120.0
@@ -43,6 +44,8 @@ class HostOptions:
     """That Debian release's own Docker is installed and running."""
     standin: bool = True
     """The engine (now or once it is installed) already holds the stand-in base images."""
+    seed: str = ""
+    """Another seed than that one (tests/lab/seeds.py)."""
     engine_disk: str = ""
     """/var/lib/docker is a disk of this size ("600m"); it then holds no stand-in."""
     disk: str = ""
@@ -229,9 +232,7 @@ class Host:
             return ["-v", f"{self.options.disk}:/var/lib/docker"]
         docker("volume", "create", *self.run.labels(), self.container)
         if self.options.standin:
-            from tests.lab.seeds import fill
-
-            fill(self.container, self.release)
+            fill(self.container, self.options.seed or seed_volume(self.release))
         return ["-v", f"{self.container}:/var/lib/docker"]
 
     def _learn_address(self) -> None:

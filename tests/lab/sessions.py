@@ -7,6 +7,7 @@ with that image takes `live_bookworm.host` (or trixie's) and logs in as another 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from tests.lab.host import Host, HostOptions
 from tests.lab.images import Release
 from tests.lab.laptop import CHECKOUT, Command, Laptop
 from tests.lab.run import LabRun
+from tests.lab.seeds import finished, keep, warm_seed
 
 if TYPE_CHECKING:
     import requests
@@ -121,12 +123,13 @@ def eventually(check: Callable[[], object], limit_s: float = SOON_S) -> object:
 def live_session(host: Host, laptop: Laptop, *options: str) -> Iterator[Live]:
     """`remotedl up h1` until Jupyter answers; ended by Ctrl-C."""
     up = laptop.start("up", "h1", "--no-open", "--yes", *options)
+    up.wait_for(r"token=", UP_LIMIT_S)
+    session = Live(host, laptop, up)
     try:
-        up.wait_for(r"token=", UP_LIMIT_S)
-        yield Live(host, laptop, up)
+        yield session
     finally:
-        up.interrupt()
-        up.wait(30)
+        session.up.interrupt()
+        session.up.wait(30)
 
 
 def sample_laptop(root: Path) -> Laptop:
@@ -169,7 +172,10 @@ def live(request: pytest.FixtureRequest) -> Live:
 def from_bare(
     run: LabRun, release: Release, root: Path, *, kill_at: tuple[str, ...] = ()
 ) -> Iterator[Live]:
-    host = Host(run, f"e2e-{release}", HostOptions(release))
+    # In CI the image is built; elsewhere its layers may be those of an earlier run.
+    warm = "" if os.environ.get("CI") == "true" else warm_seed(release)
+    seed = warm if warm and finished(warm) else ""
+    host = Host(run, f"e2e-{release}", HostOptions(release, seed=seed))
     host.create()
     assert host.exec(["docker", "version"], check=False).returncode != 0
     laptop = sample_laptop(root)
@@ -182,6 +188,8 @@ def from_bare(
         with live_session(host, laptop) as session:
             session.killed_at = kill_at
             yield session
+        if warm and not seed:
+            keep(host, warm)
     finally:
         laptop.close()
         host.remove()
