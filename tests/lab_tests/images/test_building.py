@@ -68,7 +68,7 @@ def test_a_dockerfile_that_fails_tells_its_line_and_its_last_words(
     folder = project(
         {
             "Dockerfile": "FROM debian:bookworm-slim\n\n# a comment\n"
-            "RUN for i in $(seq 30); do echo line $i; done; \\\n    echo the end >&2; exit 3\n"
+            "RUN for i in $(seq 30); do echo line $i; done; \\\n    echo the end; exit 3\n"
         }
     )
     before = made_here(place.engine)
