@@ -26,6 +26,7 @@ from remotedl.ssh.opener import Opened
 from remotedl.ssh.process import RemoteProcess, RemoteStream
 from remotedl.ssh.prompt import Prompt
 from remotedl.ssh.remote import Chunk, Pty, Result, Stream
+from remotedl.ssh.reverse import Handler, RemoteListener, ReverseDoor
 from remotedl.ssh.root import Root
 from remotedl.ssh.route import Hop
 from remotedl.ssh.sessions import Sessions
@@ -58,6 +59,7 @@ class Connection:
         self._transport = opened[-1].transport
         self._sessions = Sessions(self._hop.alias)
         self._root = Root(self._hop.user, self._hop.alias, sudo, prompt)
+        self._reverse = ReverseDoor(self._transport, self._hop.alias)
         self._is_root: bool | None = None
         self._closed = False
         self._lane: FastLane | None = None
@@ -141,6 +143,23 @@ class Connection:
 
     def dial_unix(self, path: str) -> RemoteStream:
         return self._dial(path, "direct-streamlocal@openssh.com", path, "", 0)
+
+    def listen_remote(self, address: str, port: int, handler: Handler) -> RemoteListener:
+        """A port on the host (0: any free one) whose connections `handler` gets, each in a thread.
+
+        Raises TunnelError.
+        """
+        try:
+            return self._reverse.listen(address, port, handler)
+        except LinkLost as exc:
+            raise self._lost(str(exc)) from exc
+
+    def listen_remote_unix(self, path: str, handler: Handler) -> RemoteListener:
+        """As `listen_remote`, for a unix socket on the host."""
+        try:
+            return self._reverse.listen_unix(path, handler)
+        except LinkLost as exc:
+            raise self._lost(str(exc)) from exc
 
     def put(self, data: bytes, path: str, *, mode: int = 0o600) -> None:
         argv = ["sh", "-c", WRITE_FILE, "put", _not_an_option(path), f"{mode:o}"]

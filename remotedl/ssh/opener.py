@@ -7,7 +7,6 @@ keys in place of its AutoAddPolicy, before it opens anything. What goes wrong is
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +26,7 @@ from remotedl.ssh.sockets import ChannelSocket, ProxiedSocket
 from remotedl.ssh.transport import Transport
 
 HANDSHAKE_TIMEOUT_S = 20.0
+UNSENT_LIMIT = 256 << 10
 RSA = "ssh-rsa"
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 
@@ -241,13 +241,14 @@ def _connected(hop: Hop) -> socket.socket:
         ) from exc
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # The kernel may queue megabytes; a keystroke would wait behind all of them.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_LIMIT)
     return sock
 
 
 def _proxied(hop: Hop, command: str) -> Any:
     """A ProxyCommand's stdin and stdout as a socket. Raises HostUnreachable."""
-    if sys.platform == "win32":
-        return paramiko.ProxyCommand(command)
     try:
         return ProxiedSocket(command)
     except OSError as exc:

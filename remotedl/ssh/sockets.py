@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import socket
 import subprocess
+import sys
 import threading
 import time
 
 from remotedl.errors import LinkLost
 from remotedl.ssh.channel import Channel
+
+CHUNK = 64 * 1024
 
 
 class ChannelSocket:
@@ -56,21 +59,17 @@ class ChannelSocket:
 
 
 class ProxiedSocket(socket.socket):
-    """The stdin and stdout of a ProxyCommand; the command ends with it. Not for Windows."""
+    """The stdin and stdout of a ProxyCommand; the command ends with it."""
 
-    def __init__(self, command: str) -> None:
-        """Raises OSError."""
+    def __init__(self, command: str, *, piped: bool = sys.platform == "win32") -> None:
+        """`piped`: where a process cannot have a socket for its stdin. Raises OSError."""
         ours, theirs = socket.socketpair()
         try:
-            # The user's own configuration; ssh hands it to a shell as well.
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", f"exec {command}"], stdin=theirs.fileno(), stdout=theirs.fileno()
-            )
+            self._process = _run_piped(command, theirs) if piped else _run_on(command, theirs)
         except OSError:
             ours.close()
-            raise
-        finally:
             theirs.close()
+            raise
         super().__init__(fileno=ours.detach())
 
     def close(self) -> None:
@@ -78,3 +77,40 @@ class ProxiedSocket(socket.socket):
         if self._process.poll() is None:
             self._process.terminate()
             threading.Thread(target=self._process.wait, daemon=True).start()
+
+
+def _run_on(command: str, end: socket.socket) -> subprocess.Popen[bytes]:
+    # The user's own configuration; ssh hands it to a shell as well.
+    argv = ["/bin/sh", "-c", f"exec {command}"]
+    process = subprocess.Popen(argv, stdin=end.fileno(), stdout=end.fileno())
+    end.close()
+    return process
+
+
+def _run_piped(command: str, end: socket.socket) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, shell=True, stdin=pipe, stdout=pipe, bufsize=0)  # noqa: S602
+    for pump in (_into_process, _from_process):
+        threading.Thread(target=pump, args=(process, end), daemon=True).start()
+    return process
+
+
+def _into_process(process: subprocess.Popen[bytes], end: socket.socket) -> None:
+    assert process.stdin is not None
+    try:
+        while data := end.recv(CHUNK):
+            process.stdin.write(data)
+    except OSError:
+        pass
+    process.stdin.close()
+
+
+def _from_process(process: subprocess.Popen[bytes], end: socket.socket) -> None:
+    assert process.stdout is not None
+    try:
+        while data := process.stdout.read(CHUNK):
+            end.sendall(data)
+    except OSError:
+        pass
+    process.stdout.close()
+    end.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from remotedl.config.models import HostConfig
 from remotedl.errors import ConfigError, HostUnreachable, LinkLost
+from remotedl.ssh.sockets import ProxiedSocket
 from tests.lab.badlink import MakeBadLink
 from tests.lab.sshd import MakeSshd, Sshd
 from tests.lab_tests.ssh.door import open_door
@@ -80,7 +82,14 @@ def test_a_jump_host_that_cannot_reach_the_host_is_named(
         open_door(host, known_hosts=gate.known_hosts, ssh_config=config)
 
 
-def test_a_proxy_command_leads_to_the_host(sshd: Sshd, tmp_path: Path) -> None:
+@pytest.mark.parametrize("piped", [False, True], ids=["on a socket", "on pipes"])
+def test_a_proxy_command_leads_to_the_host(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piped: bool
+) -> None:
+    """On pipes: as on Windows."""
+    monkeypatch.setattr(
+        "remotedl.ssh.opener.ProxiedSocket", functools.partial(ProxiedSocket, piped=piped)
+    )
     forward = tmp_path / "forward.py"
     forward.write_text(FORWARD)
     config = tmp_path / "config"
