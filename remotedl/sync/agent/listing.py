@@ -59,13 +59,23 @@ class Listing(NamedTuple):
 
 
 class Generations:
-    """Numbers the states of a picture and remembers which keys changed when."""
+    """Numbers the states of a picture and remembers which keys changed when.
+
+    Decision: every run of the agent that sees a change begins an epoch of its own, which goes on
+    counting where the saved one stood. Alternative: one epoch for ever. Reason: an agent that was killed had told states
+    that it never saved; the next one gave their numbers to other states, and a laptop that asked
+    what had changed since such a number was told: nothing.
+    """
 
     def __init__(self, epoch: str, number: int = 1) -> None:
         self.epoch = epoch
         self.number = number
         self._floor = number
         self._changed: Dict[str, int] = {}
+        self._saved: Optional[Version] = None
+        """The state that the run before this one saved."""
+        self._next = epoch
+        """The epoch that the next change begins."""
 
     @property
     def version(self) -> Version:
@@ -73,6 +83,9 @@ class Generations:
 
     def note(self, keys: Iterable[str]) -> None:
         """These keys changed, all at once."""
+        if self._next != self.epoch:
+            self._saved = self.version
+            self.epoch = self._next
         self.number += 1
         for key in keys:
             self._changed[key] = self.number
@@ -82,11 +95,15 @@ class Generations:
 
     def since(self, version: Optional[Version]) -> Optional[List[str]]:
         """The keys that changed after `version`, sorted; None: tell everything."""
-        if version is None or version.epoch != self.epoch:
-            return None
-        if not self._floor <= version.number <= self.number:
+        if version is None or not self._floor <= version.number <= self._last_of(version.epoch):
             return None
         return sorted(key for key, number in self._changed.items() if number > version.number)
+
+    def _last_of(self, epoch: str) -> int:
+        """The highest number of an epoch that still means here what it meant then."""
+        if epoch == self.epoch:
+            return self.number
+        return self._saved.number if self._saved and self._saved.epoch == epoch else -1
 
     def to_json(self) -> Dict[str, Any]:
         return {
@@ -98,9 +115,10 @@ class Generations:
 
     @classmethod
     def from_json(cls, value: Any, epoch: str) -> Generations:
-        """What `to_json` gave; a new epoch where it is not that."""
+        """What `to_json` gave, with `epoch` for what comes; `epoch` alone where it is not that."""
         try:
             found = cls(str(value["epoch"]), int(value["number"]))
+            found._next = epoch
             found._floor = int(value["floor"])
             found._changed = {str(key): int(number) for key, number in value["changed"].items()}
         except (KeyError, TypeError, ValueError, AttributeError):

@@ -238,8 +238,16 @@ class World:
         return self.laptop.versions() | self.remote.versions()
 
 
+TEXTS: dict[bytes, str] = {}
+"""The content of each version, by its digest."""
+
+
 def new_version(number: int, author: Where, *, executable: bool = False) -> Entry:
-    return file(f"{author} {number}", x=executable)
+    text = f"{author} {number}"
+    entry = file(text, x=executable)
+    assert entry.digest is not None
+    TEXTS[entry.digest] = text
+    return entry
 
 
 def _content_is_there(op: Operation, other: Disk) -> bool:
