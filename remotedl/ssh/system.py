@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from remotedl.errors import LinkLost
 from remotedl.ssh.known_hosts import Key
@@ -116,7 +117,8 @@ class FastLane:
         os.set_blocking(ssh.stderr.fileno(), False)
         while self._meet(control) or time.monotonic() < deadline:
             wait_s = LOOK_S if self._master is None else None
-            ready = select.select([ssh.stderr, self._wake], [], [], wait_s)[0]
+            watched: list[Any] = [ssh.stderr, self._wake]
+            ready = select.select(watched, [], [], wait_s)[0]
             if self._wake in ready:
                 return
             if ready:
