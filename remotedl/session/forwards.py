@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from remotedl.errors import RemotedlError, UsageError
 from remotedl.session.backoff import delays
 from remotedl.session.errands import Errand
-from remotedl.session.session import FINAL, PING_DEADLINE_S, PING_EVERY_S
+from remotedl.session.pulse import Pulse
+from remotedl.session.session import FINAL
 from remotedl.ssh.remote import Remote, Stream
 from remotedl.tunnel.entrance import Dial
 from remotedl.tunnel.forward import Forward, Place, TcpPlace, parse_dynamic, parse_forward
@@ -22,6 +23,8 @@ from remotedl.tunnel.reverse import Reverse
 from remotedl.tunnel.socks import DialTo, open_socks
 from remotedl.tunnel.tunnel import Tunnel, TunnelWish, open_tunnel
 from remotedl.tunnel.way import Way
+
+NAP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +143,15 @@ def hold(errand: Errand, forwards: Forwards, remote: Remote, stop: threading.Eve
 
 
 def _until_lost(remote: Remote, stop: threading.Event) -> RemotedlError | None:
-    while not stop.wait(PING_EVERY_S):
-        try:
-            remote.ping(PING_DEADLINE_S)
-        except RemotedlError as exc:
-            return exc
-    return None
+    gone = threading.Event()
+    pulse = Pulse(remote, gone)
+    pulse.start()
+    try:
+        while not gone.wait(NAP_S) and not stop.is_set():
+            pass
+    finally:
+        pulse.stop()
+    return pulse.why
 
 
 def _dial(way: Way, target: Place) -> Dial:

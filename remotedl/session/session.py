@@ -38,6 +38,7 @@ from remotedl.session.notify import notify
 from remotedl.session.options import UpOptions
 from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
+from remotedl.session.pulse import Pulse
 from remotedl.session.registry import (
     FORMAT,
     Record,
@@ -53,8 +54,7 @@ from remotedl.session.watching import HostWatch
 from remotedl.session.workplace import Workplace, remember_access
 from remotedl.ssh.prompt import Prompt
 
-PING_EVERY_S = 2.0
-PING_DEADLINE_S = 6.0
+LOOK_EVERY_S = 0.5
 EVENTS_KEPT = 200
 LONG_AWAY_S = 60.0
 """An absence that is worth a notification on the desktop."""
@@ -194,20 +194,26 @@ class Session:
             holder.join()
 
     def _until_lost(self, stop: threading.Event) -> RemotedlError | None:
-        """Ping and look after the host; the reason when the link is gone, None when stopped."""
-        if self._place is None or self._sync is None or self._watch is None:
+        """Look after the host; the reason when the link is gone, None when stopped."""
+        if self._place is None or self._sync is None or self._watch is None or self._links is None:
             raise SessionError("the session is not up")
+        gone = threading.Event()
+        pulses = [Pulse(link, gone) for link in (self._links.work, self._links.tunnels.wait())]
+        for pulse in pulses:
+            pulse.start()
         self._sync.start()
-        while not stop.wait(PING_EVERY_S):
-            try:
-                self._place.remote.ping(PING_DEADLINE_S)
+        try:
+            while not gone.wait(LOOK_EVERY_S) and not stop.is_set():
                 self._watch.look()
-            except RemotedlError as exc:
-                return exc
-            lost = self._sync.lost()
-            if lost is not None:
-                return lost
-        return None
+                lost = self._sync.lost()
+                if lost is not None:
+                    return lost
+        except RemotedlError as exc:
+            return _first(pulses) or exc
+        finally:
+            for pulse in pulses:
+                pulse.stop()
+        return None if stop.is_set() else _first(pulses)
 
     def _bring_back(self, stop: threading.Event, why: RemotedlError) -> None:
         before, began = self.snapshot(), time.time()
@@ -358,3 +364,7 @@ class Session:
 
         sync = self._sync
         return {"status": status, "stop": stop, **(sync.requests() if sync else {})}
+
+
+def _first(pulses: list[Pulse]) -> RemotedlError | None:
+    return next((pulse.why for pulse in pulses if pulse.why is not None), None)
