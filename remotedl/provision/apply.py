@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from remotedl.provision.plan import plan
 from remotedl.provision.probe import exports, framed, gather, proxy_variables, script
 from remotedl.provision.snapshot import Changes, Snapshot, difference, parse_snapshot
 from remotedl.provision.steps import Notice, Plan, Run, Stage, Step, Wish, WriteFile
+from remotedl.provision.symptoms import recognise
 from remotedl.provision.waiting import PACKAGE_TOOLS, wait_cloud_init, wait_packages
 from remotedl.report import SILENT, Report
 from remotedl.ssh import quoting
@@ -114,6 +115,22 @@ def converge(
         return _Run(remote, wish, report, confirm, sys_root, clock).to_the_end()
 
 
+def carry_out(
+    remote: Remote,
+    steps: Sequence[Step],
+    *,
+    report: Report = SILENT,
+    clock: Clock = SYSTEM_CLOCK,
+) -> None:
+    """Do these steps and nothing else, under the host's lock and in its journal."""
+    with host_lock.held(remote, report, clock):
+        run = _Run(remote, Wish(), report, nobody, "", clock)
+        run.read_entries()
+        for step in steps:
+            report.stage("provision", step.what)
+            run.perform(step)
+
+
 def _refuse(remote: Remote, found: Plan) -> None:
     if found.refusal is not None:
         raise UnsupportedHost(f"{remote.name}: {found.refusal.reason}", hint=found.refusal.hint)
@@ -143,11 +160,7 @@ class _Run:
         self.notices: list[Notice] = []
 
     def to_the_end(self) -> Outcome:
-        self.entries = list(read_journal(self.remote))
-        if any(entry.state == "begun" for entry in self.entries):
-            # the package manager of the run that was killed may still be at work
-            wait_packages(self.remote, self.report, self.clock)
-            self.entries = list(close_entries(self.remote, self.entries))
+        self.read_entries()
         for _ in range(MAX_STAGES):
             facts = gather(self.remote, self.wish, sys_root=self.sys_root)
             found = plan(facts, self.wish)
@@ -158,8 +171,16 @@ class _Run:
                 notices = tuple(self.notices)
                 return Outcome(tuple(self.done), facts, notices, tuple(self.declined))
             self._tell(found.notices)
-            self._stage(facts, [step for step in steps if step.stage is steps[0].stage])
+            self._stage([step for step in steps if step.stage is steps[0].stage])
         raise ProvisionError(f"{self.remote.name}: no end after {MAX_STAGES} stages")
+
+    def read_entries(self) -> None:
+        """The journal as it is; what a run that was killed left open is closed."""
+        self.entries = list(read_journal(self.remote))
+        if any(entry.state == "begun" for entry in self.entries):
+            # the package manager of the run that was killed may still be at work
+            wait_packages(self.remote, self.report, self.clock)
+            self.entries = list(close_entries(self.remote, self.entries))
 
     def _tell(self, notices: Sequence[Notice]) -> None:
         """Each notice once, though every stage's plan has it again."""
@@ -171,7 +192,7 @@ class _Run:
     def _declined_names(self) -> set[str]:
         return {step.name for step in self.declined}
 
-    def _stage(self, facts: HostFacts, steps: Sequence[Step]) -> None:
+    def _stage(self, steps: Sequence[Step]) -> None:
         for number, step in enumerate(steps):
             if step in self.done:
                 raise StepFailed(
@@ -188,7 +209,7 @@ class _Run:
                 self._decline(step)
                 return
             self.report.stage("provision", step.what)
-            self._perform(facts, step)
+            self.perform(step)
             self.done.append(step)
             self.report.progress(str(step.stage), number + 1, len(steps), "steps")
 
@@ -203,8 +224,9 @@ class _Run:
 
     # ---- one step
 
-    def _perform(self, facts: HostFacts, step: Step) -> None:
-        entry = self._begin(facts, step)
+    def perform(self, step: Step) -> None:
+        """One step, and its entry in the journal."""
+        entry = self._begin(step)
         try:
             for action in step.actions:
                 if isinstance(action, WriteFile):
@@ -215,7 +237,7 @@ class _Run:
             if self.remote.alive:
                 self._finish(entry)
 
-    def _begin(self, facts: HostFacts, step: Step) -> Entry:
+    def _begin(self, step: Step) -> Entry:
         """Into the journal, before anything is changed."""
         number = max((entry.number for entry in self.entries), default=0) + 1
         writes = [action for action in step.actions if isinstance(action, WriteFile)]
@@ -235,7 +257,7 @@ class _Run:
             step=step.name,
             what=step.what,
             by=self.remote.user,
-            when=facts.now,
+            when=before.now,
             named=self._expected_packages(step),
             files=files,
             before=before,
@@ -374,25 +396,9 @@ def failed(remote: Remote, step: Step, doing: str, result: Result) -> StepFailed
     )
 
 
-CAUSES: Mapping[str, tuple[str, str]] = {
-    "No space left on device": (" (the disk is full)", "ssh {host} df -h"),
-    "enough free space": (" (the disk is full)", "ssh {host} df -h"),
-    "Could not get lock": (" (the package manager is held)", "remotedl doctor {host}"),
-    "Temporary failure resolving": (
-        " (the host resolves no names)",
-        "set proxy or mirrors in hosts.toml, or: remotedl provision {host} --via-laptop",
-    ),
-    "Could not resolve host": (
-        " (the host resolves no names)",
-        "set proxy or mirrors in hosts.toml, or: remotedl provision {host} --via-laptop",
-    ),
-}
-
-
 def _cause(remote: Remote, text: str) -> tuple[str, str]:
-    for symptom, (reason, hint) in CAUSES.items():
-        if symptom.lower() in text.lower():
-            return reason, hint.format(host=remote.name)
+    for symptom in recognise(text):
+        return f" ({symptom.meaning})", symptom.mend.format(host=remote.name)
     return "", f"remotedl doctor {remote.name}"
 
 

@@ -3,7 +3,8 @@
 #   PART  user: all that the login user may see, and as root where `sudo -n` lets us
 #         root: only what needs root (run through sudo when that asks for a password)
 #         net:  only the URLs, each asked for its headers
-#         gpus: only the GPUs and who uses them
+#         gpus: only the GPUs, who uses them and who claims them
+#         guard: what may break under a running container, whose name stands in place of URLs
 #         waits: only what one may have to wait for: cloud-init and the package manager
 #   ROOT  put before /sys and /proc/driver; empty on a real host, a tree of doubles in the lab
 # Answer: "@@remotedl 1", then per probe "@NAME STATUS" and its output, each line after a "|",
@@ -336,8 +337,8 @@ ask_gpu_processes() { # pid, user, start, container id, name
 }
 
 ask_gpu_claims() { # expiring files that polite remotedl users leave
-    for file in /run/lock/remotedl-claims/*; do
-        [ -r "$file" ] && echo "$(limit stat -c '%U' "$file") $(head -c 400 "$file" | tr '\n' ' ')"
+    for file in /tmp/.remotedl-claim-*.json; do
+        [ -r "$file" ] && echo "$(limit stat -c '%U' "$file") $(head -c 2000 "$file" | tr '\n' ' ')"
     done
     true
 }
@@ -408,6 +409,23 @@ part_gpus() {
     probe gpu_claims
 }
 
+ask_host_gpus() {
+    [ -n "$smi" ] || return 127
+    limit "$smi" -L
+}
+
+ask_container_gpus() { dock exec "$1" nvidia-smi -L; }
+
+part_guard() { # CONTAINER
+    find_docker
+    smi=$(command -v nvidia-smi) || smi=$(first_of /usr/local/nvidia/bin/nvidia-smi)
+    probe clock
+    probe disk
+    probe host_gpus
+    if [ -n "$smi" ] && [ -n "$1" ]; then probe container_gpus "$1"; fi
+    if [ -n "$smi" ]; then probe kernel_says; fi
+}
+
 part_root() {
     find_docker
     if [ "$docker_way" = direct ]; then docker_way=sudo; fi
@@ -434,8 +452,17 @@ main() {
     case $part in
     user) part_user ;;
     root) part_root ;;
-    gpus) part_gpus ;;
-    waits) for name in clock cloud_init locks; do probe $name; done ;;
+    gpus)
+        find_docker
+        probe docker_containers
+        part_gpus
+        probe clock
+        ;;
+    guard)
+        part_guard "$1"
+        shift $#
+        ;;
+    waits) for name in clock cloud_init locks; do probe "$name"; done ;;
     esac
     if [ $# -gt 0 ]; then probe net "$@"; fi
     echo "@@end"

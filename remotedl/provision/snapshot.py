@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from remotedl.provision.frame import NOTHING, Section
+from remotedl.provision.frame import NOTHING, Section, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Snapshot:
     """Enabled systemd units."""
     paths: Mapping[str, bool] = field(default_factory=dict)
     """Asked path -> whether it exists."""
-    sums: Mapping[str, str] = field(default_factory=dict)
-    """Asked path -> SHA-256 of the file, where it is a readable one."""
+    now: int = 0
+    """By the host's clock, seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,6 @@ def parse_snapshot(sections: Mapping[str, Section]) -> Snapshot:
     packages = (line.partition(" ") for line in lines("packages"))
     groups = (line.partition(":") for line in lines("groups"))
     paths = (line.partition(" ") for line in lines("paths"))
-    sums = (line.partition("  ") for line in lines("sums"))
     return Snapshot(
         packages={name: version for name, _, version in packages},
         automatic=frozenset(lines("automatic")),
@@ -65,7 +64,7 @@ def parse_snapshot(sections: Mapping[str, Section]) -> Snapshot:
         users=frozenset(lines("users")),
         units=frozenset(lines("units")),
         paths={path: word == "there" for word, _, path in paths},
-        sums={path: digest for digest, _, path in sums},
+        now=whole("".join(lines("now"))),
     )
 
 

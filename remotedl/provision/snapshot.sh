@@ -29,7 +29,7 @@ main() {
     for path in "$@"; do
         if [ -e "$path" ] || [ -L "$path" ]; then echo "there $path"; else echo "absent $path"; fi
     done | show paths
-    for path in "$@"; do [ -f "$path" ] && sha256sum "$path"; done 2>/dev/null | show sums
+    date -u +%s | show now
     echo "@@end"
 }
 

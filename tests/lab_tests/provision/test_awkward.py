@@ -72,7 +72,7 @@ def test_a_nearly_full_disk_is_refused_before_anything_changes(
 def test_a_disk_that_fills_up_is_told_and_the_next_run_goes_on(bare: Host, log_in: LogIn) -> None:
     bare.sh("mount -t tmpfs -o size=64k none /var/cache/apt/archives")
     try:
-        with pytest.raises(StepFailed, match="disk is full") as failed:
+        with pytest.raises(StepFailed, match="a disk of the host is full") as failed:
             converge(log_in(bare), NO_GPU)
     finally:
         bare.sh("umount /var/cache/apt/archives")

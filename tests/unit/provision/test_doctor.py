@@ -1,0 +1,209 @@
+"""What the doctor finds in recorded facts, and its last line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from remotedl.provision.doctor import findings_of_host
+from remotedl.provision.doctor_laptop import KeyFile, LaptopFacts, findings_of_laptop
+from remotedl.provision.facts import ConfigFile, Driver, Engine, HostFacts, PciGpu, Space
+from remotedl.provision.findings import Finding, Grade, LocalFix, Place, in_order, last_line
+from remotedl.provision.steps import Wish
+from tests.unit.provision import rendering
+
+
+def facts_of(name: str) -> HostFacts:
+    return rendering.facts_of(rendering.load(name))
+
+
+def found(facts: HostFacts, **wish: bool) -> dict[str, Finding]:
+    """Findings that are not good, by name."""
+    all_of_them = findings_of_host(facts, Wish(**wish), "h1", facts.now)  # type: ignore[arg-type]
+    return {f.name: f for f in all_of_them if f.grade is not Grade.GOOD}
+
+
+@pytest.mark.parametrize("name", ["ready", "cdi-by-default"])
+def test_a_host_that_is_ready(name: str) -> None:
+    facts = facts_of(name)
+
+    findings = findings_of_host(facts, Wish(), "h1", facts.now)
+
+    assert [f.what for f in findings if f.grade in (Grade.BAD, Grade.WARN)] == []
+    assert last_line(findings, "h1") == "ready"
+
+
+@pytest.mark.parametrize(("case", "name", "grade", "mend"), [
+    ("driver-mismatch", "driver-mismatch", Grade.BAD, "remotedl provision h1 --reboot"),
+    ("driver-silent", "no-devices", Grade.BAD, "ssh h1 'sudo dmesg | grep -E \"NVRM|nouveau\"'"),
+    ("nouveau", "driver-not-loaded", Grade.BAD, "remotedl provision h1"),
+    ("driver-on-disk", "driver-not-loaded", Grade.BAD, "remotedl provision h1"),
+    ("broken-daemon-json", "settings-broken", Grade.BAD,
+     "ssh h1 sudo dockerd --validate --config-file /etc/docker/daemon.json"),
+    ("snap-docker", "snap-docker", Grade.WARN, "ssh h1 sudo snap remove docker, then: remotedl "
+     "provision h1"),
+    ("docker-out-of-reach", "docker-permission", Grade.BAD, "remotedl provision h1"),
+    ("stopped-docker", "docker-down", Grade.BAD, "ssh h1 sudo journalctl -u docker -n 30"),
+    ("interrupted-install", "packages-unfinished", Grade.WARN, "remotedl provision h1"),
+    ("small-disk", "disk", Grade.WARN, "remotedl image prune h1"),
+    ("nearly-full", "disk", Grade.BAD, "remotedl image prune h1"),
+    ("cdi-specification-missing", "specification-missing", Grade.WARN,
+     "remotedl doctor h1 --fix"),
+    ("lambda-stack", "nvml-may-be-lost", Grade.NOTE, "remotedl provision h1"),
+    ("old-engine-gets-the-toolkit", "unprovisioned", Grade.WARN, "remotedl provision h1"),
+    ("debian-12", "unprovisioned", Grade.BAD, "remotedl provision h1"),
+    ("no-systemd", "refused", Grade.BAD, "start Docker yourself, or: "
+     'runtime = "native" in hosts.toml needs no Docker'),
+])  # fmt: skip
+def test_what_is_wrong_is_named_with_its_mend(
+    case: str, name: str, grade: Grade, mend: str
+) -> None:
+    finding = found(facts_of(case))[name]
+
+    assert (finding.grade, finding.mend) == (grade, mend)
+
+
+def test_clocks_that_differ() -> None:
+    facts = replace(facts_of("ready"), now=1_000)
+
+    def grade(now: int) -> Grade | None:
+        by_name = {f.name: f.grade for f in findings_of_host(facts, Wish(), "h1", now)}
+        return by_name.get("clock")
+
+    assert [grade(now) for now in (1_000, 1_031, 969, 1_301)] == [
+        None, Grade.WARN, Grade.WARN, Grade.BAD,
+    ]  # fmt: skip
+
+
+def test_repairs_that_are_safe_come_with_a_step_and_others_do_not() -> None:
+    engine = Engine(kind="docker", access="direct", version="29.8.1", config_dir_stolen=True)
+    facts = replace(facts_of("ready"), engine=engine, limits={"fs/inotify/max_user_watches": 8192})
+
+    findings = found(facts, gpus=False)
+
+    assert findings["docker-config-stolen"].safe_to_fix and findings["inotify"].safe_to_fix
+    assert not any(
+        f.safe_to_fix for f in found(facts_of("driver-mismatch")).values() if f.grade is Grade.BAD
+    )
+
+
+def test_repositories_of_the_old_days_and_doubled_ones() -> None:
+    folder, site = "/etc/apt/sources.list.d", "https://nvidia.github.io/libnvidia-container"
+    sources = {
+        f"{folder}/nvidia-docker.list": (f"deb {site}/x /",),
+        f"{folder}/z.list": (f"deb {site}/y /",),
+    }
+
+    findings = found(replace(facts_of("ready"), sources=sources))
+
+    assert "nvidia-docker.list" in findings["stale-repositories"].mend
+    assert findings["repository-twice"].mend.endswith("z.list")
+
+
+def test_what_the_kernel_said() -> None:
+    said = (
+        "[ 1.0] NVRM: loading NVIDIA UNIX Open Kernel Module",
+        "[ 9.5] NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.",
+        "[ 9.9] Out of memory: Killed process 2211 (python)",
+    )
+
+    findings = found(replace(facts_of("ready"), kernel_says=said))
+
+    assert findings["gpu-off-the-bus"].grade is Grade.BAD
+    assert "2211" in findings["out-of-memory"].what
+
+
+def test_a_driver_upgrade_that_waits_for_a_reboot() -> None:
+    facts = facts_of("ready")
+    driver = replace(facts.driver, on_disk="590.1", loaded="580.1")
+
+    assert "590.1" in found(replace(facts, driver=driver))["driver-pending"].what
+
+
+def test_a_gpu_that_the_driver_does_not_see() -> None:
+    facts = facts_of("ready")
+    pci = (*facts.pci, PciGpu("0000:01:00.0", "0x10de", 0x2330))
+
+    assert "2 GPUs" in found(replace(facts, pci=pci))["gpu-missing"].what
+
+
+def test_no_gpu_is_no_trouble() -> None:
+    facts = replace(facts_of("ready"), pci=(), gpus=(), driver=Driver())
+
+    assert found(facts)["gpu"].grade is Grade.NOTE
+    assert "gpu" not in found(facts, gpus=False)
+
+
+def test_settings_that_nobody_may_read_are_no_broken_ones() -> None:
+    engine = Engine(settings=(ConfigFile("/etc/docker/daemon.json", None),))
+
+    assert "settings-broken" not in found(HostFacts(engine=engine))
+
+
+def test_inodes() -> None:
+    space = Space("/var", "/dev/sda1", "/var", 10**12, 10**11, inodes_free=10)
+
+    assert found(HostFacts(space={"/var": space}))["inodes"].mend == "ssh h1 df -i"
+
+
+# ---- the laptop
+
+
+def laptop(**facts: object) -> dict[str, Finding]:
+    findings = findings_of_laptop(LaptopFacts(**facts))  # type: ignore[arg-type]
+    return {f.name: f for f in findings if f.grade is not Grade.GOOD}
+
+
+def test_keys_that_others_may_read_and_their_repair() -> None:
+    key = KeyFile("/home/ada/.ssh/id_rsa", True, 0o644)
+    folder = KeyFile("/home/ada/.ssh", True, 0o755, folder=True)
+
+    finding = laptop(keys=(folder, key))["key-permissions"]
+
+    assert finding.fix == LocalFix("/home/ada/.ssh/id_rsa", 0o600)
+    assert finding.mend == "chmod 600 /home/ada/.ssh/id_rsa"
+
+
+def test_a_folder_of_keys_that_others_may_write_to() -> None:
+    folder = KeyFile("/home/ada/.ssh", True, 0o777, folder=True)
+
+    assert laptop(keys=(folder,))["key-permissions"].fix == LocalFix("/home/ada/.ssh", 0o700)
+
+
+def test_modes_mean_nothing_on_windows() -> None:
+    assert "key-permissions" not in laptop(keys=(KeyFile("C:\\id_rsa", True, None),))
+
+
+def test_agents_and_keys() -> None:
+    assert "agent-unreachable" in laptop(agent="unreachable")
+    assert "no-keys" in laptop(agent="none") and "no-keys" in laptop(agent="empty")
+    assert laptop(agent="keys", agent_keys=2) == {}
+    missing = laptop(agent="keys", keys=(KeyFile("/x/key", False),))
+    assert missing["key-missing"].grade is Grade.BAD
+
+
+def test_ports_watches_and_disk_of_the_laptop() -> None:
+    findings = laptop(
+        agent="keys", ports_taken=(8888,), watches=100, folders=60, disk_free=10, disk_path="/x"
+    )
+
+    assert set(findings) == {"port-taken", "inotify", "disk"}
+    assert findings["port-taken"].grade is Grade.NOTE
+
+
+# ---- the last line
+
+
+def test_the_first_thing_to_do_is_the_worst_and_nearest() -> None:
+    findings = [
+        Finding("a", Place.DISK, Grade.WARN, "disk", mend="prune"),
+        Finding("b", Place.GPU, Grade.BAD, "gpu", mend="reboot"),
+        Finding("c", Place.LINK, Grade.BAD, "link", mend="ssh h1 true"),
+        Finding("d", Place.LAPTOP, Grade.GOOD, "laptop"),
+    ]
+
+    assert [f.name for f in in_order(findings)] == ["c", "b", "a", "d"]
+    assert last_line(findings, "h1") == "first: ssh h1 true    (link)"
+    assert last_line(findings[3:], "h1") == "ready"
+    assert last_line([Finding("e", Place.HOST, Grade.BAD, "arm")], "h1") == "not ready: arm"
