@@ -9,6 +9,7 @@ def register(app: typer.Typer) -> None:
     """Put every command into `app`, in the order of --help."""
     from remotedl.cli.commands import (
         demo,
+        health,
         hosts,
         images,
         lifecycle,
@@ -19,5 +20,6 @@ def register(app: typer.Typer) -> None:
         work,
     )
 
-    for module in (lifecycle, demo, service, work, syncing, transfer, hosts, images, tunnels):
+    sessions = (lifecycle, demo, service)
+    for module in (*sessions, work, syncing, transfer, hosts, health, images, tunnels):
         module.register(app)
