@@ -166,7 +166,7 @@ def _one_disk(space: Space, host: str, *, of_images: bool) -> Iterator[Finding]:
             Grade.BAD if full else Grade.WARN,
             free,
             "a deep-learning image takes 5 to 20 GB, and twice that while it unpacks",
-            f"remotedl image prune {host}",
+            f"remotedl image prune --host {host}",
         )
     elif space.inodes_free is not None and space.inodes_free < 50_000:
         what = f"{space.inodes_free} inodes free on {space.mount}"

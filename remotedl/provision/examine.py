@@ -43,6 +43,9 @@ def examine(
         identity_file=identity, project=project, ports=ports, own_ports=own_ports
     )
     found = findings_of_laptop(laptop)
+    if remote is not None:
+        # We are in: the key came from ~/.ssh/config, or a password does.
+        found = [finding for finding in found if finding.name != "no-keys"]
     if link_error is not None:
         found.append(_as_finding("link", Place.LINK, link_error))
     if remote is not None and host is not None:

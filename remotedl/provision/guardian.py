@@ -86,7 +86,7 @@ def _troubles(before: Readings | None, now: Readings, host: str) -> list[Finding
         if space.total and space.free < min(LITTLE, space.total * NEARLY_FULL):
             what = f"{space.mount} is nearly full: {space.free / 1e9:.1f} GB left"
             cause = "images, build layers, checkpoints"
-            mend = f"remotedl image prune {host}"
+            mend = f"remotedl image prune --host {host}"
             name = f"disk {space.mount}"
             found.append(Finding(name, Place.DISK, Grade.WARN, what, cause, mend))
     return found
