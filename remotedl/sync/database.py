@@ -150,6 +150,11 @@ class Database:
             for step in steps:
                 self._add_step(step)
 
+    def add_step(self, step: Step) -> None:
+        """Remember what was changed outside a cycle."""
+        with self._transaction():
+            self._add_step(step)
+
     def forget_agreement(self) -> None:
         """Unite both sides anew: what differs becomes a conflict, nothing is deleted."""
         with self._transaction():

@@ -22,8 +22,11 @@ from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.folder import FolderGone
 from remotedl.sync.agent.ignore import DEFAULTS, Ignore
 from remotedl.sync.agent.tree import Change, Entry, Kind
+from remotedl.sync.agent.tree import key as key_of
+from remotedl.sync.agent.undo import REASON as UNDO
 from remotedl.sync.carry import Carried
 from remotedl.sync.database import Step
+from remotedl.sync.history import PastStep, Undone, choose_step, read_history, undo_step
 from remotedl.sync.lanes import Choice, Decision, policy_of
 from remotedl.sync.opening import Pair, Request, open_pair
 from remotedl.sync.reconcile import reconcile
@@ -40,6 +43,8 @@ FAILED_S = 30.0
 """What the system refused is tried again after so long."""
 NAP_S = 0.25
 """How often a live session looks whether it is to stop."""
+HISTORY = 10_000
+"""Steps among which `undo` looks."""
 ROUNDS = 100
 """Cycles in a row after which `cycle` gives up on folders that do not come to rest."""
 DAY_S = 86400.0
@@ -246,6 +251,31 @@ class Sync:
             self._pair.database.decide(key, decision)
             self._changed = None
         self._wake.set()
+
+    def history(self, limit: int = 100) -> tuple[PastStep, ...]:
+        """What the sync changed, newest first. Raises LinkLost, ProtocolError."""
+        with self._lock:
+            return read_history(self._pair, limit)
+
+    def undo(
+        self, step: str | None = None, where: Where | None = None, paths: Sequence[str] = ()
+    ) -> Undone:
+        """Bring back what a step displaced, on its side; a cycle carries it over.
+
+        `step`: the beginning of its id; None: the last one that can be brought back. `paths`: only
+        these and what is below them. Raises UsageError, LinkLost, ProtocolError.
+        """
+        with self._lock:
+            chosen = choose_step(read_history(self._pair, HISTORY), step, where)
+            new_step = self._new_step()
+            undone = undo_step(self._pair, chosen, paths, new_step)
+            done = undone.changes
+            if done:
+                record = Step(new_step, self._now(), chosen.where.value, (UNDO,) * len(done), done)
+                self._pair.database.add_step(record)
+            self._note({key_of(change.path) for change in done})
+        self._wake.set()
+        return undone
 
     # One cycle
 

@@ -25,6 +25,7 @@ from remotedl.sync.agent.replica import Replica
 from remotedl.sync.agent.scan import Limits
 from remotedl.sync.agent.trash import entry_to_json
 from remotedl.sync.agent.tree import Change, key
+from remotedl.sync.agent.undo import Returned, changes_done, to_json, undo
 from remotedl.sync.agent.wire import Wire
 
 TAKE_OVER_S = 5.0
@@ -179,6 +180,18 @@ class Keeper:
                 for line in self.replica.trash.kept()
             ]
         }
+
+    def undo(self, step: str, only: List[str], new_step: str) -> Dict[str, Any]:
+        """Bring back what `step` displaced here, and tell it as a change like any other."""
+        returned: List[Returned] = []
+
+        def run() -> Iterable[str]:
+            returned.extend(undo(self.replica, step, only, new_step))
+            return [key(change.path) for change in changes_done(returned)]
+
+        self._look(run)
+        self._say_changes()
+        return {"paths": to_json(returned)}
 
     # Following
 

@@ -62,9 +62,9 @@ class Generations:
     """Numbers the states of a picture and remembers which keys changed when.
 
     Decision: every run of the agent that sees a change begins an epoch of its own, which goes on
-    counting where the saved one stood. Alternative: one epoch for ever. Reason: an agent that was killed had told states
-    that it never saved; the next one gave their numbers to other states, and a laptop that asked
-    what had changed since such a number was told: nothing.
+    counting where the saved one stood. Alternative: one epoch for ever. Reason: an agent that was
+    killed had told states that it never saved; the next one gave their numbers to other states,
+    and a laptop that asked what had changed since such a number was told: nothing.
     """
 
     def __init__(self, epoch: str, number: int = 1) -> None:

@@ -161,6 +161,9 @@ class Agent:
             return {"offsets": [staging.resumes_at(content) for content in contents]}
         elif op == "trash":
             return self._keeper.list_trash()
+        elif op == "undo":
+            only = [protocol.check_path(str(path)) for path in asked["paths"]]
+            return self._keeper.undo(_word(asked["step"]), only, _word(asked["new_step"]))
         elif op == "prune":
             trash = self._keeper.replica.trash
             return {"freed": trash.prune(float(asked["days"]), int(asked["size"]))}

@@ -149,6 +149,8 @@ class RealWorld:
             RealDisk(Where.REMOTE, self.folders.host, policy),
         )
         self.last = Outcome()
+        self.knows = False
+        """The database is of a whole run."""
 
     def disk(self, where: Where) -> RealDisk:
         return self.disks[0 if where is Where.LAPTOP else 1]
@@ -166,6 +168,7 @@ class RealWorld:
 
     def run(self, **options: Any) -> Outcome:
         self.last = self.folders.once(allowed=ALLOWED, **options)
+        self.knows = True
         return self.last
 
 
@@ -219,8 +222,8 @@ class TwoRealUsers(model.TwoUsers):
 
     @rule(where=model.SIDES)
     def cycle_while_unmounted(self, where: Where) -> None:
-        if not (self.world.folders.state / "sync.db").exists():
-            self.world.run()  # without a database nobody can know that a folder was replaced
+        if not self.world.knows:
+            self.world.run()  # without its database nobody can know that a folder was replaced
         root = self.world.disk(where).root
         other = next(disk for disk in self.world.disks if disk.where is not where)
         before = other.tree
@@ -244,6 +247,7 @@ class TwoRealUsers(model.TwoUsers):
     def roll_the_database_back(self, data: st.DataObject) -> None:
         chosen = data.draw(st.integers(0, len(self.snapshots)))
         state = self.world.folders.state
+        self.world.knows = False
         shutil.rmtree(state)
         state.mkdir()
         files: Any = self.snapshots[chosen] if chosen < len(self.snapshots) else {}

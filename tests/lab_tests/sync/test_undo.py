@@ -1,0 +1,178 @@
+"""History and undo on real folders: any step, on the side whose trash holds it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from remotedl.errors import UsageError
+from remotedl.sync.engine import Sync
+from remotedl.sync.history import PastStep
+from remotedl.sync.verdict import Where
+from tests.lab_tests.sync.folders import Folders, trash, tree
+
+SIDES = pytest.mark.parametrize("where", list(Where), ids=lambda where: where.value)
+
+
+def sides(folders: Folders, where: Where) -> tuple[Path, Path]:
+    """The side that was changed by the sync, and the one whose user did it."""
+    both = folders.laptop, folders.host
+    return both if where is Where.LAPTOP else (both[1], both[0])
+
+
+def last(sync: Sync, where: Where) -> PastStep:
+    return next(step for step in sync.history() if step.where is where)
+
+
+def agreed(folders: Folders) -> Sync:
+    (folders.laptop / "a").write_text("one")
+    (folders.laptop / "d").mkdir()
+    (folders.laptop / "d" / "x").write_text("x")
+    (folders.laptop / "d" / "y").write_text("y")
+    (folders.laptop / "link").symlink_to("a")
+    sync = folders.open()
+    sync.cycle()
+    return sync
+
+
+@SIDES
+def test_undo_of_a_delete_brings_all_of_a_dir_back_on_both_sides(
+    folders: Folders, where: Where
+) -> None:
+    sync = agreed(folders)
+    changed, other = sides(folders, where)
+    before = tree(changed)
+    for name in ("d/x", "d/y", "link"):
+        (other / name).unlink()
+    (other / "d").rmdir()
+    sync.cycle()
+    assert not (changed / "d").exists()
+    undone = sync.undo()
+    assert undone.where is where and {one.path for one in undone.paths} == {
+        "d",
+        "d/x",
+        "d/y",
+        "link",
+    }
+    assert tree(changed) == before
+    sync.cycle()
+    assert tree(other) == before and sync.cycle().idle
+
+
+@SIDES
+def test_undo_of_an_edit_and_undo_of_the_undo(folders: Folders, where: Where) -> None:
+    sync = agreed(folders)
+    changed, other = sides(folders, where)
+    (other / "a").write_text("two")
+    sync.cycle()
+    sync.undo(last(sync, where).id, where)
+    assert (changed / "a").read_text() == "one" and b"two" in trash(changed)
+    sync.cycle()
+    assert (other / "a").read_text() == "one"
+    again = next(step for step in sync.history() if step.changes[0].reason == "undo")
+    assert again.where is where
+    sync.undo(again.id, where)
+    sync.cycle()
+    assert (other / "a").read_text() == (changed / "a").read_text() == "two"
+
+
+@SIDES
+def test_undo_leaves_what_was_edited_since(folders: Folders, where: Where) -> None:
+    sync = agreed(folders)
+    changed, other = sides(folders, where)
+    (other / "a").write_text("two")
+    (other / "d" / "x").unlink()
+    sync.cycle()
+    (changed / "a").write_text("three")
+    sync.cycle()
+    step = next(step for step in sync.history() if any(c.new is None for c in step.changes))
+    undone = sync.undo(step.id, where)
+    assert {(one.path, one.why) for one in undone.paths} == {
+        ("a", "it was edited since"),
+        ("d/x", ""),
+    }
+    sync.cycle()
+    assert (other / "a").read_text() == "three" and (other / "d" / "x").read_text() == "x"
+
+
+@SIDES
+def test_undo_of_one_path_of_a_step(folders: Folders, where: Where) -> None:
+    sync = agreed(folders)
+    changed, other = sides(folders, where)
+    (other / "d" / "x").unlink()
+    (other / "d" / "y").unlink()
+    sync.cycle()
+    sync.undo(last(sync, where).id, where, ["d/y"])
+    assert not (changed / "d" / "x").exists() and (changed / "d" / "y").read_text() == "y"
+
+
+@SIDES
+def test_undo_when_a_file_took_the_place_of_a_dir(folders: Folders, where: Where) -> None:
+    sync = agreed(folders)
+    changed, other = sides(folders, where)
+    for name in ("d/x", "d/y"):
+        (other / name).unlink()
+    (other / "d").rmdir()
+    (other / "d").write_text("a file now")
+    sync.cycle()
+    sync.undo(last(sync, where).id, where)
+    sync.cycle()
+    sync.undo(last(sync, where).id, where)
+    sync.cycle()
+    assert tree(changed) == tree(other)
+    assert (changed / "d" / "x").read_text() == "x" and b"a file now" in trash(changed)
+
+
+def test_history_tells_what_happened_newest_first(folders: Folders) -> None:
+    sync = agreed(folders)
+    (folders.laptop / "a").write_text("two")
+    (folders.host / "d" / "x").unlink()
+    sync.cycle()
+    steps = sync.history()
+    assert [step.where for step in steps[:2]] == [Where.LAPTOP, Where.REMOTE]
+    assert [(c.path, c.reason, c.can_return) for c in steps[0].changes] == [
+        ("d/x", "deleted", True)
+    ]
+    assert [(c.path, c.reason, c.can_return) for c in steps[1].changes] == [("a", "edited", True)]
+    first = steps[-1].changes
+    assert all(change.old is None and not change.can_return for change in first)
+    assert steps[0].bytes_in_trash == 1
+
+
+def test_history_survives_the_loss_of_the_database(folders: Folders) -> None:
+    sync = agreed(folders)
+    (folders.host / "d" / "x").unlink()
+    sync.cycle()
+    sync.close()
+    for path in folders.state.iterdir():
+        path.unlink()
+    sync = folders.open()
+    sync.cycle()
+    step = last(sync, Where.LAPTOP)
+    assert [change.path for change in step.changes] == ["d/x"]
+    sync.undo(step.id)
+    assert (folders.laptop / "d" / "x").read_text() == "x"
+
+
+def test_undo_of_a_big_file_goes_through_the_disk(folders: Folders) -> None:
+    big = os.urandom(3_000_000)
+    (folders.laptop / "big").write_bytes(big)
+    sync = folders.open()
+    sync.cycle()
+    (folders.laptop / "big").unlink()
+    sync.cycle()
+    assert not (folders.host / "big").exists()
+    sync.undo()
+    sync.cycle()
+    assert (folders.laptop / "big").read_bytes() == (folders.host / "big").read_bytes() == big
+
+
+def test_undo_says_when_there_is_nothing_and_when_a_step_is_not_known(folders: Folders) -> None:
+    sync = folders.open()
+    sync.cycle()
+    with pytest.raises(UsageError, match="nothing to undo"):
+        sync.undo()
+    with pytest.raises(UsageError, match="no step abc"):
+        sync.undo("abc")
