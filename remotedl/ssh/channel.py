@@ -96,7 +96,7 @@ class Channel:
             if self._refused is not None:
                 raise self._refused
             if self._lost:
-                raise LinkLost("the connection ended while a channel was opened")
+                raise self._transport.lost("it ended while a channel was opened")
             if not self._open:
                 raise TimeoutError(f"no answer to a channel request in {timeout_s:g} s")
 
@@ -132,7 +132,7 @@ class Channel:
             out, err = self._out.take(size), self._err.take(size)
             adjust = self._count_read(len(out) + len(err))
             if not out and not err and self._lost:
-                raise LinkLost("the connection ended")
+                raise self._transport.lost()
         self._adjust_window(adjust)
         return out, err
 
@@ -149,7 +149,7 @@ class Channel:
             if not self._transport.send_data(
                 header, view[:room], self._packet_out, lambda: not self._close_sent
             ):
-                raise LinkLost("the other side has closed the stream")
+                raise self._closed_there()
             view = view[room:]
 
     def shutdown_write(self) -> None:
@@ -180,6 +180,10 @@ class Channel:
             if not self._open or self._lost:
                 return
         self._send_close()
+
+    def lost_while(self, doing: str) -> LinkLost:
+        """The error for a channel that ended without saying how what ran on it did."""
+        return self._transport.lost(f"it ended while {doing} was running")
 
     # What the transport calls, on its own thread.
 
@@ -290,7 +294,7 @@ class Channel:
             data = buffer.take(size)
             adjust = self._count_read(len(data))
             if not data and self._lost and not self._eof_in and not self._closed_here:
-                raise LinkLost("the connection ended")
+                raise self._transport.lost()
         self._adjust_window(adjust)
         return data
 
@@ -308,12 +312,13 @@ class Channel:
         with self._changed:
             self._wait(lambda: self._window_out > 0 or self._output_over(), None)
             if self._output_over():
-                raise LinkLost(
-                    "the connection ended" if self._lost else "the other side reads no more"
-                )
+                raise self._transport.lost() if self._lost else self._closed_there()
             room = min(wanted, self._window_out)
             self._window_out -= room
             return room
+
+    def _closed_there(self) -> LinkLost:
+        return LinkLost(f"{self._transport.peer} takes no more data on this stream")
 
     def _output_over(self) -> bool:
         return self._closed_in or self._closed_here or self._lost or self._eof_out

@@ -57,6 +57,7 @@ class Connection:
         self._hop = hops[-1]
         self._opened = opened
         self._transport = opened[-1].transport
+        self._transport.peer = self._hop.alias
         self._sessions = Sessions(self._hop.alias)
         self._root = Root(self._hop.user, self._hop.alias, sudo, prompt)
         self._reverse = ReverseDoor(self._transport, self._hop.alias)
@@ -149,17 +150,11 @@ class Connection:
 
         Raises TunnelError.
         """
-        try:
-            return self._reverse.listen(address, port, handler)
-        except LinkLost as exc:
-            raise self._lost(str(exc)) from exc
+        return self._reverse.listen(address, port, handler)
 
     def listen_remote_unix(self, path: str, handler: Handler) -> RemoteListener:
         """As `listen_remote`, for a unix socket on the host."""
-        try:
-            return self._reverse.listen_unix(path, handler)
-        except LinkLost as exc:
-            raise self._lost(str(exc)) from exc
+        return self._reverse.listen_unix(path, handler)
 
     def put(self, data: bytes, path: str, *, mode: int = 0o600) -> None:
         argv = ["sh", "-c", WRITE_FILE, "put", _not_an_option(path), f"{mode:o}"]
@@ -167,10 +162,7 @@ class Connection:
 
     def ping(self, deadline_s: float) -> float:
         began = time.monotonic()
-        try:
-            self._transport.ask("keepalive@openssh.com", deadline_s=deadline_s)
-        except LinkLost as exc:
-            raise self._lost(str(exc)) from exc
+        self._transport.ask("keepalive@openssh.com", deadline_s=deadline_s)
         return time.monotonic() - began
 
     def close(self) -> None:
@@ -233,9 +225,7 @@ class Connection:
         try:
             return self._sessions.admit(opening)
         except TimeoutError as exc:
-            raise self._lost(str(exc)) from exc
-        except LinkLost as exc:
-            raise self._lost(str(exc)) from exc
+            raise self._transport.lost(str(exc)) from exc
 
     def _dial(self, where: str, kind: str, *fields: str | int) -> RemoteStream:
         try:
@@ -245,8 +235,6 @@ class Connection:
             raise refused(f"{self.name}: {where} refused: {exc}") from exc
         except TimeoutError as exc:
             raise TunnelError(f"{self.name}: {where} does not answer") from exc
-        except LinkLost as exc:
-            raise self._lost(str(exc)) from exc
 
     def _root_already(self) -> bool:
         if self._is_root is None:
@@ -273,8 +261,6 @@ class Connection:
             raise TimeoutError(
                 f"{self.name}: {process.argv[0]} did not end in {timeout_s:g} s"
             ) from exc
-        except LinkLost as exc:
-            raise self._lost(str(exc)) from exc
         finally:
             process.close()
         if not process.started:
@@ -300,9 +286,6 @@ class Connection:
             f"it says: {process.noise or 'nothing'}",
             hint=f"ssh {self._hop.user}@{self._hop.address} true",
         )
-
-    def _lost(self, why: str) -> LinkLost:
-        return LinkLost(f"the connection to {self.name} is lost: {why}", hint="remotedl doctor")
 
 
 def _feed(process: RemoteProcess, stdin: bytes) -> None:

@@ -27,6 +27,16 @@ class StartFinder:
     def started(self) -> bool:
         return self.pid is not None
 
+    def take_for_prompt(self) -> None:
+        """Nothing more has come for a while: a line that ends in a colon is a question then.
+
+        sudo asks in the words of PAM, and not in ours, where PAM does not just want a password.
+        """
+        last = self.noise.rpartition(b"\n")[2]
+        if not self.started and last.rstrip().endswith(b":"):
+            self.prompts += 1
+            self.noise += b"\n"
+
     def feed(self, data: bytes) -> bytes:
         """The part of `data` that is the command's own."""
         if self.started:

@@ -16,6 +16,7 @@ from remotedl.ssh.marks import StartFinder
 from remotedl.ssh.remote import Pty
 
 CHUNK = 256 * 1024
+LOOK_S = 2.0
 SIGNALS = {
     "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9,
     "USR1": 10, "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15, "XCPU": 24, "XFSZ": 25,
@@ -118,21 +119,31 @@ class RemoteProcess(RemoteStream):
             return None
         return self._out.feed(out), self._err.feed(err)
 
-    def wait_start(self, on_prompt: Callable[[int], str | None]) -> bool:
+    def wait_start(self, on_prompt: Callable[[int], str | None], limit_s: float) -> bool:
         """Until the command proper begins, answering sudo; False when it never does.
 
-        `on_prompt` gets the number of the question (from 1) and gives a password, or None.
+        `on_prompt` gets the number of the question (from 1) and gives a password, or None. Raises
+        TimeoutError when neither the command nor a question comes for `limit_s`.
         """
-        asked = 0
+        answered = 0
+        silent_s = 0.0
         while not self.started:
-            out, err = self._channel.recv_any(CHUNK, None)
-            if not out and not err:
-                return False
-            self._ahead += self._out.feed(out)
-            self._err.feed(err)
-            if self.prompts > asked and not self.started:
-                asked = self.prompts
-                password = on_prompt(asked)
+            try:
+                out, err = self._channel.recv_any(CHUNK, time.monotonic() + LOOK_S)
+            except TimeoutError:
+                silent_s += LOOK_S
+                if silent_s >= limit_s:
+                    raise
+                self._err.take_for_prompt()
+            else:
+                if not out and not err:
+                    return False
+                silent_s = 0.0
+                self._ahead += self._out.feed(out)
+                self._err.feed(err)
+            if self.prompts > answered and not self.started:
+                answered = self.prompts
+                password = on_prompt(answered)
                 if password is None:
                     return False
                 self._channel.sendall(password.encode("utf-8") + b"\n")
@@ -149,7 +160,7 @@ class RemoteProcess(RemoteStream):
             return self._channel.exit_status
         if self._channel.request_refused:
             raise SshError(f"the host refuses to run a command ({self.argv[0]})")
-        raise LinkLost(f"the connection ended while {self.argv[0]} was running")
+        raise self._channel.lost_while(self.argv[0])
 
     def resize(self, columns: int, rows: int) -> None:
         if self._pty is not None:

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NEWLINE = 'remotedl_nl=$(printf "\\nx"); remotedl_nl=${remotedl_nl%x}; '
 OUTSIDE_QUOTES = {"'": '"\'"', "\\": "\\\\", "!": "\\!", "\n": '"$remotedl_nl"'}
+LONGEST_LINE = 128 * 1024 - 1  # MAX_ARG_STRLEN of Linux
 RECORD_SEPARATOR = "\\036"
 START_MARK = f'"{RECORD_SEPARATOR}remotedl:$$ {RECORD_SEPARATOR}"'
 PROMPT_MARK = f'"{RECORD_SEPARATOR}remotedl? {RECORD_SEPARATOR}"'
@@ -38,14 +39,17 @@ def command_line(
 
     With `terminal`, stdout and stderr are one, so the mark is printed once, and sudo asks on the
     terminal rather than reading stdin. The values of `env` can be seen in the host's process
-    list for a moment: secrets go over stdin.
+    list, for a moment or, with `sudo`, as long as the command runs: secrets go over stdin.
     """
     script = shell_script(argv, env=env, cwd=cwd, terminal=terminal)
     if sudo:
         stdin = "" if terminal else "-S "
         script = f'exec sudo {stdin}-p "$(printf {PROMPT_MARK})" -- sh -c {quote(script)}'
         script = _defining_newline(script)
-    return f"exec sh -c {quote(script)}".encode("utf-8", "surrogateescape")
+    line = f"exec sh -c {quote(script)}".encode("utf-8", "surrogateescape")
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"a command of {len(line)} bytes is too long: pass data over stdin")
+    return line
 
 
 def shell_script(

@@ -14,6 +14,7 @@ from remotedl.ssh.process import RemoteProcess
 from remotedl.ssh.prompt import Prompt
 
 TRIES = 3
+SILENCE_LIMIT_S = 90.0
 
 
 class Root:
@@ -46,8 +47,15 @@ class Root:
             tried = self._ask(tried) if number <= TRIES else None
             return tried
 
-        if process.wait_start(answer):
-            return
+        try:
+            if process.wait_start(answer, SILENCE_LIMIT_S):
+                return
+        except TimeoutError as exc:
+            raise SudoRefused(
+                f"{self._host}: sudo neither begins nor asks for anything"
+                + (f"; it says: {process.noise}" if process.noise else ""),
+                hint="try it by hand: sudo -k; sudo -S true",
+            ) from exc
         if process.prompts and tried is None and process.prompts <= TRIES:
             raise self._nobody()
         self._forget(tried)

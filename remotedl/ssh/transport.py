@@ -70,6 +70,8 @@ class Transport(paramiko.Transport):
         options.setdefault("packetizer_class", Packetizer)
         super().__init__(sock, **options)
         self.name = "remotedl-ssh"
+        self.peer = "the other side"
+        """What the user calls the other side; for messages."""
         self.on_open: OnOpen | None = None
         """Decides about a channel that the other side opens; without it, all are refused.
 
@@ -90,6 +92,10 @@ class Transport(paramiko.Transport):
     def heard(self) -> float:
         """When a packet last came, as time.monotonic()."""
         return float(self.packetizer.heard)  # type: ignore[attr-defined]
+
+    def lost(self, why: str = "it ended") -> LinkLost:
+        """The error to raise when the connection has failed."""
+        return LinkLost(f"the connection to {self.peer} is lost: {why}", hint="remotedl doctor")
 
     def open(self, kind: str, *fields: str | int, timeout_s: float = 30.0) -> Channel:
         """Open a channel of `kind`; `fields` follow in the request.
@@ -135,9 +141,9 @@ class Transport(paramiko.Transport):
             max(0.0, max(asked, self.heard) + deadline_s - time.monotonic())
         ):
             if not self.active or time.monotonic() >= max(asked, self.heard) + deadline_s:
-                raise LinkLost(f"no answer for {deadline_s:g} s")
+                raise self.lost(f"no answer for {deadline_s:g} s")
         if reply.lost:
-            raise LinkLost("the connection ended")
+            raise self.lost()
         return reply.message
 
     def send_in_order(self, message: Message, still: Callable[[], bool] = lambda: True) -> bool:
@@ -151,7 +157,7 @@ class Transport(paramiko.Transport):
         while True:
             self.clear_to_send.wait(0.1)
             if not self.active:
-                raise LinkLost("the connection ended")
+                raise self.lost()
             with self.clear_to_send_lock:
                 if self.clear_to_send.is_set():
                     return self._send_if(message, still)
@@ -163,7 +169,7 @@ class Transport(paramiko.Transport):
         while True:
             self.clear_to_send.wait(0.1)
             if not self.active:
-                raise LinkLost("the connection ended")
+                raise self.lost()
             with self.clear_to_send_lock:
                 if self.clear_to_send.is_set():
                     if not still():
@@ -171,7 +177,7 @@ class Transport(paramiko.Transport):
                     try:
                         self.packetizer.send_data(header, data, packet)  # type: ignore[attr-defined]
                     except (EOFError, OSError, paramiko.SSHException) as exc:
-                        raise LinkLost("the connection ended") from exc
+                        raise self.lost() from exc
                     return True
 
     def forget(self, number: int) -> None:
@@ -294,7 +300,7 @@ class Transport(paramiko.Transport):
     def _new_channel(self) -> Channel:
         with self.lock:
             if not self.active:
-                raise LinkLost("the connection is closed")
+                raise self.lost("it is closed")
             number = self._channels.free_number()
             channel = Channel(self, number, WINDOW, PACKET)
             self._channels.put(number, channel)
@@ -313,7 +319,7 @@ class Transport(paramiko.Transport):
         try:
             self._send_message(message)  # type: ignore[attr-defined]
         except (EOFError, OSError, paramiko.SSHException) as exc:
-            raise LinkLost("the connection ended") from exc
+            raise self.lost() from exc
         return True
 
 

@@ -37,6 +37,18 @@ def test_sudos_questions_are_counted_and_are_no_noise() -> None:
     assert not finder.started
 
 
+@pytest.mark.parametrize(
+    ("noise", "count"),
+    [(b"Lecture.\nToken code: ", 1), (b"Last login:\n", 0), (b"Welcome", 0), (b"", 0)],
+)
+def test_a_question_in_other_words_is_known_by_its_colon(noise: bytes, count: int) -> None:
+    finder = StartFinder()
+    finder.feed(noise)
+    finder.take_for_prompt()
+    finder.take_for_prompt()
+    assert finder.prompts == count
+
+
 def test_endless_noise_is_not_kept() -> None:
     finder = StartFinder()
     for _ in range(5):

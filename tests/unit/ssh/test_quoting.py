@@ -34,6 +34,11 @@ def test_an_empty_command_is_refused() -> None:
         quoting.command_line([])
 
 
+def test_a_command_that_no_host_takes_is_refused() -> None:
+    with pytest.raises(ValueError, match="too long"):
+        quoting.command_line(["echo", "x" * 200_000])
+
+
 def test_a_name_that_is_none_for_a_variable_is_refused() -> None:
     with pytest.raises(ValueError, match="A;B"):
         quoting.command_line(["true"], env={"A;B": "1"})
