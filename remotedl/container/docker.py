@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from remotedl import __version__
-from remotedl.config.models import ProjectConfig
+from remotedl.config.models import HostConfig
+from remotedl.container.gpus import GpuRequest, GpuWay, smoke_container, smoke_count
 from remotedl.container.ground import (
     Ground,
     check_mounts,
@@ -62,16 +63,20 @@ from remotedl.container.spec import (
 )
 from remotedl.engine.engine import Engine
 from remotedl.engine.execs import ExecStream
-from remotedl.engine.types import Container, Health, Output
+from remotedl.engine.types import Container, Health, NewContainer, Output
 from remotedl.errors import ContainerError, EngineError
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Process, Pty, Remote, Result
 
 STOP_GRACE_S = 10
+SMOKE_S = 60.0
+"""A driver in trouble can make nvidia-smi hang."""
 JOB_GRACE_S = 5
 BIND = "0.0.0.0"
 """Inside the container; published on the host's 127.0.0.1 only."""
 LOST_LIMIT = 1000
+SNAPSHOT_LABEL = "remotedl.snapshot"
+"""Holds the image's own tag, as `remotedl image snapshot` writes it: such an image is kept."""
 OWN_PATHS = (
     *("/etc/passwd", "/etc/group", "/sbin/docker-init", "/usr/sbin/docker-init"),
     *("/run", "/tmp", "/var/tmp", "/home", DATA, WORKSPACE),  # noqa: S108
@@ -124,16 +129,23 @@ class DockerRuntime:
         container = self._bring_about(plan, spec, old, ground, report, consent)
         if plan.change is Change.KEEP:
             self._refresh(container, changed)
-        self._wait(container, wanted.config, report)
-        return Running(
-            id=container.id,
-            name=container.name,
-            change=plan.change,
-            ports=_host_ports(container),
-            user=ground.user,
-            folders=ground.folders,
-            token=token,
-        )
+        self._wait(container, report)
+        return _running(container, plan.change, ground, token)
+
+    def resume(self, host: HostConfig, *, report: Report = SILENT) -> Running:
+        """The container as it is, started if need be, and answering."""
+        ground = survey(self._remote, self._project, host)
+        container = self._find(ground.user.name)
+        if container is None:
+            raise ContainerError(
+                f"{self._remote.name}: the container of this project is gone", hint="remotedl up"
+            )
+        change = Change.KEEP if container.running else Change.START
+        if not container.running:
+            self._engine.containers.start(container.id)
+            container = self._again(container.id)
+        self._wait(container, report)
+        return _running(container, change, ground, token_of(self._remote, ground))
 
     def run(
         self,
@@ -243,6 +255,8 @@ class DockerRuntime:
 
     def _create(self, spec: ContainerSpec, ground: Ground, report: Report) -> Container:
         """Created and started; nothing stays behind where the engine refuses."""
+        if spec.gpus.way is not GpuWay.NONE:
+            spec = spec.with_gpus(self._proved(spec, report))
         try:
             return self._create_once(spec, ground)
         except EngineError as exc:
@@ -273,6 +287,38 @@ class DockerRuntime:
             raise
         return self._again(created.id)
 
+    def _proved(self, spec: ContainerSpec, report: Report) -> GpuRequest:
+        """The first way to ask for the GPUs that really shows them. Raises ContainerError."""
+        refusals = []
+        for request in (spec.gpus, *spec.gpus.fallbacks):
+            try:
+                count, said = self._smoke(smoke_container(spec.image.ref, request))
+            except EngineError as exc:
+                count, said = 0, exc.message
+            if count:
+                report.note(f"GPUs: {count}, by {request.way.value} ({request.why})")
+                return request
+            refusals.append(f"{request.way.value}: {said.strip()}")
+        raise ContainerError(
+            f"{self._remote.name}: no container gets at a GPU.\n" + "\n".join(refusals),
+            hint='remotedl doctor finds the cause; gpus = "none" works without',
+        )
+
+    def _smoke(self, new: NewContainer) -> tuple[int, str]:
+        """How many GPUs a container that asks like this sees, and what it printed."""
+        created = self._engine.containers.create(new)
+        try:
+            self._engine.containers.start(created.id)
+            deadline = self._clock.monotonic() + SMOKE_S
+            while self._again(created.id).running:
+                if self._clock.monotonic() > deadline:
+                    return 0, f"nvidia-smi does not end within {SMOKE_S:g} s"
+                self._clock.sleep(0.05)
+            said = self._engine.containers.logs(created.id).decode("utf-8", "replace")
+            return smoke_count(said), said
+        finally:
+            self._engine.containers.remove(created.id, force=True)
+
     def _introduce(self, container: str, spec: ContainerSpec, ground: Ground) -> None:
         """Give the SSH user a name in the container, beside the users of its image."""
         passwd = passwd_file(
@@ -299,9 +345,9 @@ class DockerRuntime:
             return "" if file is None else file.read().decode("utf-8", "replace")
 
     def _keep_as_image(self, old: Container, report: Report) -> None:
-        tag = f"{old.name}:before-{old.id[:12]}"
+        tag = f"remotedl/{old.name.removeprefix('remotedl-')}:{old.id[:12]}"
         report.note(f"keeping the old container's files as the image {tag}")
-        self._engine.containers.commit(old.id, tag, labels={LABEL_PROJECT: self._project.id})
+        self._engine.containers.commit(old.id, tag, labels={SNAPSHOT_LABEL: tag})
 
     def _refresh(self, container: Container, changed: frozenset[str]) -> None:
         """A kept container whose services are other ones now: supervisord reads them again."""
@@ -309,8 +355,9 @@ class DockerRuntime:
             script = f"kill -HUP $(cat {RUN_FOLDER}/supervisord.pid)"
             self._engine.execs.run(container.id, ["sh", "-c", script])
 
-    def _wait(self, container: Container, config: ProjectConfig, report: Report) -> None:
-        if not config.jupyter.enabled:
+    def _wait(self, container: Container, report: Report) -> None:
+        port = _host_ports(container).get(JUPYTER_PORT)
+        if port is None:
             return
         report.note("waiting for Jupyter to answer")
 
@@ -326,7 +373,7 @@ class DockerRuntime:
 
         wait_until_answers(
             self._remote.dial,
-            _host_ports(container)[JUPYTER_PORT],
+            port,
             "/api",
             still_there=still_there,
             log=lambda: self.service_log("jupyter", 10),
@@ -471,6 +518,18 @@ class ExecProcess:
                 else:
                     self._held[piece[0]].append(piece[1])
                 self._news.notify_all()
+
+
+def _running(container: Container, change: Change, ground: Ground, token: str) -> Running:
+    return Running(
+        id=container.id,
+        name=container.name,
+        change=change,
+        ports=_host_ports(container),
+        user=ground.user,
+        folders=ground.folders,
+        token=token,
+    )
 
 
 def _spec(project: ProjectName, wanted: Wanted, ground: Ground) -> ContainerSpec:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from remotedl.engine.types import DeviceRequest, EngineReport, NewContainer
@@ -44,6 +44,8 @@ class GpuLoad:
     utilisation: int
     """Per cent."""
     name: str = ""
+    uuid: str = ""
+    """GPU-…: means the same one on the host and in a container that sees a few of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class GpuRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     runtime: str = ""
     device_requests: tuple[DeviceRequest, ...] = ()
+    fallbacks: tuple[GpuRequest, ...] = ()
+    """What to try next, should the smoke container show that this does not work."""
 
 
 # Images of NVIDIA's set NVIDIA_VISIBLE_DEVICES=all; where `nvidia` is the default runtime that
@@ -112,18 +116,47 @@ def choose_request(
     """
     if not devices:
         return NO_GPUS
+    first, *others = _ways(tuple(devices), engine, cdi_devices)
+    return replace(first, fallbacks=tuple(others))
+
+
+def _ways(
+    devices: tuple[str, ...], engine: EngineReport, cdi_devices: Sequence[str]
+) -> list[GpuRequest]:
+    """All that may work, the best first."""
     named = tuple(f"{CDI_KIND}={device}" for device in devices)
     known = cdi_devices if engine.discovered_devices is None else engine.discovered_devices
+    ways = []
     if engine.cdi and set(named) <= set(known):
-        return _by_cdi(tuple(devices), named)
+        ways.append(_by_cdi(devices, named))
     if "nvidia" in engine.runtimes:
-        return _by_runtime(tuple(devices))
+        ways.append(_by_runtime(devices))
     if _version(engine.version) >= GPUS_FLAG:
-        return _by_request(tuple(devices))
-    raise ContainerError(
-        f"this Docker Engine ({engine.version}) has no way to hand out GPUs",
-        hint="remotedl provision",
-    )
+        ways.append(_by_request(devices))
+    if not ways:
+        raise ContainerError(
+            f"this Docker Engine ({engine.version}) has no way to hand out GPUs",
+            hint="remotedl provision",
+        )
+    return ways
+
+
+def job_environment(
+    wanted: str | int | Sequence[int], container: Sequence[str], gpus: Sequence[GpuLoad]
+) -> dict[str, str]:
+    """What makes a job of the container see `wanted` of the GPUs that the container has.
+
+    By UUID where it is known: a container numbers its GPUs anew. Raises ContainerError.
+    """
+    if wanted == "none":
+        return {"CUDA_VISIBLE_DEVICES": ""}
+    seen = [gpu for gpu in gpus if container == ("all",) or str(gpu.index) in container]
+    chosen = choose_devices(wanted, seen)
+    if chosen == ("all",):
+        return {}
+    numbers = {str(gpu.index): str(at) for at, gpu in enumerate(seen)}
+    uuids = {str(gpu.index): gpu.uuid for gpu in seen}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(uuids[one] or numbers[one] for one in chosen)}
 
 
 def smoke_container(image: str, request: GpuRequest) -> NewContainer:
@@ -166,7 +199,7 @@ def _by_runtime(devices: tuple[str, ...]) -> GpuRequest:
     return GpuRequest(
         GpuWay.RUNTIME,
         devices,
-        "the engine has the nvidia runtime and no CDI device",
+        "the engine has the nvidia runtime",
         # The default capabilities, compute and utility, leave out what a display needs.
         env={
             "NVIDIA_VISIBLE_DEVICES": ",".join(devices),
@@ -186,7 +219,7 @@ def _by_request(devices: tuple[str, ...]) -> GpuRequest:
     return GpuRequest(
         GpuWay.REQUEST,
         devices,
-        "the engine reports neither CDI devices nor the nvidia runtime: left to its own driver",
+        "left to the engine's own GPU driver",
         env={"NVIDIA_DRIVER_CAPABILITIES": "all"},
         device_requests=(request,),
     )

@@ -15,10 +15,12 @@ import json
 import secrets as chance
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from remotedl.config.models import HostConfig
 from remotedl.container.ground import Ground, furnish, furnishing, survey, token_of
 from remotedl.container.jobs import running_jobs
 from remotedl.container.ready import WALL_CLOCK, Clock, wait_until_answers
@@ -40,7 +42,7 @@ from remotedl.container.services import (
     services,
     services_json,
 )
-from remotedl.container.spec import ProjectName, canonical_json, container_ports
+from remotedl.container.spec import ProjectName, canonical_json
 from remotedl.errors import ContainerError
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Process, Pty, Remote, Result
@@ -111,19 +113,24 @@ class NativeRuntime:
         furnish(self._remote, ground, furnishing(found, ON_PATH, _environment(wanted)))
         if plan.change is not Change.KEEP:
             self._remote.put(_asked(wanted, ground, venv), f"{ground.folders.run}/native.json")
-        ports = [str(service.port) for service in found]
-        state = self._keep("start", self._random(16), f"{venv}/bin", *ports)
-        running = Running(
-            id=str(state["id"]),
-            name=f"{self._project.slug} (native)",
-            change=plan.change,
-            ports=_ports(state, wanted),
-            user=ground.user,
-            folders=ground.folders,
-            token=token,
-        )
-        self._wait(running, wanted, report)
-        return running
+        ports = [service.port for service in found]
+        return self._started(plan.change, ground, token, venv, ports, report)
+
+    def resume(self, host: HostConfig, *, report: Report = SILENT) -> Running:
+        """The services as they were asked for last, started if need be, and answering."""
+        ground = survey(self._remote, self._project, host)
+        self._run_folder, self._workdir = ground.folders.run, ground.folders.workdir
+        before = self._before()
+        if not before:
+            raise ContainerError(
+                f"{self._remote.name}: the native runtime of this project is gone",
+                hint="remotedl up",
+            )
+        state = self._state()
+        change = Change.KEEP if state and state["running"] else Change.START
+        ports = [int(service["port"]) for service in before["services"].values()]
+        token = token_of(self._remote, ground, self._random)
+        return self._started(change, ground, token, str(before["venv"]), ports, report)
 
     def run(
         self,
@@ -161,7 +168,7 @@ class NativeRuntime:
         return Status(
             State.RUNNING if state["running"] else State.STOPPED,
             id=str(state["id"]),
-            name=f"{self._project.slug} (native)",
+            name=self._name,
             image=str(state.get("tools", "")),
             since=str(state.get("started", "")),
             ports=_numbers(state) if state["running"] else {},
@@ -211,6 +218,33 @@ class NativeRuntime:
         why = tuple(sorted(f"another {key}" for key in now if before.get(key) != now[key]))
         return Plan(Change.RECREATE, why, running_jobs(self._remote, ground.folders.run))
 
+    def _started(
+        self,
+        change: Change,
+        ground: Ground,
+        token: str,
+        venv: str,
+        ports: list[int],
+        report: Report,
+    ) -> Running:
+        wanted = [str(port) for port in ports]
+        state = self._keep("start", self._random(16), f"{venv}/bin", *wanted)
+        running = Running(
+            id=str(state["id"]),
+            name=self._name,
+            change=change,
+            ports=_numbers(state),
+            user=ground.user,
+            folders=ground.folders,
+            token=token,
+        )
+        self._wait(running, report)
+        return running
+
+    @property
+    def _name(self) -> str:
+        return f"{self._project.slug} (native)"
+
     def _before(self) -> dict[str, Any]:
         found = self._remote.run(["cat", f"{self._folder()}/native.json"], check=False)
         try:
@@ -240,10 +274,11 @@ class NativeRuntime:
         return made["venv"]
 
     def _make(self, wanted: Wanted, argv: list[str], report: Report) -> Result:
-        requirements, constraints = _stack()
+        stack = _stack() if self._requirements is None else Stack(self._requirements)
         asked = {
-            "requirements": self._requirements or requirements,
-            "constraints": "" if self._requirements else constraints,
+            "requirements": "\n".join([stack.requirements, *wanted.packages]),
+            "constraints": stack.constraints,
+            "jupyter": stack.jupyter,
             "oldest": OLDEST,
             "index": wanted.host.mirrors.pip,
             "proxy": wanted.host.proxy,
@@ -282,8 +317,8 @@ class NativeRuntime:
             hint="install Python 3 on the host",
         )
 
-    def _wait(self, running: Running, wanted: Wanted, report: Report) -> None:
-        if not wanted.config.jupyter.enabled:
+    def _wait(self, running: Running, report: Report) -> None:
+        if JUPYTER_PORT not in running.ports:
             return
         report.note("waiting for Jupyter to answer")
 
@@ -412,23 +447,31 @@ def _asked(wanted: Wanted, ground: Ground, venv: str) -> bytes:
     )
 
 
-def _ports(state: Mapping[str, Any], wanted: Wanted) -> dict[int, int]:
-    """The chosen ones, and the project's further ports, which are the host's own here."""
-    return {port: port for port in container_ports(wanted.config)} | _numbers(state)
-
-
 def _numbers(state: Mapping[str, Any]) -> dict[int, int]:
     return {int(name): int(port) for name, port in sorted(state.get("ports", {}).items())}
 
 
-def _stack() -> tuple[str, str]:
-    """requirements.txt and constraints.txt of the base image; from the wheel or the checkout."""
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What a venv is made of: the recipe of the base image, without its system."""
+
+    requirements: str
+    constraints: str = ""
+    jupyter: dict[str, str] = field(default_factory=dict)
+    """Files that set Jupyter up, by name; venv.py knows where each belongs."""
+
+
+def _stack() -> Stack:
+    """From dockerfiles/base, in the wheel or in the checkout."""
     package = resources.files("remotedl")
     packed = package / "dockerfiles" / "base"
     base = packed if packed.is_dir() else Path(str(package)).parent / "dockerfiles" / "base"
-    found = (base / "requirements.txt").read_text(encoding="utf-8")
-    limits = base / "constraints.txt"
-    return found, limits.read_text(encoding="utf-8") if limits.is_file() else ""
+    settings = [one for one in (base / "jupyter").iterdir() if one.name.endswith((".json", ".py"))]
+    return Stack(
+        (base / "requirements.txt").read_text(encoding="utf-8"),
+        (base / "constraints.txt").read_text(encoding="utf-8"),
+        {one.name: one.read_text(encoding="utf-8") for one in settings},
+    )
 
 
 def _payload(name: str) -> bytes:

@@ -31,6 +31,8 @@ class Wanted:
     gpus: GpuRequest = NO_GPUS
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment that must not be seen in settings: env_file, a proxy with its password."""
+    packages: tuple[str, ...] = ()
+    """Native only: the project's own requirements, as pip takes them. An image has a layer."""
 
 
 class Change(StrEnum):
@@ -140,6 +142,14 @@ class Runtime(Protocol):
         self, wanted: Wanted, *, report: Report = SILENT, consent: Consent = unless_jobs_run
     ) -> Running:
         """Bring it about, and wait until Jupyter answers. Twice is as good as once."""
+        ...
+
+    def resume(self, host: HostConfig, *, report: Report = SILENT) -> Running:
+        """What `ensure` once made, as it is: started if need be, and answering.
+
+        For a session that comes back: nothing is compared, built or asked. Raises ContainerError
+        where there is none.
+        """
         ...
 
     def run(

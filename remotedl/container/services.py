@@ -115,6 +115,9 @@ def supervisord_conf(found: Sequence[Service], tools: Tools) -> bytes:
             f"stdout_logfile_maxbytes={LOG_BYTES}",
             f"stdout_logfile_backups={LOG_FILES}",
         ]
+    if tools.folder:
+        # An image may bring services along (a virtual screen); they are supervised as ours are.
+        lines += ["", "[include]", f"files={tools.folder}/../etc/services/*.conf"]
     return ("\n".join(lines) + "\n").encode()
 
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from remotedl.config.models import HostConfig, ProjectConfig
-from remotedl.container.gpus import NO_GPUS, GpuRequest
+from remotedl.container.gpus import NO_GPUS, GpuRequest, GpuWay
 from remotedl.container.services import JUPYTER_PORT, ON_PATH, TENSORBOARD_PORT, Tools
 from remotedl.engine.types import (
     Container,
@@ -97,6 +97,8 @@ class Image:
     id: str
     tools: Tools = ON_PATH
     """Where its Jupyter, TensorBoard and supervisor are."""
+    ports: tuple[int, ...] = ()
+    """Ports of services that the image brings along (a screen)."""
 
 
 ULIMITS = (
@@ -142,6 +144,10 @@ class ContainerSpec:
         """For engines that may not raise them (rootless, or inside another container)."""
         return replace(self, ulimits=())
 
+    def with_gpus(self, request: GpuRequest) -> ContainerSpec:
+        """The same GPUs, asked for in another way."""
+        return replace(self, gpus=request)
+
 
 def container_spec(
     *,
@@ -159,7 +165,6 @@ def container_spec(
     env = {"HOME": home, "USER": user.name, "LOGNAME": user.name, "SHELL": "/bin/bash"}
     if time_zone:
         env["TZ"] = time_zone
-    env |= gpus.env
     env |= config.env
     return ContainerSpec(
         project=project,
@@ -170,7 +175,7 @@ def container_spec(
         home=home,
         command=image.tools.supervisord(f"{RUN_FOLDER}/services.conf"),
         mounts=_mounts(config, folders, user.home, home),
-        ports=_ports(config),
+        ports=_ports(config, image),
         env=dict(sorted(env.items())),
         gpus_wanted=str(host.gpus),
         gpus=gpus,
@@ -191,8 +196,8 @@ def spec_hash(spec: ContainerSpec) -> str:
         "command": list(spec.command),
         "mounts": [[m.source, m.target, m.read_only] for m in spec.mounts],
         "ports": list(spec.ports),
-        "env": {k: v for k, v in spec.env.items() if k not in spec.gpus.env},
-        "gpus": [spec.gpus_wanted, spec.gpus.way.value],
+        "env": dict(spec.env),
+        "gpus": [spec.gpus_wanted, spec.gpus.way is not GpuWay.NONE],
         "shm": spec.shm_bytes,
         "cpus": spec.cpus,
         "memory": spec.memory_bytes,
@@ -232,7 +237,7 @@ def new_container(spec: ContainerSpec, version: str) -> NewContainer:
         entrypoint=spec.command[:1],
         command=spec.command[1:],
         labels=labels(spec, version),
-        env=spec.env,
+        env={**spec.gpus.env, **spec.env},
         user=spec.user,
         groups=tuple(str(gid) for gid in spec.groups),
         workdir=WORKSPACE,
@@ -355,8 +360,8 @@ def _mounts(
     return (*own, *sorted(extra, key=lambda mount: mount.target))
 
 
-def _ports(config: ProjectConfig) -> tuple[int, ...]:
-    ports = set(container_ports(config))
+def _ports(config: ProjectConfig, image: Image) -> tuple[int, ...]:
+    ports = {*container_ports(config), *image.ports}
     if config.jupyter.enabled:
         ports.add(JUPYTER_PORT)
     if config.tensorboard.enabled:

@@ -1,6 +1,6 @@
 """Makes the venv of the native runtime, or finds it made. `venv.py ROOT [PIP_WHEEL]`.
 
-Reads JSON on stdin (requirements, constraints, oldest, index, proxy: the last two may hold
+Reads JSON on stdin (requirements, constraints, jupyter, oldest, index, proxy: the last two may hold
 passwords), prints
 what pip prints, and as the last line the JSON {"venv": PATH}. Exit status 4: this Python is too
 old; 5: it cannot make venvs; 6: pip failed; 7: it has no pip, call again with a wheel of it.
@@ -37,9 +37,9 @@ def main(argv: List[str]) -> int:
     if importlib.util.find_spec("venv") is None:
         return 5
     os.makedirs(argv[0], mode=0o700, exist_ok=True)
-    venv = os.path.join(
-        os.path.abspath(argv[0]), fingerprint(asked["requirements"] + asked["constraints"])
-    )
+    # A venv's scripts hold its path: the real one, which no link can change under them.
+    root = os.path.realpath(argv[0])
+    venv = os.path.join(root, fingerprint(asked))
     with open(venv + ".lock", "w") as lock:
         # Another `up` may be making the same one; then it is there when this returns.
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -49,9 +49,10 @@ def main(argv: List[str]) -> int:
     return code
 
 
-def fingerprint(requirements: str) -> str:
-    said = "\0".join([requirements, sys.version, os.path.realpath(sys.executable)])
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+def fingerprint(asked: Dict[str, Any]) -> str:
+    what = [asked["requirements"], asked["constraints"], asked["jupyter"]]
+    said = [json.dumps(what, sort_keys=True), sys.version, os.path.realpath(sys.executable)]
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
 
 
 def make(venv: str, asked: Dict[str, Any], wheel: List[str]) -> int:
@@ -69,9 +70,28 @@ def make(venv: str, asked: Dict[str, Any], wheel: List[str]) -> int:
     if said is not None:
         shutil.rmtree(venv, ignore_errors=True)
         return 6
+    set_up_jupyter(venv, asked["jupyter"])
     with open(os.path.join(venv, STAMP), "w", encoding="utf-8") as stamp:
         stamp.write(requirements)
     return 0
+
+
+def set_up_jupyter(venv: str, files: Dict[str, str]) -> None:
+    """As dockerfiles/base/jupyter/install.sh does it in an image."""
+    python = os.path.join(venv, "bin", "python")
+    code = "import sysconfig, jupyter_server_documents; print(sysconfig.get_path('purelib'))"
+    asked = subprocess.run([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    etc = os.path.join(venv, "etc", "jupyter")
+    places = {"page_config.json": os.path.join(etc, "labconfig")}
+    # Without jupyter_server_documents (a Python older than it wants) there is nothing to mend.
+    if asked.returncode == 0:
+        places["remotedl_jupyter.json"] = os.path.join(etc, "jupyter_server_config.d")
+        places["remotedl_jupyter.py"] = asked.stdout.decode().strip()
+    for name, text in files.items():
+        if name in places:
+            os.makedirs(places[name], exist_ok=True)
+            with open(os.path.join(places[name], name), "w", encoding="utf-8") as file:
+                file.write(text)
 
 
 def install(

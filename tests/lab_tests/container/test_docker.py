@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pwd
 import signal
+import tarfile
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from remotedl.container.docker import DockerRuntime
+from remotedl.container.gpus import GpuRequest, GpuWay
 from remotedl.container.runtime import Answer, Change, Plan, State
+from remotedl.container.spec import Image
 from remotedl.engine import Engine
 from remotedl.errors import ContainerError, JobsRunning
 from tests.lab.engine import docker
@@ -94,8 +99,8 @@ def test_what_a_recreate_would_lose_is_listed_and_can_be_kept(own_place: Place) 
     wanted = own_place.asking_for(env={"SEED": "7"})
     assert own_place.runtime.plan(wanted).lost == ("/opt/mine/tool",)
     own_place.runtime.ensure(wanted, consent=lambda plan: Answer.COMMIT)
-    name = own_place.running.name
-    kept = docker("images", "-q", f"{name}:before-{own_place.running.id[:12]}")
+    name = own_place.running.name.removeprefix("remotedl-")
+    kept = docker("images", "-q", f"remotedl/{name}:{own_place.running.id[:12]}")
     assert docker("run", "--rm", "--entrypoint", "cat", kept, "/opt/mine/tool") == "1"
     docker("rmi", "-f", kept)
 
@@ -175,3 +180,54 @@ def test_the_same_project_of_another_user_is_not_touched(
             runtime.ensure(replace(own_place.wanted))
     finally:
         docker("rm", "-f", own_place.running.name)
+
+
+# ---------------------------------------------------------------- GPUs
+
+
+SMI = "#!/bin/sh\necho 'GPU 0: a double (UUID: GPU-0)'\n"
+BROKEN = GpuRequest(GpuWay.RUNTIME, ("all",), "a test", runtime="no-such-runtime")
+
+
+@pytest.fixture
+def image_with_smi(base_image: Image) -> Iterator[Image]:
+    """The base image with a double of nvidia-smi; it shows no GPU, only that it was run."""
+    tag = f"remotedl-lab/smi-double:{os.getpid()}"
+    made = docker("create", base_image.ref)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        entry = tarfile.TarInfo("usr/local/bin/nvidia-smi")
+        entry.size, entry.mode = len(SMI), 0o755
+        archive.addfile(entry, io.BytesIO(SMI.encode()))
+    docker("cp", "-", f"{made}:/", stdin=packed.getvalue())
+    docker("commit", made, tag)
+    docker("rm", "-f", made)
+    yield Image(tag, docker("image", "inspect", "-f", "{{.Id}}", tag))
+    docker("rmi", "-f", tag)
+
+
+def test_a_way_to_the_gpus_that_fails_is_replaced_by_one_that_works(
+    own_place: Place, engine: Engine, image_with_smi: Image
+) -> None:
+    runtime = DockerRuntime(own_place.remote, engine, fresh_project("gpu"))
+    works = GpuRequest(GpuWay.CDI, ("all",), "a double", env={"PROVED": "yes"})
+    wanted = replace(
+        own_place.wanted, image=image_with_smi, gpus=replace(BROKEN, fallbacks=(works,))
+    )
+    first = runtime.ensure(wanted)
+    assert runtime.run(["sh", "-c", "echo $PROVED"]).text == "yes\n"
+    again = runtime.ensure(wanted)
+    assert (again.id, again.change) == (first.id, Change.KEEP)
+    runtime.remove()
+
+
+def test_gpus_that_no_container_gets_at_are_refused_and_nothing_stays(
+    own_place: Place, engine: Engine
+) -> None:
+    project = fresh_project("nogpu")
+    runtime = DockerRuntime(own_place.remote, engine, project)
+    before = docker("ps", "-aq", "--filter", f"label=remotedl.project={project.id}")
+    with pytest.raises(ContainerError, match="no container gets at a GPU") as caught:
+        runtime.ensure(replace(own_place.wanted, gpus=BROKEN))
+    assert "no-such-runtime" in caught.value.message
+    assert docker("ps", "-aq", "--filter", f"label=remotedl.project={project.id}") == before == ""

@@ -148,9 +148,9 @@ def test_a_half_made_venv_is_never_used(remote: LocalRemote, home: Path) -> None
 def test_packages_come_from_the_mirror_and_its_password_is_in_no_argv(
     remote: LocalRemote, home: Path
 ) -> None:
-    with empty_index() as index:
-        with pytest.raises(ContainerError, match="could not be installed") as caught:
-            small(remote).ensure(_from_index(index.url("ada:opensesame@")))
+    refused = pytest.raises(ContainerError, match="could not be installed")
+    with empty_index() as index, refused as caught:
+        small(remote).ensure(_from_index(index.url("ada:opensesame@")))
     assert index.asked[0].startswith("/simple/")
     assert any(said.startswith("Basic ") for said in index.credentials)
     assert "opensesame" not in index.processes

@@ -266,6 +266,14 @@ def test_stopped_and_started_again_it_is_the_same(place: Place) -> None:
     assert place.get("/api/status", token=again.token)[0] == 200
 
 
+def test_a_session_that_comes_back_finds_it_as_it_is(place: Place) -> None:
+    before = place.runtime.status()
+    back = place.runtime.resume(place.wanted.host)
+    assert (back.id, back.token) == (before.id, place.running.token)
+    assert back.change is Change.KEEP
+    assert back.ports == place.runtime.ports()
+
+
 def _pid_of(place: Place, service: str) -> int:
     """On this machine: what the supervisor of this place runs."""
     mark = {"jupyter": "jupyter-lab", "tensorboard": "tensorboard"}[service]

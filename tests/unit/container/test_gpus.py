@@ -13,6 +13,7 @@ from remotedl.container.gpus import (
     choose_devices,
     choose_request,
     idlest,
+    job_environment,
     parse_cdi_list,
     smoke_container,
     smoke_count,
@@ -169,3 +170,37 @@ def test_counting_what_nvidia_smi_lists() -> None:
 def test_what_nvidia_ctk_lists() -> None:
     said = "INFO[0000] Found 3 CDI devices\nnvidia.com/gpu=0\nnvidia.com/gpu=all\nother.com/x=1\n"
     assert parse_cdi_list(said) == ("nvidia.com/gpu=0", "nvidia.com/gpu=all")
+
+
+def test_what_does_not_work_has_a_next_way() -> None:
+    engine = dataclasses.replace(NEWEST, runtimes=("nvidia", "runc"))
+    request = choose_request(("all",), engine)
+    assert [request.way, *(one.way for one in request.fallbacks)] == [
+        GpuWay.CDI,
+        GpuWay.RUNTIME,
+        GpuWay.REQUEST,
+    ]
+
+
+# ---------------------------------------------------------------- jobs
+
+IN_CONTAINER = [dataclasses.replace(gpu, uuid=f"GPU-{gpu.index}") for gpu in FOUR]
+
+
+def test_a_job_takes_the_idlest_of_the_containers_gpus_by_uuid() -> None:
+    assert job_environment("auto:1", ("all",), IN_CONTAINER) == {"CUDA_VISIBLE_DEVICES": "GPU-2"}
+    assert job_environment("auto:1", ("0", "3"), IN_CONTAINER) == {"CUDA_VISIBLE_DEVICES": "GPU-3"}
+
+
+def test_without_uuids_the_containers_own_numbers_are_used() -> None:
+    assert job_environment("auto:1", ("0", "3"), FOUR) == {"CUDA_VISIBLE_DEVICES": "1"}
+
+
+def test_a_job_with_all_or_none() -> None:
+    assert job_environment("all", ("all",), FOUR) == {}
+    assert job_environment("none", ("all",), FOUR) == {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_a_job_cannot_have_a_gpu_that_its_container_has_not() -> None:
+    with pytest.raises(ContainerError, match="the host has no GPU 2"):
+        job_environment((2,), ("0", "3"), FOUR)

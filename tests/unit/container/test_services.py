@@ -120,3 +120,9 @@ def test_a_damaged_token_is_no_missing_token() -> None:
     assert parse_survey(SURVEYED.replace(TOKEN, "")).token is None
     with pytest.raises(StateCorrupt, match="token"):
         parse_survey(SURVEYED.replace(TOKEN, TOKEN[:10]))
+
+
+def test_services_that_an_image_brings_along_are_supervised_too() -> None:
+    conf = supervisord_conf([], Tools("/opt/remotedl/bin")).decode()
+    assert "files=/opt/remotedl/bin/../etc/services/*.conf" in conf
+    assert "[include]" not in supervisord_conf([], ON_PATH).decode()
