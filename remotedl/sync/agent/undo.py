@@ -52,7 +52,7 @@ def plan_undo(
     for path in sorted(found, key=sort_key):
         line = found[path]
         now = tree.get(key(path))
-        why = _why_not(line, now, tree)
+        why = _why_not(line, now, tree, todo)
         if now == line.old:
             continue
         if why:
@@ -111,10 +111,13 @@ def _is_wanted(path: str, only: Sequence[str]) -> bool:
     return not only or any(path == one or path.startswith(one + "/") for one in only)
 
 
-def _why_not(line: Trashed, now: Entry | None, tree: Mapping[str, Entry]) -> str:
-    """What forbids to bring this version back; "" if nothing does."""
-    if any(tree.get(key(folder), DIR) != DIR for folder in parents(line.path)):
-        return "a file stands where its folder was"
+def _why_not(
+    line: Trashed, now: Optional[Entry], tree: Mapping[str, Entry], todo: Mapping[str, Return]
+) -> str:
+    """What forbids to bring this version back; "" if nothing does. `todo` is done before it."""
+    for folder in parents(line.path):
+        if folder not in todo and tree.get(key(folder), DIR) != DIR:
+            return "a file stands where its folder was"
     if now is None or now == line.old:
         return ""
     if now != line.new:
