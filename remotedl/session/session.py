@@ -119,7 +119,8 @@ class Session:
         self._sync = SessionSync(self.project, self._folder, self._report, self._tell)
         self._sync.connect(place.remote, self._running.folders.workdir)
         self._open_tunnels()
-        self._watch = HostWatch(place, self._running.folders.run, ready.facts)
+        run_folder, container = self._running.folders.run, self._running.name
+        self._watch = HostWatch(place, run_folder, ready.facts, self.host_name, container)
         self._publish()
         self._phase, self._since = Phase.LIVE, time.time()
 

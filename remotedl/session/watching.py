@@ -1,4 +1,4 @@
-"""What a live session keeps an eye on: jobs and GPUs of the host. Looks, never acts."""
+"""What a live session keeps an eye on: jobs, GPUs and disks of the host. Looks, never acts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 from remotedl.container.jobs import Job
 from remotedl.errors import LinkLost, RemotedlError
 from remotedl.provision.facts import HostFacts
+from remotedl.provision.findings import Grade
+from remotedl.provision.guardian import Readings, judge, watch
 from remotedl.session.workplace import Workplace
 
 EVERY_S = 10.0
+GUARD_EVERY_S = 60.0
 SMI_FIELDS = "index,name,utilization.gpu,memory.used,memory.total"
 _GIB = 1024
 
@@ -24,18 +27,22 @@ class HostWatch:
         place: Workplace,
         run_folder: str,
         facts: HostFacts | None,
+        host_name: str,
+        container: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._place, self._run_folder, self._clock = place, run_folder, clock
+        self._host_name, self._container = host_name, container
         self._smi = facts.driver.smi if facts is not None else ""
-        self._next = 0.0
+        self._next = self._next_guard = 0.0
+        self._readings: Readings | None = None
         self.jobs: tuple[dict[str, Any], ...] = ()
         self.gpu_lines: tuple[str, ...] = ()
         self.warnings: tuple[tuple[str, str], ...] = ()
 
     def move(self, place: Workplace) -> None:
         """A new link."""
-        self._place, self._next = place, 0.0
+        self._place, self._next, self._next_guard = place, 0.0, 0.0
 
     def look(self) -> None:
         """Look again if it is time. Raises LinkLost; other failures are told as a warning."""
@@ -46,11 +53,27 @@ class HostWatch:
             jobs = self._place.jobs(self._run_folder).all()
             self.jobs = tuple(job_row(job) for job in jobs)
             self.gpu_lines = self._gpus()
-            self.warnings = ()
+            self._guard()
         except LinkLost:
             raise
         except RemotedlError as exc:
             self.warnings = ((exc.message, exc.hint),)
+
+    def _guard(self) -> None:
+        """GPUs lost by the container, a driver that changed under it, a disk nearly full."""
+        if self._clock() < self._next_guard:
+            return
+        self._next_guard = self._clock() + GUARD_EVERY_S
+        access = self._place.access
+        container = self._container if access is not None else ""
+        now = watch(self._place.remote, container, sudo=access is not None and access.sudo)
+        # What is wrong now, and what only the comparison shows (a GPU that was there before).
+        standing = judge(None, now, self._host_name)
+        fresh = judge(self._readings, now, self._host_name)
+        self._readings = now
+        found = {one.name: one for one in (*standing, *fresh)}.values()
+        troubles = (one for one in found if one.grade in (Grade.BAD, Grade.WARN))
+        self.warnings = tuple((one.what, one.mend) for one in troubles)
 
     def _gpus(self) -> tuple[str, ...]:
         if not self._smi:

@@ -45,6 +45,7 @@ class Workplace:
     runtime: Runtime
     engine: Engine | None
     """None for the native runtime."""
+    access: EngineAccess | None = None
 
     def jobs(self, run_folder: str) -> Jobs:
         return Jobs(self.remote, self.runtime, run_folder)
@@ -76,7 +77,7 @@ def open_workplace(
     if access is None:
         raise EngineError("how the engine is reached is not known", hint="remotedl up")
     engine = open_engine(remote, access)
-    return Workplace(remote, project, DockerRuntime(remote, engine, name), engine)
+    return Workplace(remote, project, DockerRuntime(remote, engine, name), engine, access)
 
 
 def open_engine(remote: Remote, access: EngineAccess) -> Engine:
