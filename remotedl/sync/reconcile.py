@@ -237,7 +237,7 @@ class _Cycle:
         lane = self.policy.lane(key, here.kind)
         if lane is Lane.OUTPUT and (replica is self.laptop or here == known):
             return Holds.KEPT
-        if lane is Lane.UPLOAD and replica is self.remote:
+        if lane is Lane.UPLOAD:
             return Holds.NOTHING if here == known else Holds.KEPT
         if here == known:
             return Holds.NOTHING
@@ -350,8 +350,7 @@ class _Cycle:
         """Host to laptop only, and nothing is ever deleted: a deletion just stays one-sided."""
         known, laptop, remote = self.seen[key]
         if remote == known:
-            if remote == DIR:
-                self._output_dir(key, laptop)
+            self._output_gone(key, laptop)
         elif remote is None:
             return
         elif laptop is None:
@@ -363,8 +362,8 @@ class _Cycle:
         else:
             self._put(key, self.laptop, Reason.EDITED)
 
-    def _output_dir(self, key: str, laptop: Entry | None) -> None:
-        """The laptop's user removed a dir of results, or put something in its place."""
+    def _output_gone(self, key: str, laptop: Entry | None) -> None:
+        """The laptop's user removed results, or put something in their place."""
         news = self._held(key, self.remote) & Holds.EDIT
         if laptop is None:
             if news:
@@ -430,10 +429,10 @@ class _Cycle:
         if lane is Lane.UPLOAD:
             self._forget(key)
             self._leave_out(key, now, LeftOutWhy.UPLOAD_ONLY)
-        elif lane is Lane.MIRROR or there is self.remote:
-            why = self._unfit(key, now, self._other(there))
-            if why is not None:
-                self._leave_out(key, now, why)
+            return
+        why = self._unfit(key, now, self._other(there))
+        if why is not None:
+            self._leave_out(key, now, why)
 
     # --- conflicts
 
@@ -552,8 +551,7 @@ class _Cycle:
 
     def _write_copy(self, key: str, copy: str, new: Entry) -> None:
         """On the laptop, from the remote's `key`."""
-        path = join(parent(_spelled(key, self.laptop.side, self.remote.side)), name(copy))
-        path = _spelled(copy, self.laptop.side, self.remote.side) if "/" in copy else path
+        path = _spelled(copy, self.laptop.side, self.remote.side)
         self.laptop.operations.append(
             Operation(
                 copy,

@@ -45,5 +45,6 @@ def test_what_a_killed_agent_told_and_never_saved_is_not_believed() -> None:
 
 
 def test_a_picture_that_was_not_saved_well_is_begun_anew() -> None:
+    broken: object
     for broken in (None, {}, {"epoch": "e", "number": "x"}, []):
         assert Generations.from_json(broken, "f").version == Version("f", 1)

@@ -170,6 +170,20 @@ def test_outputs_deleted_on_the_laptop_come_again_when_they_grow() -> None:
     settled(got, OUTPUTS)
 
 
+def test_outputs_edited_on_both_sides_are_a_conflict_even_where_the_laptop_wins() -> None:
+    old = tree(runs=DIR, runs__log="1")
+    policy = OUTPUTS._replace(mode=SyncMode.LAPTOP_WINS)
+    got = world(old, {**old, **tree(runs__log="2")}, {**old, **tree(runs__log="3")})
+    assert [c.key for c in got.decide(policy).verdict.conflicts] == ["runs/log"]
+
+
+def test_outputs_get_no_x_bit_from_the_laptop() -> None:
+    old = tree(runs=DIR, runs__log="1")
+    here = {**old, **tree(runs__log=file("1", x=True))}
+    got = world(old, here, {**old, **tree(runs__log="2")}).decide(OUTPUTS)
+    assert got.untouched and got.verdict.conflicts
+
+
 def test_outputs_edited_on_both_sides_are_a_conflict() -> None:
     old = tree(runs=DIR, runs__log="1")
     got = world(old, {**old, **tree(runs__log="2")}, {**old, **tree(runs__log="3")})
@@ -185,7 +199,8 @@ def test_outputs_of_another_kind_never_clear_a_dir_of_the_laptop() -> None:
 def test_outputs_do_not_come_down_into_a_file_of_the_laptop() -> None:
     old = tree(runs=DIR, runs__one=DIR, runs__one__log="1")
     here = tree(runs=DIR, runs__one="mine")
-    assert world(old, here, old).decide(OUTPUTS).untouched
+    quiet = world(old, here, old).decide(OUTPUTS)
+    assert quiet.untouched and not quiet.verdict.conflicts
     got = world(old, here, {**old, **tree(runs__one__new="2")}).decide(OUTPUTS)
     assert got.untouched and [c.key for c in got.verdict.conflicts] == ["runs/one"]
 
@@ -236,6 +251,13 @@ def test_too_big_inside_a_dir_deleted_on_the_laptop_keeps_the_rest() -> None:
     assert brief(got.to_there) == ["-d/a"] and not got.to_here
     assert [item.key for item in got.verdict.left_out] == ["d/big"]
     settled(got, Policy())
+
+
+def test_too_big_after_growing_in_a_dir_deleted_on_the_laptop_stays_known() -> None:
+    old = tree(d=DIR, d__a="1", d__b="1")
+    got = world(old, EMPTY, {**old, **tree(d__a=BIG)}).decide()
+    assert brief(got.to_there) == ["-d/b"] and not got.verdict.ancestor
+    assert got.verdict.left_out == (LeftOut("d/a", BIG, LeftOutWhy.TOO_BIG),)
 
 
 def test_too_big_is_no_obstacle_to_an_x_bit() -> None:

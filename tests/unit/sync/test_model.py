@@ -307,7 +307,7 @@ def _holds_ignored(world: World, key: str) -> bool:
 
 TestTwoUsers = TwoUsers.TestCase
 TestTwoUsers.settings = settings(
-    max_examples=int(os.environ.get("REMOTEDL_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("REMOTEDL_EXAMPLES", "25")),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

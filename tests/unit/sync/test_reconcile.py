@@ -495,6 +495,23 @@ def test_row_a_laptop_without_x_bits_keeps_those_of_an_edited_file() -> None:
     assert [op.new for op in got.to_there] == [file("2", x=True)]
 
 
+def test_row_a_laptop_without_x_bits_still_deletes_and_links() -> None:
+    old = tree(a=file("1", x=True), d=DIR, l=link("x"))
+    windows = side(tree(d=DIR, l=link("y")), traits=Traits(executable=False))
+    got = world(old, windows, old).decide()
+    assert brief(got.to_there) == ["~l", "-a"]
+
+
+def test_row_a_host_without_x_bits_changes_none() -> None:
+    old = tree(a=file("1", x=True))
+    assert world(old, old, side(tree(a="1"), traits=Traits(executable=False))).decide().untouched
+
+
+def test_row_same_content_after_another_kind_merges_the_x_bit() -> None:
+    got = world(tree(a=link("x")), tree(a=file("2", x=True)), tree(a="2")).decide()
+    assert brief(got.to_there) == ["xa"]
+
+
 def test_row_a_link_is_left_out_where_the_laptop_can_make_none() -> None:
     windows = side(EMPTY, traits=Traits(links=False))
     got = world(EMPTY, windows, tree(a=link("x"))).decide()

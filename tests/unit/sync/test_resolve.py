@@ -86,6 +86,23 @@ def test_resolve_both_for_a_file_against_a_dir() -> None:
     assert both(end) == {"a": DIR, "a/x": file("3"), copy: file("2")}
 
 
+def test_resolve_both_copies_nothing_but_what_is_in_conflict() -> None:
+    around = {"a-": file("5"), "ab": DIR, "ab/c": file("6"), "z": file("7")}
+    state = world({}, tree(a="2"), {**tree(a=DIR, a__x="3"), **around})
+    end, _ = rest(state, deciding(state, Choice.BOTH))
+    assert len(both(end)) == 1 + len(around) + 2
+
+
+def test_resolve_both_spells_the_copy_as_its_folder_is_spelled() -> None:
+    nfc, nfd = "\u00e9", "e\u0301"
+    mine = {nfc: DIR, nfc + "/a": file("2")}
+    laptop = side(mine, spelling={nfc: nfd, nfc + "/a": nfd + "/a"})
+    state = world({}, laptop, {nfc: DIR, nfc + "/a": DIR, nfc + "/a/x": file("3")})
+    copies = state.decide(deciding(state, Choice.BOTH, nfc + "/a")).to_here
+    assert len(copies) == 2 and all(op.path.startswith(nfd + "/a.conflict") for op in copies)
+    assert [op.source for op in copies] == [nfc + "/a", nfc + "/a/x"]
+
+
 def test_resolve_both_does_not_touch_a_file_that_has_the_copys_name() -> None:
     state = world({}, {**MINE, COPY: file("mine")}, THEIRS)
     end, _ = rest(state, deciding(state, Choice.BOTH))
