@@ -47,6 +47,8 @@ class Carried:
     failures: list[Failure] = field(default_factory=list)
     doubtful: set[str] = field(default_factory=set)
     """Paths on the laptop that were not as expected."""
+    again: bool = False
+    """Another cycle can bring what was missing in this one."""
 
 
 class Carrier:
@@ -102,6 +104,11 @@ class _Trip:
             }
         return entry.digest in self._digests
 
+    def _will_be_at_hand(self, entry: Entry) -> None:
+        """Sent once in this trip: later batches copy it from where an earlier one put it."""
+        if self._digests is not None and entry.digest is not None:
+            self._digests.add(entry.digest)
+
     def _is_brought(self, op: Operation, entry: Entry) -> bool:
         """Whether a big content waits in the receiver's staging area."""
         basis = "" if op.expected is None or op.expected.kind is not Kind.FILE else op.path
@@ -129,6 +136,7 @@ class _Trip:
             self._fail(op, end.why)
         else:
             self._carried.pending.append(op)
+            self._carried.again |= end.status is Status.NO_CONTENT
         return False
 
 
@@ -195,6 +203,7 @@ class _Upload(_Trip):
             self._carried.doubtful.add(op.source)
             return False
         self._carried.to_remote = self._carried.to_remote.plus(Counts(sent=new.size))
+        self._will_be_at_hand(new)
         return True
 
     def _send_pack(self, pack: dict[bytes, bytes]) -> None:
@@ -258,14 +267,14 @@ class _Download(_Trip):
     def _ask(self, batch: list[Operation]) -> Reply | None:
         """Have the contents sent that are not here yet."""
         wanted: dict[bytes, tuple[str, Entry]] = {}
-        staging = self._own.replica.staging
         tree = self._own.replica.side.tree
         for op in batch:
             new = op.new
             if new is None or new.digest is None or not _brings_content(op) or is_big(new):
                 continue
-            if not staging.has(new.digest) and not self._is_at_hand(new, tree):
+            if not self._is_at_hand(new, tree):
                 wanted[new.digest] = (op.source, new)
+                self._will_be_at_hand(new)
         if not wanted:
             return None
         sent = sum(entry.size for _, entry in wanted.values())

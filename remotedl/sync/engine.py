@@ -115,6 +115,8 @@ class Sync:
         self._fresh_size = 0
         self._retry_at: float | None = None
         self._last_success: float | None = None
+        self._read_for_sure: set[str] = set()
+        """Big files of the host whose digests were asked for."""
         self._serial = 0
 
     @property
@@ -283,6 +285,7 @@ class Sync:
         """Decide upon what is known, and do it. Raises SyncHalted, LinkLost, SyncError."""
         self._take_news()
         self._check_roots()
+        self._ask_for_digests()
         if self._changed is not None and not (
             self._changed or self._moved or self._outcome.pending
         ):
@@ -332,7 +335,7 @@ class Sync:
             pair.database.record(agreed, remote, pair.picture.version, verdict.spent, steps)
         self._candidates = {*verdict.candidates, *done_laptop, *done_remote}
         self._changed = set()
-        self._moved = bool(agreed or steps)
+        self._moved = bool(agreed or steps or carried.again)
 
     def _difference(self, key: str) -> tuple[bool, Entry | None]:
         now = self._pair.picture.tree.get(key)
@@ -394,6 +397,24 @@ class Sync:
                 self._changed = None
             else:
                 self._note(changed)
+
+    def _ask_for_digests(self) -> None:
+        """The agent reads no file above the limit, but where the laptop knows the same path."""
+        pair = self._pair
+        limit = self._config.max_file_size_down
+        tree = pair.picture.tree
+        asked: list[str] = []
+        for key in tree if self._changed is None else self._changed:
+            entry = tree.get(key)
+            if entry is None or entry.size <= limit or key in self._read_for_sure:
+                continue
+            others = (pair.ancestor.get(key), pair.replica.side.tree.get(key))
+            if entry not in others and any(o is not None and o.size == entry.size for o in others):
+                asked.append(key)
+        if asked:
+            self._read_for_sure.update(asked)
+            pair.peer.ops("digests", keys=asked).wait()
+            self._take_news()
 
     def _note(self, keys: Iterable[str]) -> None:
         if self._changed is not None:

@@ -114,6 +114,8 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         marker = _new_marker()
         replica.folder.set_marker(marker)
 
+    ancestor = database.ancestor()
+    replica.scanner.agreed = ancestor
     follower = Follower(replica, request.clock, request.wake)
     closing.callback(follower.close)
     if request.watch:
@@ -132,13 +134,13 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     _halt_unless_sound(laptop, remote, request.allowed)
     if laptop.marker != expected_laptop or remote.marker != expected_remote:
         database.forget_agreement()  # the first time, or the user let a halt pass
+        ancestor = {}
     remote_marker = remote.marker or _new_marker()
     if remote.marker is None:
         peer.ops("marker", marker=remote_marker).wait()
     database.expect_markers(marker, remote_marker)
     database.set_boots(replica.boot, str(answer["boot"]))
 
-    ancestor = database.ancestor()
     version, tree = database.remote(ancestor)
     picture = Picture(tree, version)
     picture.traits = _traits(answer)

@@ -181,6 +181,11 @@ class Disk:
         """The clock that stamps files here."""
         return time.time()
 
+    def booted_at(self) -> Optional[float]:
+        """When this machine was started, on the clock of `now`; None where nobody says."""
+        clock = getattr(time, "CLOCK_BOOTTIME", None)
+        return None if clock is None else self.now() - time.clock_gettime(clock)
+
     def boot_id(self) -> str:
         """Which start of this machine it is; "" where the system does not say."""
         try:

@@ -20,7 +20,7 @@ from remotedl.sync.agent.ignore import Ignore
 from remotedl.sync.agent.scan import Changed, Limits, Scanner, stamp_of
 from remotedl.sync.agent.staging import Staging
 from remotedl.sync.agent.trash import Trash
-from remotedl.sync.agent.tree import Change, Entry, Folding, Kind, Side, Traits
+from remotedl.sync.agent.tree import Change, Entry, Folding, Issue, Kind, Side, Traits
 
 PROBE = "probe"
 COOKIE = "cookie-"
@@ -58,6 +58,7 @@ class Replica:
             self.scanner = Scanner(self.folder, ignore, limits=limits)
             self._probe()
             self.saved = cache.load(self.scanner, self.boot)
+            self._note_crash()
             self.staging = Staging(self.folder)
             self.trash = Trash(self.folder)
         except BaseException:
@@ -91,9 +92,20 @@ class Replica:
     ) -> List[Outcome]:
         return self.applier.apply(changes, step, reasons)
 
+    def _note_crash(self) -> None:
+        """The machine was started anew since the picture was saved."""
+        if self.saved is None or self.saved.boot == self.boot:
+            return
+        started = self.disk.booted_at()
+        if started is not None:
+            self.scanner.crashed_ns = int(started * 1e9) + self.scanner.skew_ns
+
     def save(self, notes: Optional[Dict[str, Any]] = None) -> None:
         """Keep the picture for the next session. Raises OSError."""
-        cache.save(self.scanner, self.boot, notes or {})
+        boot = self.boot
+        if self.saved is not None and Issue.ZEROED in self.scanner.issues.values():
+            boot = self.saved.boot  # what a crash emptied must be known as such next time too
+        cache.save(self.scanner, boot, notes or {})
 
     def set_rules(self, ignore: Ignore) -> None:
         """Other ignore rules from the next scan on."""

@@ -16,7 +16,18 @@ import os
 import stat
 import struct
 import threading
-from typing import Callable, Collection, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import (
+    Callable,
+    Collection,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from remotedl.sync.agent.disk import READ, At, Disk, read_blocks
 from remotedl.sync.agent.folder import OWN, Folder, Way
@@ -61,6 +72,10 @@ class Job(NamedTuple):
     path: str
     key: str
     found: os.stat_result
+
+
+class _Zeroed(Exception):
+    """A file that a crash of the machine emptied."""
 
 
 class Changed(OSError):
@@ -135,6 +150,12 @@ class Scanner:
         """Told of every small file that is read; from several threads."""
         self.on_dir: Optional[Callable[[str], None]] = None
         """Told of every directory right before it is listed, so that it can be watched."""
+        self.sure: Set[str] = set()
+        """Keys whose content is read however big they are."""
+        self.crashed_ns: Optional[int] = None
+        """When the machine was started, if the picture is from before that."""
+        self.agreed: Mapping[str, Entry] = {}
+        """What both sides agreed on, where this side knows that."""
         self.skew_ns = 0
         """How far this filesystem's clock is ahead of ours."""
 
@@ -176,6 +197,13 @@ class Scanner:
         if not self.again:
             return None
         return max(0.0, (min(self.again.values()) - self.now_ns()) / 1e9)
+
+    def look_for_sure(self, keys: Iterable[str]) -> Set[str]:
+        """Look at these keys and read their content, however big. Raises FolderGone."""
+        wanted = [key for key in keys if key in self.tree]
+        self.sure.update(wanted)
+        self.again.update(dict.fromkeys(wanted, 0))
+        return self.look([self._path(key) for key in wanted])
 
     def trusts(self, key: str, found: os.stat_result) -> bool:
         """Whether the tree's entry is what a file of this stat record holds."""
@@ -234,6 +262,7 @@ class _Look:
         self._device = scanner.folder.identity.dev
         self._now = scanner.now_ns()
         self._jobs: List[Job] = []
+        self._names: Dict[str, Set[str]] = {}
         self._seen: Set[str] = set()
         self._fresh: Set[str] = set()
         """Keys of dirs whose names changed a moment ago."""
@@ -270,7 +299,7 @@ class _Look:
         self._forget_issues(key)
         if self._own.ignore.ignores(key, directory):
             self._own.holding.add(parent_of(key))
-        elif not path.isascii() and self._has_twin(at, name):
+        elif not path.isascii() and self._has_twin(way, path):
             self._issue(key, Issue.COLLIDING)
             return
         elif directory:
@@ -301,9 +330,7 @@ class _Look:
             self._issue(key, Issue.UNREADABLE)
             return
         try:
-            at = way.to(above)
-            listed = {item.name for item in _listing(self._disk, at)}
-            self._note_freshness(above, self._disk.stat_dir(at))
+            listed = self._names_in(way, above)
         except OSError as failure:
             if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and above:
                 self.at(way, above)
@@ -314,6 +341,15 @@ class _Look:
             return  # it came back, or another spelling of it is what we know: events will say so
         self._forget_issues(key)
         self._drop(key)
+
+    def _names_in(self, way: Way, path: str) -> Set[str]:
+        """All names in a directory, listed once a pass. Raises OSError."""
+        names = self._names.get(path)
+        if names is None:
+            at = way.to(path)
+            names = self._names[path] = {item.name for item in _listing(self._disk, at)}
+            self._note_freshness(key_of(path), self._disk.stat_dir(at))
+        return names
 
     def _walk(self, way: Way, path: str, key: str) -> None:
         """List a directory and all below it, depth first, each opened from its parent."""
@@ -344,7 +380,7 @@ class _Look:
         ignores = self._own.ignore.ignores_child
         prefix = path + "/" if path else ""
         key_prefix = key + "/" if key else ""
-        twins = _twins(listed)
+        twins = _twins(item.name for item in listed)
         dirs: List[Tuple[str, str]] = []
         for item in listed:
             name = item.name
@@ -415,6 +451,9 @@ class _Look:
                 entry, found = self._read_file(way, job, buffer)
         except Changed:
             self._unstable(job.key)
+        except _Zeroed:
+            with self._lock:
+                self._issue(job.key, Issue.ZEROED)
         except OSError as exc:
             if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE):
                 self._unstable(job.key)
@@ -450,7 +489,7 @@ class _Look:
         if size == 0 and recent and known is not None and known.size > 0:
             raise Changed(errno.EAGAIN, "a file that was just emptied", job.path)
         limit = self._own.limits.hash_below
-        if limit is not None and size > limit:
+        if limit is not None and size > limit and job.key not in self._own.sure:
             return Entry(Kind.FILE, guess(stamp_of(job.found)), size, executable), job.found
         fd = self._disk.open(name, READ, at)
         try:
@@ -461,6 +500,8 @@ class _Look:
         if stamp_of(found) != stamp_of(job.found):
             raise Changed(errno.EAGAIN, "a file that changes", job.path)
         entry = Entry(Kind.FILE, digest, size, executable)
+        if self._own.crashed_ns is not None and self._is_zeroed(job, entry, known):
+            raise _Zeroed
         if data is not None and self._own.on_read is not None:
             self._own.on_read(job.key, entry, data)
         return entry, found
@@ -477,6 +518,16 @@ class _Look:
         elif size >= BIG and self._is_unrested(job) and self._disk.has_writer(fd):
             raise Changed(errno.EAGAIN, "a big file in mid-write", job.path)
         return hash_file(self._disk, fd, size), None
+
+    def _is_zeroed(self, job: Job, entry: Entry, known: Optional[Entry]) -> bool:
+        """Whether a crash took the content: nothing or zeros, where there was something before."""
+        before = known or self._own.agreed.get(job.key)
+        if before is None or before.size == 0 or before.digest == entry.digest:
+            return False
+        started = self._own.crashed_ns
+        if started is None or job.found.st_mtime_ns >= started:
+            return False
+        return entry.digest == _digest_of_zeros(entry.size)
 
     def _is_unrested(self, job: Job) -> bool:
         return abs(self._now - job.found.st_mtime_ns) < RESTED_NS
@@ -536,9 +587,19 @@ class _Look:
         self._own.again[key] = since + ABSENT_NS
         return True
 
-    def _has_twin(self, at: At, name: str) -> bool:
+    def _has_twin(self, way: Way, path: str) -> bool:
         """Whether the same name stands beside it in another Unicode form."""
-        return key_of(name) in _twins(_listing(self._disk, at))
+        above, _, name = path.rpartition("/")
+        return key_of(name) in _twins(self._names_in(way, above))
+
+
+def _digest_of_zeros(size: int) -> bytes:
+    engine = hashlib.sha256()
+    block = bytes(min(size, BIG))
+    for _ in range(size // BIG if size >= BIG else 1):
+        engine.update(block)
+    engine.update(bytes(size % BIG if size >= BIG else 0))
+    return engine.digest()
 
 
 def topmost(paths: Iterable[str]) -> List[str]:
@@ -559,13 +620,13 @@ def _listing(disk: Disk, at: At) -> List[os.DirEntry[str]]:
         return list(found)
 
 
-def _twins(listed: Iterable[os.DirEntry[str]]) -> Set[str]:
+def _twins(names: Iterable[str]) -> Set[str]:
     """Leaves that are spelled in two ways in one directory."""
     once: Set[str] = set()
     twice: Set[str] = set()
-    for item in listed:
-        if not item.name.isascii():
-            leaf = key_of(item.name)
+    for name in names:
+        if not name.isascii():
+            leaf = key_of(name)
             (twice if leaf in once else once).add(leaf)
     return twice
 

@@ -153,6 +153,8 @@ class Agent:
         op = asked["op"]
         if op == "marker":
             self._keeper.set_marker(_word(asked["marker"]))
+        elif op == "digests":
+            self._keeper.read_for_sure([protocol.check_path(str(one)) for one in asked["keys"]])
         elif op == "rules":
             self._keeper.set_rules(asked["rules"])
         elif op == "offsets":

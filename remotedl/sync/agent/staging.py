@@ -45,6 +45,8 @@ class Staging:
         self._lock = threading.Lock()
         self._memory: Dict[bytes, bytes] = {}
         self._memory_size = 0
+        self._needed: Dict[bytes, int] = {}
+        """How often a small content was sent and not yet put in place."""
         self._ready: Set[bytes] = set()
         self._serial = 0
         self._clean()
@@ -65,6 +67,7 @@ class Staging:
         if hashlib.sha256(data).digest() != digest:
             raise BadContent("content that is not what its digest says")
         with self._lock:
+            self._needed[digest] = self._needed.get(digest, 0) + 1
             if self.has(digest):
                 return
             if self._memory_size + len(data) <= MEMORY:
@@ -126,9 +129,13 @@ class Staging:
         self.disk.close(fd)
 
     def spent(self, digests: Set[bytes]) -> None:
-        """These contents are in place everywhere that they were sent for."""
+        """A batch has put these contents in place; they go unless they came for another one too."""
         with self._lock:
             for digest in digests:
+                self._needed[digest] = self._needed.get(digest, 0) - 1
+                if self._needed[digest] > 0:
+                    continue
+                del self._needed[digest]
                 self._memory_size -= len(self._memory.pop(digest, b""))
                 if digest in self._ready:
                     self._ready.discard(digest)

@@ -158,10 +158,12 @@ class _Arriving:
         return self._contents[self._number]
 
     def _take(self, piece: memoryview) -> None:
-        if self._failed or self._staging.has(self._content.digest):
+        if self._failed:
             return
         if self._content.size <= SMALL:
             self._small.append(bytes(piece))
+            return
+        if self._staging.has(self._content.digest):
             return
         try:
             self._open()
@@ -173,11 +175,11 @@ class _Arriving:
     def _finish(self) -> None:
         content = self._content
         try:
-            if self._failed or self._staging.has(content.digest):
+            if self._failed:
                 pass
             elif content.size <= SMALL:
                 self._staging.keep(content.digest, b"".join(self._small))
-            else:
+            elif not self._staging.has(content.digest):
                 self._open()
                 assert self._incoming is not None
                 self._incoming.finish()

@@ -72,6 +72,8 @@ class Issue(str, Enum):
     """Another filesystem is mounted there: a rename could not be atomic."""
     HOLDS_IGNORED = "holds-ignored"
     """A dir that would have to make room, with ignored data inside, which nobody may move."""
+    ZEROED = "zeroed"
+    """Empty or all zeros since its machine went down: an edit that never reached the disk."""
 
 
 class Folding(NamedTuple):

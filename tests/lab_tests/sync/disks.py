@@ -136,6 +136,9 @@ class RebootedDisk(Disk):
     def boot_id(self) -> str:
         return "another boot"
 
+    def booted_at(self) -> float:
+        return self.now() - 60
+
 
 class FaultyDisk(CountingDisk):
     """Fails with `number` in the calls that `when` says, called with the call's name and path."""
