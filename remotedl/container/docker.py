@@ -28,7 +28,7 @@ from remotedl.container.ground import (
     token_of,
 )
 from remotedl.container.jobs import running_jobs
-from remotedl.container.ready import LIMIT_S, WALL_CLOCK, Clock, wait_until_answers
+from remotedl.container.ready import LIMIT_S, WALL_CLOCK, Clock, Dial, wait_until_answers
 from remotedl.container.runtime import (
     Answer,
     Change,
@@ -90,12 +90,20 @@ class DockerRuntime:
     inside = RUN_FOLDER
 
     def __init__(
-        self, remote: Remote, engine: Engine, project: ProjectName, *, clock: Clock = WALL_CLOCK
+        self,
+        remote: Remote,
+        engine: Engine,
+        project: ProjectName,
+        *,
+        clock: Clock = WALL_CLOCK,
+        dial: Dial | None = None,
     ) -> None:
+        """`dial`: in place of the remote's own, where its sshd forbids forwarding."""
         self._remote = remote
         self._engine = engine
         self._project = project
         self._clock = clock
+        self._dial = dial or remote.dial
         self._tools: Tools | None = None
 
     @property
@@ -372,7 +380,7 @@ class DockerRuntime:
             )
 
         wait_until_answers(
-            self._remote.dial,
+            self._dial,
             port,
             "/api",
             still_there=still_there,
@@ -566,6 +574,8 @@ def _worth_keeping(engine: Engine, container: Container) -> tuple[str, ...]:
 
 
 def _is_own(path: str) -> bool:
+    if path.endswith(".pyc"):
+        return True  # Python writes them anew wherever it may
     return any(path == own or path.startswith(f"{own}/") for own in OWN_PATHS)
 
 

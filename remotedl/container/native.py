@@ -23,7 +23,7 @@ from typing import Any
 from remotedl.config.models import HostConfig
 from remotedl.container.ground import Ground, furnish, furnishing, survey, token_of
 from remotedl.container.jobs import running_jobs
-from remotedl.container.ready import WALL_CLOCK, Clock, wait_until_answers
+from remotedl.container.ready import WALL_CLOCK, Clock, Dial, wait_until_answers
 from remotedl.container.runtime import (
     Change,
     Consent,
@@ -65,6 +65,7 @@ class NativeRuntime:
         project: ProjectName,
         *,
         clock: Clock = WALL_CLOCK,
+        dial: Dial | None = None,
         random: Callable[[int], str] = chance.token_hex,
         host_python: str = "python3",
         requirements: str | None = None,
@@ -73,6 +74,7 @@ class NativeRuntime:
         self._remote = remote
         self._project = project
         self._clock = clock
+        self._dial = dial or remote.dial
         self._random = random
         self._host_python = host_python
         self._requirements = requirements
@@ -329,7 +331,7 @@ class NativeRuntime:
             return f"the services do not stay up: {self.service_log('keep', 5).strip()}"
 
         wait_until_answers(
-            self._remote.dial,
+            self._dial,
             running.ports[JUPYTER_PORT],
             "/api",
             still_there=still_there,

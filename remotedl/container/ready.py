@@ -11,7 +11,8 @@ from remotedl.ssh.remote import Stream
 
 Dial = Callable[[str, int], Stream]
 POLL_S = 0.1
-LIMIT_S = 120.0
+LIMIT_S = 300.0
+"""The first start on a slow disk reads half a gigabyte of Python."""
 
 
 class Clock(Protocol):

@@ -18,14 +18,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from remotedl.config.models import HostConfig
-from remotedl.container.gpus import NO_GPUS
 from remotedl.container.runtime import Running
 from remotedl.errors import (
     AuthFailed,
     ConfigError,
     HostKeyChanged,
     HostKeyUnknown,
-    JobsRunning,
     RemotedlError,
     SessionError,
 )
@@ -58,7 +56,7 @@ LOOK_EVERY_S = 0.5
 EVENTS_KEPT = 200
 LONG_AWAY_S = 60.0
 """An absence that is worth a notification on the desktop."""
-FINAL = (AuthFailed, HostKeyChanged, HostKeyUnknown, ConfigError, JobsRunning)
+FINAL = (AuthFailed, HostKeyChanged, HostKeyUnknown, ConfigError)
 """Trying again cannot mend these while a session reconnects."""
 
 
@@ -88,7 +86,6 @@ class Session:
         self._links: stages.Links | None = None
         self._running: Running | None = None
         self._image = ""
-        self._gpus = NO_GPUS
         self._sync: SessionSync | None = None
         self._tunnels: SessionTunnels | None = None
         self._watch: HostWatch | None = None
@@ -113,7 +110,7 @@ class Session:
         self._place = place
         if ready.access is not None:
             remember_access(self._folder, ready.access)
-        self._image, self._gpus = ready.image_name, ready.gpus
+        self._image = ready.image_name
         consent = stages.consent_of(self.options, self._prompt, self._report)
         self._running = stages.start_runtime(place, self.host, ready, self._report, consent)
         self._sync = SessionSync(self.project, self._folder, self._report, self._tell)
@@ -246,14 +243,10 @@ class Session:
             self.host, self._prompt, silent, name=self.host_name, options=self.options
         )
         self._links = links
-        place, ready = stages.rejoin(
-            links.work, self.project, self.host, self._folder, self._image, self._gpus
-        )
-        self._place = place
         if self._sync is None or self._watch is None:
             raise SessionError("the session is not up")
-        consent = stages.never_recreate
-        self._running = stages.start_runtime(place, self.host, ready, silent, consent)
+        place, self._running = stages.rejoin(links.work, self.project, self.host, self._folder)
+        self._place = place
         self._sync.connect(place.remote, self._running.folders.workdir)
         self._connect_tunnels()
         self._watch.move(place)

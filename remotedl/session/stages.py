@@ -21,7 +21,7 @@ from remotedl.container.runtime import (
 )
 from remotedl.container.services import Tools
 from remotedl.container.spec import LABEL_TOOLS, Image
-from remotedl.errors import ContainerError, EngineError, JobsRunning
+from remotedl.errors import ContainerError, EngineError
 from remotedl.images.ensure import ensure as ensure_image
 from remotedl.images.wish import HostCapabilities
 from remotedl.images.wish import wish_of as image_wish
@@ -134,22 +134,11 @@ def prepare(
 
 
 def rejoin(
-    remote: Remote,
-    project: Project,
-    host: HostConfig,
-    folder: Path,
-    image_name: str,
-    gpus: GpuRequest,
-) -> tuple[Workplace, Ready]:
-    """As `prepare` after a lost link: nothing is provisioned or built, the image is there."""
+    remote: Remote, project: Project, host: HostConfig, folder: Path
+) -> tuple[Workplace, Running]:
+    """After a lost link: what runs is taken as it is; nothing is provisioned, built or asked."""
     place = open_workplace(remote, project, host, remembered_access(folder))
-    if place.engine is None:
-        return place, Ready(None, None, None, "")
-    there = place.engine.images.get(image_name)
-    if there is None:
-        raise EngineError(f"the image {image_name} is gone from the host", hint="remotedl up")
-    image = Image(image_name, there.id, Tools(there.labels.get(LABEL_TOOLS, IMAGE_TOOLS)))
-    return place, Ready(None, None, image, image_name, gpus)
+    return place, place.runtime.resume(host)
 
 
 def image_on_host(
@@ -245,16 +234,6 @@ def consent_of(options: UpOptions, prompt: Prompt, report: Report) -> Consent:
         )
 
     return consent
-
-
-def never_recreate(plan: Plan) -> Answer:
-    """The Consent of a reconnect: what runs is what was there before the link broke."""
-    if plan.change is Change.RECREATE:
-        raise JobsRunning(
-            f"the container is not as this session left it: {'; '.join(plan.why)}",
-            hint="remotedl up",
-        )
-    return Answer.GO
 
 
 def gpu_request(place: Workplace, host: HostConfig, facts: HostFacts) -> GpuRequest:

@@ -23,6 +23,7 @@ from remotedl.errors import EngineError
 from remotedl.provision.facts import HostFacts
 from remotedl.session.project import Project
 from remotedl.ssh.remote import Process, Remote
+from remotedl.tunnel.way import Way
 
 DIAL = ("docker", "system", "dial-stdio")
 
@@ -46,6 +47,8 @@ class Workplace:
     engine: Engine | None
     """None for the native runtime."""
     access: EngineAccess | None = None
+    way: Way | None = None
+    """How the runtime's ports are reached, also where sshd forbids forwarding."""
 
     def jobs(self, run_folder: str) -> Jobs:
         return Jobs(self.remote, self.runtime, run_folder)
@@ -53,6 +56,8 @@ class Workplace:
     def close(self) -> None:
         if self.engine is not None:
             self.engine.close()
+        if self.way is not None:
+            self.way.close()
         self.remote.close()
 
 
@@ -72,12 +77,15 @@ def open_workplace(
 ) -> Workplace:
     """Wire the rooms. `access` may be None for the native runtime alone."""
     name = ProjectName(project.id, project.slug)
+    way = Way(remote)
     if host.runtime is RuntimeKind.NATIVE:
-        return Workplace(remote, project, NativeRuntime(remote, name), None)
+        native = NativeRuntime(remote, name, dial=way.dial)
+        return Workplace(remote, project, native, None, way=way)
     if access is None:
         raise EngineError("how the engine is reached is not known", hint="remotedl up")
     engine = open_engine(remote, access)
-    return Workplace(remote, project, DockerRuntime(remote, engine, name), engine, access)
+    runtime = DockerRuntime(remote, engine, name, dial=way.dial)
+    return Workplace(remote, project, runtime, engine, access, way)
 
 
 def open_engine(remote: Remote, access: EngineAccess) -> Engine:
