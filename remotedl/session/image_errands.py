@@ -43,11 +43,11 @@ def build_image(errand: Errand, *, rebuild: bool) -> str:
     with _engine_place(errand) as (place, _):
         facts = gather(place.remote)
         options = UpOptions(rebuild=rebuild)
-        image, name = image_on_host(
+        image, ref = image_on_host(
             place, errand.project, errand.host, facts, options, errand.report
         )
-        errand.report.stage("image", f"{name} {image.id[7:19]}")
-        return name
+        errand.report.stage("image", f"{ref.reference} {image.id[7:19]}")
+        return ref.reference
 
 
 def pull_image(errand: Errand, reference: str) -> str:

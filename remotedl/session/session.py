@@ -115,7 +115,7 @@ class Session:
         self._running = stages.start_runtime(place, self.host, ready, self._report, consent)
         self._sync = SessionSync(self.project, self._folder, self._report, self._tell)
         self._sync.connect(place.remote, self._running.folders.workdir)
-        self._open_tunnels()
+        self._open_tunnels(ready.forward_ports)
         run_folder, container = self._running.folders.run, self._running.name
         self._watch = HostWatch(place, run_folder, ready.facts, self.host_name, container)
         self._publish()
@@ -142,9 +142,10 @@ class Session:
                 hint=f"remotedl attach {self.host_name}",
             )
 
-    def _open_tunnels(self) -> None:
+    def _open_tunnels(self, forward_ports: tuple[int, ...]) -> None:
         self._report.stage("tunnel")
-        wants = wanted_tunnels(self.project.config.project, self.host)
+        config = stages.with_ports(self.project.config.project, forward_ports)
+        wants = wanted_tunnels(config, self.host)
         self._tunnels = SessionTunnels(wants, self.host_name, self._report)
         self._connect_tunnels()
         ports = ", ".join(str(self._tunnels.port(want.name)) for want in wants)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remotedl import ssh
-from remotedl.config.models import HostConfig, LocalImage, RuntimeKind
+from remotedl.config.models import HostConfig, LocalImage, ProjectConfig, RuntimeKind
 from remotedl.container.gpus import NO_GPUS, GpuLoad, GpuRequest, choose_devices, choose_request
 from remotedl.container.runtime import (
     Answer,
@@ -21,9 +21,10 @@ from remotedl.container.runtime import (
 )
 from remotedl.container.services import Tools
 from remotedl.container.spec import LABEL_TOOLS, Image
-from remotedl.errors import ContainerError, EngineError
+from remotedl.errors import ConfigError, ContainerError, EngineError
 from remotedl.images.ensure import ensure as ensure_image
-from remotedl.images.wish import HostCapabilities
+from remotedl.images.requirements import read as read_requirements
+from remotedl.images.wish import HostCapabilities, ImageRef
 from remotedl.images.wish import wish_of as image_wish
 from remotedl.provision.apply import converge
 from remotedl.provision.apply import preview as preview_host
@@ -86,6 +87,10 @@ class Ready:
     image: Image | None
     image_name: str
     gpus: GpuRequest = NO_GPUS
+    forward_ports: tuple[int, ...] = ()
+    """What a devcontainer.json adds to the project's ports."""
+    post_create: str = ""
+    """What a devcontainer.json wants done in a new container."""
 
 
 def connect(
@@ -128,9 +133,10 @@ def prepare(
     report.stage("provision", _engine_line(outcome.facts))
     access = engine_access(outcome.facts)
     place = open_workplace(remote, project, host, access)
-    image, name = image_on_host(place, project, host, outcome.facts, options, report)
+    image, ref = image_on_host(place, project, host, outcome.facts, options, report)
     gpus = gpu_request(place, host, outcome.facts)
-    return place, Ready(outcome.facts, access, image, name, gpus)
+    more = ref.forward_ports, ref.post_create
+    return place, Ready(outcome.facts, access, image, ref.reference, gpus, *more)
 
 
 def rejoin(
@@ -148,8 +154,8 @@ def image_on_host(
     facts: HostFacts,
     options: UpOptions,
     report: Report,
-) -> tuple[Image, str]:
-    """The project's image, built or pulled unless it is there; with its reference."""
+) -> tuple[Image, ImageRef]:
+    """The project's image, built or pulled unless it is there."""
     if place.engine is None:
         raise EngineError("the native runtime has no images")
     report.stage("image", _wanted_name(project))
@@ -168,7 +174,7 @@ def image_on_host(
     there = place.engine.images.get(ref.reference)
     labels = there.labels if there is not None else {}
     tools = Tools(labels.get(LABEL_TOOLS, IMAGE_TOOLS))
-    return Image(ref.reference, ref.id, tools), ref.reference
+    return Image(ref.reference, ref.id, tools), ref
 
 
 def start_runtime(
@@ -176,15 +182,18 @@ def start_runtime(
 ) -> Running:
     """The container, or the native services, running and answering."""
     report.stage("container" if place.engine is not None else "native")
-    config = place.project.config.project
+    config = with_ports(place.project.config.project, ready.forward_ports)
     wanted = Wanted(
         host=host,
         config=config,
         image=ready.image,
         gpus=ready.gpus,
         secrets=read_env_file(place.project.root, config.env_file),
+        packages=_packages(place) if place.engine is None else (),
     )
     running = place.runtime.ensure(wanted, report=report, consent=consent)
+    if ready.post_create and running.change in (Change.CREATE, Change.RECREATE):
+        _after_create(place, ready.post_create, report)
     done = {
         Change.KEEP: "kept",
         Change.START: "started",
@@ -194,6 +203,34 @@ def start_runtime(
     stage = "container" if place.engine is not None else "native"
     report.stage(stage, f"{running.name} ({done})")
     return running
+
+
+def with_ports(config: ProjectConfig, more: tuple[int, ...]) -> ProjectConfig:
+    """The configuration with further container ports, each once. Pure."""
+    known = {int(text.rpartition(":")[2]) for text in config.ports}
+    added = tuple(str(port) for port in more if port not in known)
+    return config.model_copy(update={"ports": (*config.ports, *added)})
+
+
+def _packages(place: Workplace) -> tuple[str, ...]:
+    """The project's own requirements, for the native runtime's venv. Raises ConfigError."""
+    name = place.project.config.project.requirements
+    if name is None:
+        return ()
+    path = place.project.root / name
+    try:
+        return read_requirements(name, path.read_text(encoding="utf-8")).lines
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"requirements {path} cannot be read: {exc}") from exc
+
+
+def _after_create(place: Workplace, command: str, report: Report) -> None:
+    report.note(f"postCreateCommand: {command}")
+    result = place.runtime.run(["sh", "-c", command])
+    for line in (result.text + result.error_text).splitlines()[-20:]:
+        report.output(line)
+    if not result.ok:
+        report.warn(f"postCreateCommand ended with {result.code}", hint="remotedl shell")
 
 
 def preview(remote: Remote, project: Project, host: HostConfig) -> list[str]:
