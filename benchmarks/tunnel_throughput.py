@@ -131,7 +131,7 @@ def _serve(far: int, address: str, port: int, user: str, key: str, known_hosts: 
     """Our side: open the tunnel, print its port, stay until stdin ends."""
     from remotedl.ssh import connect
     from remotedl.ssh.prompt import NOBODY
-    from remotedl.tunnel import TcpPlace, TunnelWish, open_tunnel
+    from remotedl.tunnel import TcpPlace, TunnelWish, Way, open_tunnel
 
     login = Login(address, port, user, Path(key), Path(known_hosts))
     remote = connect(
@@ -141,7 +141,10 @@ def _serve(far: int, address: str, port: int, user: str, key: str, known_hosts: 
         ssh_config=Path(os.devnull),
     )
     wish = TunnelWish("the far end", TcpPlace(None, 0), "bench")
-    with open_tunnel(wish, lambda: remote.dial("127.0.0.1", far)) as tunnel:
+    way = Way(remote)
+    while remote.lane is not None and not remote.lane.ready and not remote.lane.trouble:
+        time.sleep(0.01)
+    with open_tunnel(wish, lambda: way.dial("127.0.0.1", far)) as tunnel:
         print(tunnel.port, flush=True)
         sys.stdin.read()
     remote.close()

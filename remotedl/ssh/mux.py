@@ -40,6 +40,7 @@ class Master:
         """Meet it. Raises OSError while there is none."""
         self._path = str(path)
         self._standing = self._meet()
+        self._standing.setblocking(False)
         self._late: list[socket.socket] = []
         self._lost = False
 
@@ -52,7 +53,7 @@ class Master:
         """
         if not self._lost:
             try:
-                self._lost = self._standing.recv(1, socket.MSG_DONTWAIT) == b""
+                self._lost = self._standing.recv(1) == b""
             except BlockingIOError:
                 pass
             except OSError:

@@ -23,7 +23,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from remotedl.errors import LinkLost
 from remotedl.ssh.known_hosts import Key
@@ -31,7 +30,7 @@ from remotedl.ssh.mux import Master, PipeStream, Refused
 from remotedl.ssh.route import Hop
 
 START_LIMIT_S = 30.0
-LOOK_S = 0.02
+LOOK_MS = 20
 DESCRIPTORS = 16384
 """A connection takes four of ours and three of ssh's; 1024 in all would be few."""
 RSA = "ssh-rsa"
@@ -115,11 +114,12 @@ class FastLane:
         said = b""
         deadline = time.monotonic() + START_LIMIT_S
         os.set_blocking(ssh.stderr.fileno(), False)
+        events = select.poll()
+        for source in (ssh.stderr, self._wake):
+            events.register(source, select.POLLIN)
         while self._meet(control) or time.monotonic() < deadline:
-            wait_s = LOOK_S if self._master is None else None
-            watched: list[Any] = [ssh.stderr, self._wake]
-            ready = select.select(watched, [], [], wait_s)[0]
-            if self._wake in ready:
+            ready = [fd for fd, _ in events.poll(LOOK_MS if self._master is None else None)]
+            if self._wake.fileno() in ready:
                 return
             if ready:
                 part = ssh.stderr.read()
