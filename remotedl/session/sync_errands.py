@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,6 +46,20 @@ def request(errand: Errand, do: str, *, timeout_s: float = LOOK_S, **fields: Any
     # A plan is what a cycle would do: none may come before it.
     with own_sync(errand, first_cycle=do != "sync-plan") as sync:
         return sync.requests()[do](fields)
+
+
+def conflicts_of(errand: Errand, *, diffs: bool) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The conflicts and, where asked for, each one's diff by path."""
+
+    def both(ask: Callable[..., Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        rows = ask("sync-conflicts")
+        wanted = [row["path"] for row in rows] if diffs else []
+        return rows, {path: ask("sync-diff", key=path) for path in wanted}
+
+    if errand.session() is not None:
+        return both(lambda do, **fields: ask_session(errand, do, **fields))
+    with own_sync(errand) as sync:
+        return both(lambda do, **fields: sync.requests()[do](fields))
 
 
 def sync_once(errand: Errand, allow: Iterable[str]) -> dict[str, Any]:

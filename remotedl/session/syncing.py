@@ -9,15 +9,17 @@ from typing import Any
 
 from remotedl.errors import LinkLost, RemotedlError, SyncError, UsageError
 from remotedl.report import Report
+from remotedl.session.diffs import LARGEST, diff
 from remotedl.session.project import Project
 from remotedl.session.status import SyncLine
 from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.tree import Entry
 from remotedl.sync.engine import Sync
+from remotedl.sync.history import PastStep, what_happened
 from remotedl.sync.lanes import Choice
 from remotedl.sync.safety import HaltKind
 from remotedl.sync.status import Barrier, State, SyncStatus
-from remotedl.sync.verdict import Conflict, Operation, Verdict
+from remotedl.sync.verdict import Conflict, Operation, Verdict, Where
 
 FLUSH_S = 600.0
 FAILED_LIMIT = 1000
@@ -39,6 +41,8 @@ class SessionSync:
         self._last: SyncLine | None = None
         self._paused = False
         self._files = ""
+        self._remote: Remote | None = None
+        self._workdir = ""
 
     def connect(self, remote: Remote, workdir: str) -> None:
         """Open both sides and bring them in step once. Raises SyncError, LinkLost."""
@@ -49,6 +53,7 @@ class SessionSync:
         """Lock and compare both sides; no file of the user is touched yet."""
         self._report.stage("sync", "comparing")
         self.disconnect()
+        self._remote, self._workdir = remote, workdir
         sync = Sync(
             self._project.root,
             remote,
@@ -151,8 +156,39 @@ class SessionSync:
             self._opened().resolve(request["key"], Choice(request["choice"]))
             return self.flush(FLUSH_S)
 
-        handlers = (flush, pause, resume, allow, plan, conflicts, resolve)
+        def diff(request: Mapping[str, Any]) -> Any:
+            return self.diff(request["key"])
+
+        def history(request: Mapping[str, Any]) -> Any:
+            steps = self._opened().history(int(request.get("limit", 100)))
+            return [step_row(step) for step in steps]
+
+        def undo(request: Mapping[str, Any]) -> Any:
+            where = request.get("where")
+            undone = self._opened().undo(
+                request.get("step"), None if where is None else Where(where), request["paths"]
+            )
+            self.flush(FLUSH_S)
+            left = [[one.path, one.why] for one in undone.paths if one.why]
+            back = [one.path for one in undone.paths if not one.why]
+            return {"step": undone.step, "where": undone.where.value, "back": back, "left": left}
+
+        handlers = (flush, pause, resume, allow, plan, conflicts, resolve, diff, history, undo)
         return {f"sync-{handler.__name__}": handler for handler in handlers}
+
+    def diff(self, key: str) -> str:
+        """The laptop's version of a conflict beside the host's. Raises UsageError."""
+        known = {conflict.key for conflict in self._opened().status().conflicts}
+        if key not in known or self._remote is None:
+            raise UsageError(f"{key} is no conflict", hint="remotedl sync conflicts")
+        limit = str(LARGEST + 1)
+        there = self._remote.run(["head", "-c", limit, "--", f"{self._workdir}/{key}"], check=False)
+        try:
+            with (self._project.root / key).open("rb") as file:
+                here = file.read(LARGEST + 1)
+        except OSError as exc:
+            return f"{key}: {exc.strerror} on the laptop\n"
+        return diff(key, here, there.stdout)
 
     def allow(self, kinds: Iterable[str]) -> None:
         """Let these halts pass, once. Raises UsageError for one that there is not."""
@@ -222,6 +258,15 @@ def conflict_row(conflict: Conflict) -> dict[str, Any]:
 def entry_row(entry: Entry) -> dict[str, Any]:
     digest = entry.digest.hex() if entry.digest is not None else None
     return {"kind": entry.kind.value, "size": entry.size, "sha256": digest, "target": entry.target}
+
+
+def step_row(step: PastStep) -> dict[str, Any]:
+    """A step of the history for JSON."""
+    changes = [
+        {"path": one.path, "did": what_happened(one), "why": one.reason, "can_undo": one.can_return}
+        for one in step.changes
+    ]
+    return {"id": step.id, "side": step.where.value, "at": step.at, "changes": changes}
 
 
 def plan_row(verdict: Verdict) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from typing import Annotated, Any
 
 import typer
@@ -72,8 +73,6 @@ def status(context: typer.Context, host: HostOption = None, as_json: JsonOption 
     if as_json:
         typer.echo(json.dumps(asdict(line), indent=2))
         return
-    import time
-
     typer.echo(sync_line(line, time.time())[0])
     for text in sync_remedies(line):
         typer.echo(f"  {text}")
@@ -107,6 +106,85 @@ def resolve(
     with errand_of(context, host, quiet=True) as errand:
         request(errand, "sync-resolve", key=path, choice=chosen[0])
     typer.echo(f"{path}: {chosen[0]}")
+
+
+@app.command()
+def conflicts(
+    context: typer.Context,
+    host: HostOption = None,
+    diffs: Annotated[bool, typer.Option("--diff", help="Show both versions.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Paths that both sides changed; both versions are kept until you resolve them."""
+    from remotedl.session.sync_errands import conflicts_of
+
+    with errand_of(context, host, quiet=True) as errand:
+        rows, texts = conflicts_of(errand, diffs=diffs)
+    if as_json:
+        for row in rows:
+            row["diff"] = texts.get(row["path"])
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        typer.echo(f"{row['path']}: {row['kind']}")
+        typer.echo(texts.get(row["path"], ""), nl=False)
+    if rows:
+        path = rows[0]["path"]
+        typer.echo(f"next: remotedl sync resolve '{path}' --laptop | --remote | --both", err=True)
+    else:
+        typer.echo("no conflicts", err=True)
+
+
+@app.command()
+def history(
+    context: typer.Context,
+    host: HostOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Steps at most.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """What the sync changed on each side, newest first."""
+    from remotedl.session.sync_errands import request
+
+    with errand_of(context, host, quiet=True) as errand:
+        steps = request(errand, "sync-history", limit=limit)
+    if as_json:
+        typer.echo(json.dumps(steps, indent=2))
+        return
+    for step in steps:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(step["at"]))
+        typer.echo(f"{step['id']}  {when}  on the {step['side']}")
+        for change in step["changes"][:LARGEST]:
+            mark = "  (can be undone)" if change["can_undo"] else ""
+            typer.echo(f"    {change['did']:<9} {change['path']}{mark}")
+        if len(step["changes"]) > LARGEST:
+            typer.echo(f"    … and {len(step['changes']) - LARGEST} more")
+
+
+@app.command()
+def undo(
+    context: typer.Context,
+    step: Annotated[
+        str | None, typer.Argument(help="The beginning of a step's id; default: the last one.")
+    ] = None,
+    paths: Annotated[
+        list[str] | None, typer.Option("--path", help="Only this path and what is below it.")
+    ] = None,
+    side: Annotated[
+        str | None, typer.Option("--side", help="laptop or remote, where both have such a step.")
+    ] = None,
+    host: HostOption = None,
+) -> None:
+    """Bring back what a step displaced, out of the trash of its side."""
+    from remotedl.session.sync_errands import request
+
+    if side not in (None, "laptop", "remote"):
+        raise UsageError(f"no side {side}", hint="remotedl sync undo --side laptop")
+    with errand_of(context, host, quiet=True) as errand:
+        done = request(errand, "sync-undo", step=step, where=side, paths=paths or [])
+    for path in done["back"]:
+        typer.echo(f"back      {path}")
+    for path, why in done["left"]:
+        typer.echo(f"left      {path} ({why})", err=True)
 
 
 @app.command()
