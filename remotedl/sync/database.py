@@ -128,11 +128,14 @@ class Database:
         version: Version | None,
         spent: Iterable[str],
         steps: Iterable[Step],
+        *,
+        whole: bool = False,
     ) -> None:
         """One cycle, in one transaction.
 
         `agreed`: changes of the ancestor. `remote`: by key, whether the host's picture differs
-        from the ancestor there, and how. `spent`: decisions that can be forgotten.
+        from the ancestor there, and how; `whole`: there is no other difference. `spent`: decisions
+        that can be forgotten.
         """
         gone = [(_raw(key),) for key, entry in agreed.items() if entry is None]
         kept = [_row(key, entry) for key, entry in agreed.items() if entry is not None]
@@ -142,6 +145,8 @@ class Database:
             run = self._connection.executemany
             run("DELETE FROM ancestor WHERE key = ?", gone)
             run("INSERT OR REPLACE INTO ancestor " + _ROW, kept)
+            if whole:
+                self._connection.execute("DELETE FROM remote")
             run("DELETE FROM remote WHERE key = ?", equal)
             run("INSERT OR REPLACE INTO remote " + _ROW, other)
             run("DELETE FROM decision WHERE key = ?", [(_raw(key),) for key in spent])

@@ -21,7 +21,7 @@ from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.folder import FolderGone
 from remotedl.sync.agent.ignore import DEFAULTS, Ignore
-from remotedl.sync.agent.tree import Change, Entry, Kind
+from remotedl.sync.agent.tree import Change, Entry, Kind, changed_keys
 from remotedl.sync.agent.tree import key as key_of
 from remotedl.sync.agent.undo import REASON as UNDO
 from remotedl.sync.carry import Carried
@@ -321,7 +321,11 @@ class Sync:
                 pair.ancestor.pop(key, None)
             else:
                 pair.ancestor[key] = entry
-        touched = {*agreed, *done_remote, *verdict.candidates, *(self._changed or ())}
+        whole = self._changed is None
+        if self._changed is None:  # all keys may differ otherwise than the database remembers
+            touched = changed_keys(pair.ancestor, pair.picture.tree)
+        else:
+            touched = {*agreed, *done_remote, *verdict.candidates, *self._changed}
         remote = {key: self._difference(key) for key in touched}
         steps = [
             _as_step(step, self._now(), where, ops)
@@ -332,7 +336,9 @@ class Sync:
             if ops
         ]
         if agreed or steps or verdict.spent or self._changed != set():
-            pair.database.record(agreed, remote, pair.picture.version, verdict.spent, steps)
+            pair.database.record(
+                agreed, remote, pair.picture.version, verdict.spent, steps, whole=whole
+            )
         self._candidates = {*verdict.candidates, *done_laptop, *done_remote}
         self._changed = set()
         self._moved = bool(agreed or steps or carried.again)
