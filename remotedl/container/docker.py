@@ -11,6 +11,7 @@ mount of a single file keeps pointing at the old one when it is replaced.
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import threading
 from collections import deque
@@ -137,7 +138,8 @@ class DockerRuntime:
         container = self._bring_about(plan, spec, old, ground, report, consent)
         if plan.change is Change.KEEP:
             self._refresh(container, changed)
-        self._wait(container, report)
+        if wanted.config.jupyter.enabled:
+            self._wait(container, report)
         return _running(container, plan.change, ground, token)
 
     def resume(self, host: HostConfig, *, report: Report = SILENT) -> Running:
@@ -152,7 +154,9 @@ class DockerRuntime:
         if not container.running:
             self._engine.containers.start(container.id)
             container = self._again(container.id)
-        self._wait(container, report)
+        listed = self._remote.run(["cat", f"{ground.folders.run}/services.json"]).stdout
+        if "jupyter" in json.loads(listed):
+            self._wait(container, report)
         return _running(container, change, ground, token_of(self._remote, ground))
 
     def run(
@@ -364,9 +368,6 @@ class DockerRuntime:
             self._engine.execs.run(container.id, ["sh", "-c", script])
 
     def _wait(self, container: Container, report: Report) -> None:
-        port = _host_ports(container).get(JUPYTER_PORT)
-        if port is None:
-            return
         report.note("waiting for Jupyter to answer")
 
         def still_there() -> str:
@@ -381,7 +382,7 @@ class DockerRuntime:
 
         wait_until_answers(
             self._dial,
-            port,
+            _host_ports(container)[JUPYTER_PORT],
             "/api",
             still_there=still_there,
             log=lambda: self.service_log("jupyter", 10),

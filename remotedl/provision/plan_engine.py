@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from remotedl.provision.facts import HostFacts, version_pair
 from remotedl.provision.managers import Family, Manager, family_of
+from remotedl.provision.settings import SettingsBroken, read_settings
 from remotedl.provision.steps import Kept, Notice, Refusal, Run, Stage, Step, Wish, WriteFile
 
 DOCKER_REPOSITORY = "https://download.docker.com/linux"
@@ -60,7 +61,9 @@ def plan_engine(facts: HostFacts, wish: Wish, manager: Manager | None) -> Planne
         return [_start_step(facts, start)], [], [], None
     if _engine_installed(facts):
         return _revive(facts, manager)
-    if (refusal := _refuse_install(facts)) is not None or manager is None:
+    if (
+        refusal := _broken_settings(facts) or _refuse_install(facts)
+    ) is not None or manager is None:
         return [], [], [], refusal or Refusal("no package manager that remotedl knows is here")
     return _install(facts, wish, manager)
 
@@ -123,6 +126,8 @@ def _revive(facts: HostFacts, manager: Manager | None) -> Planned:
                 (manager.install((client,)),),
             )
         )
+    if (refusal := _broken_settings(facts)) is not None:
+        return [], [], [], refusal
     unit = facts.engine.units.get("docker.service", ("", ""))
     if unit[1] != "active":
         if not facts.init.systemd:
@@ -138,6 +143,20 @@ def _revive(facts: HostFacts, manager: Manager | None) -> Planned:
 def _start_step(facts: HostFacts, start: Run) -> Step:
     why = (facts.engine.problem.splitlines() or ["Docker is installed but does not answer"])[-1]
     return Step("start-docker", Stage.ENGINE, "start Docker, now and at boot", why, (start,))
+
+
+def _broken_settings(facts: HostFacts) -> Refusal | None:
+    """Docker does not start on a daemon.json that it cannot read."""
+    for file in facts.engine.settings:
+        try:
+            read_settings(file.text or "")
+        except SettingsBroken as exc:
+            return Refusal(
+                f"{file.path} is {exc}: Docker would not start with it, and remotedl never "
+                "overwrites it",
+                f"mend {file.path} on the host (or move it away), then: remotedl provision",
+            )
+    return None
 
 
 def _refuse_install(facts: HostFacts) -> Refusal | None:

@@ -145,6 +145,9 @@ def serve(session: Session, upward: Upward, stop: threading.Event) -> None:
     except RemotedlError as exc:
         upward.error(exc)
         raise
+    except Exception as exc:
+        upward.error(RemotedlError(f"internal error: {type(exc).__name__}: {exc}"))
+        raise
     finally:
         if not session.up:
             session.close()

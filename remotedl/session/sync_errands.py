@@ -54,7 +54,7 @@ def conflicts_of(errand: Errand, *, diffs: bool) -> tuple[list[dict[str, Any]], 
     def both(ask: Callable[..., Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
         rows = ask("sync-conflicts")
         wanted = [row["path"] for row in rows] if diffs else []
-        return rows, {path: ask("sync-diff", key=path) for path in wanted}
+        return rows, {path: ask("sync-diff", path=path) for path in wanted}
 
     if errand.session() is not None:
         return both(lambda do, **fields: ask_session(errand, do, **fields))

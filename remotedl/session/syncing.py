@@ -153,11 +153,11 @@ class SessionSync:
             return [conflict_row(one) for one in self._opened().status().conflicts]
 
         def resolve(request: Mapping[str, Any]) -> Any:
-            self._opened().resolve(request["key"], Choice(request["choice"]))
+            self._opened().resolve(request["path"], Choice(request["choice"]))
             return self.flush(FLUSH_S)
 
         def diff(request: Mapping[str, Any]) -> Any:
-            return self.diff(request["key"])
+            return self.diff(request["path"])
 
         def history(request: Mapping[str, Any]) -> Any:
             steps = self._opened().history(int(request.get("limit", 100)))

@@ -24,6 +24,7 @@ NEW_STDIO_FORWARD = 0x10000008
 SESSION_OPENED = 0x80000006
 NUMBER = struct.Struct(">I")
 REQUEST_ID = 1
+MEETING_LIMIT_S = 10.0
 LONGEST_ANSWER = 64 * 1024
 BIG = 32 * 1024
 BIG_PIPE = 1 << 20
@@ -88,27 +89,22 @@ class Master:
             control.close()
 
     def _meet(self) -> socket.socket:
-        control = socket.socket(socket.AF_UNIX)
+        control = self._connect(HELLO_PACKET)
         try:
-            control.settimeout(10)
-            control.connect(self._path)
-            control.sendall(_packet(HELLO, VERSION))
-            answer = _read_packet(control)
+            _read_hello(control)
         except OSError:
             control.close()
             raise
-        if answer[:8] != NUMBER.pack(HELLO) + NUMBER.pack(VERSION):
-            control.close()
-            raise ConnectionError("the master speaks another protocol")
         return control
 
     def _request(self, address: str, port: int, ends: tuple[int, int]) -> socket.socket:
+        """Everything is said at once: each wait for an answer would cost two turns of processes."""
+        wish = _packet(NEW_STDIO_FORWARD, REQUEST_ID, b"", address.encode(), port)
         try:
-            control = self._meet()
+            control = self._connect(HELLO_PACKET + wish)
         except OSError as exc:
             raise LinkLost("the system's ssh has ended") from exc
         try:
-            control.sendall(_packet(NEW_STDIO_FORWARD, REQUEST_ID, b"", address.encode(), port))
             for end in ends:
                 socket.send_fds(control, [b"\0"], [end])
         except OSError as exc:
@@ -116,9 +112,21 @@ class Master:
             raise LinkLost("the system's ssh has ended") from exc
         return control
 
+    def _connect(self, first: bytes) -> socket.socket:
+        control = socket.socket(socket.AF_UNIX)
+        try:
+            control.settimeout(MEETING_LIMIT_S)
+            control.connect(self._path)
+            control.sendall(first)
+        except OSError:
+            control.close()
+            raise
+        return control
+
     def _await_opened(self, control: socket.socket, timeout_s: float) -> None:
         control.settimeout(timeout_s)
         try:
+            _read_hello(control)
             answer = _read_packet(control)
         except TimeoutError:
             # The master dies of an answer whose asker has hung up meanwhile (mux_stdio_confirm).
@@ -245,6 +253,15 @@ def _packet(*fields: int | bytes) -> bytes:
         for field in fields
     )
     return NUMBER.pack(len(body)) + body
+
+
+HELLO_PACKET = _packet(HELLO, VERSION)
+
+
+def _read_hello(control: socket.socket) -> None:
+    """Raises OSError."""
+    if _read_packet(control)[:8] != HELLO_PACKET[4:12]:
+        raise ConnectionError("the master speaks another protocol")
 
 
 def _read_packet(control: socket.socket) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,8 +26,10 @@ from remotedl.sync.agent.tree import key as key_of
 from remotedl.sync.agent.undo import REASON as UNDO
 from remotedl.sync.carry import Carried
 from remotedl.sync.database import Step
+from remotedl.sync.estimate import Estimate, estimate
 from remotedl.sync.history import PastStep, Undone, choose_step, read_history, undo_step
 from remotedl.sync.lanes import Choice, Decision, policy_of
+from remotedl.sync.measure import measure_rate
 from remotedl.sync.opening import Pair, Request, open_pair
 from remotedl.sync.reconcile import reconcile
 from remotedl.sync.rules import is_rules_file, read_rules
@@ -162,6 +164,22 @@ class Sync:
             self._take_news()
             self._check_roots()
             return self._decide()
+
+    def estimate(self) -> tuple[Verdict, Estimate]:
+        """What a cycle would do now, and what it would cost at the rate measured just now.
+
+        Raises SyncHalted, LinkLost.
+        """
+        with self._lock:
+            verdict = self.plan()
+            pair = self._pair
+
+            def ask(size: int) -> None:
+                pair.peer.ops("probe", data="0" * size).wait()
+
+            rate = measure_rate(ask, self._clock)
+            held = (_digests(side.tree) for side in (pair.replica.side, pair.picture.side))
+            return verdict, estimate(verdict, *held, rate=rate)
 
     def cycle(self, *, scan: bool = True) -> Outcome:
         """Bring both sides together: until nothing is left that can be done now.
@@ -526,6 +544,10 @@ def _lines(rules: Ignore) -> tuple[str, ...]:
     """The rules that are in force, ours first."""
     texts = [line for source in rules.sources for line in source.text.splitlines()]
     return (*DEFAULTS, *(line for line in texts if line.strip() and not line.startswith("#")))
+
+
+def _digests(tree: Mapping[str, Entry]) -> frozenset[bytes]:
+    return frozenset(entry.digest for entry in tree.values() if entry.digest is not None)
 
 
 def _files(entries: Iterable[Entry]) -> int:

@@ -21,6 +21,7 @@ from remotedl.tunnel.relay import Listening
 from remotedl.tunnel.splice import Splice
 from remotedl.tunnel.tunnel import LIMIT, NOTHING, Counters
 from remotedl.tunnel.way import Way
+from remotedl.tunnel.workers import Workers
 
 CONNECT_LIMIT_S = 10.0
 RETRY_S = 2.0
@@ -46,6 +47,7 @@ class Reverse:
         self._listening: Listening | None = None
         self._splices: set[Splice] = set()
         self._past = NOTHING
+        self._workers = Workers("tunnel reverse connection")
 
     @property
     def port(self) -> int:
@@ -82,6 +84,7 @@ class Reverse:
         self._exchange(None)
         with self._changed:
             self._changed.wait_for(lambda: not self._splices, timeout_s)
+        self._workers.close()
 
     # -- how it is done --------------------------------------------------------------------------
 
@@ -131,7 +134,7 @@ class Reverse:
         try:
             splice = Splice(_connect(self.forward.target), stream)
             if self._adopt(splice, generation):
-                splice.run("tunnel reverse down")
+                splice.run(self._workers)
             error = splice.error
         except OSError as exc:
             error = f"{self.forward.target} on this laptop: {exc.strerror or exc}"

@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from remotedl.errors import RemotedlError
 from remotedl.ssh.remote import Stream
+from remotedl.tunnel.workers import Workers
 
 CHUNK = 128 * 1024
 """Bytes copied at once: four full SSH packets."""
@@ -43,16 +44,25 @@ class Splice:
         self.error = ""
         """Why it was aborted, where it was."""
 
-    def run(self, name: str) -> None:
-        """Copy until both directions have ended. Closes both sides; raises nothing."""
-        down = threading.Thread(target=self._guard, args=(self._down,), name=name, daemon=True)
+    def run(self, workers: Workers) -> None:
+        """Copy until both directions have ended, one of them in a thread of `workers`.
+
+        Closes both sides; raises nothing.
+        """
+        ended = threading.Lock()
+        ended.acquire()
+
+        def down() -> None:
+            self._guard(self._down)
+            ended.release()
+
         try:
-            down.start()
+            workers.do(down)
         except RuntimeError as exc:  # no more threads to be had
             self.abort(str(exc))
         else:
             self._guard(self._up)
-            down.join()
+            ended.acquire()
         self.close()
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ no descriptor to poll on every system, and an idle pair of threads costs some 50
 from __future__ import annotations
 
 import contextlib
+import functools
 import select
 import selectors
 import socket
@@ -29,6 +30,7 @@ from remotedl.tunnel.entrance import Caller, Dial, Entrance, PlainEntrance, Refu
 from remotedl.tunnel.forward import Place, TcpPlace
 from remotedl.tunnel.listen import Bound, bind, is_loopback
 from remotedl.tunnel.splice import Splice
+from remotedl.tunnel.workers import Workers
 
 Link = TypeVar("Link")
 
@@ -159,6 +161,7 @@ class Tunnel(Generic[Link]):
         self._visits: set[_Visit] = set()
         self._past = NOTHING
         self._next_look = 0.0
+        self._workers = Workers(f"tunnel {wish.name} connection")
         self._wake, self._waker = socket.socketpair()
         self._acceptor = threading.Thread(
             target=self._accept_all, name=f"tunnel {wish.name}", daemon=True
@@ -205,6 +208,7 @@ class Tunnel(Generic[Link]):
             visit.end()
         with self._changed:
             self._changed.wait_for(lambda: not self._visits, timeout_s)
+        self._workers.close()
 
     def __enter__(self) -> Tunnel[Link]:
         return self
@@ -265,9 +269,8 @@ class Tunnel(Generic[Link]):
         with self._changed:
             self._visits.add(visit)
             self._past = self._past.plus(total=1)
-        name = f"tunnel {self.wish.name} connection"
         try:
-            threading.Thread(target=self._serve, args=(visit,), name=name, daemon=True).start()
+            self._workers.do(functools.partial(self._serve, visit))
         except RuntimeError as exc:
             self._forget(visit, str(exc))
 
@@ -293,7 +296,7 @@ class Tunnel(Generic[Link]):
             return found.reason
         caller.welcome()
         visit.client.settimeout(None)
-        found.run(f"tunnel {self.wish.name} down")
+        found.run(self._workers)
         return found.error
 
     def _reach(self, visit: _Visit, caller: Caller[Link]) -> Splice | Refusal:

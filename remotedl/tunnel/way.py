@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from remotedl.errors import ForwardingForbidden
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Remote, Stream
 from remotedl.tunnel.forward import LOOPBACK, Place, UnixPlace
 from remotedl.tunnel.relay import Listening, OnAccept, Relay
+
+
+@runtime_checkable
+class Hastened(Protocol):
+    """A Remote that can prepare for many dials; not all can."""
+
+    def hasten(self) -> None: ...
 
 
 class Way:
@@ -25,6 +33,8 @@ class Way:
         self._relay: Relay | None = None
         self._forbidden: set[str] = set()
         """Targets that sshd was asked for in vain; a permission may be of single ports."""
+        if isinstance(remote, Hastened):
+            remote.hasten()
 
     def dial(self, address: str, port: int) -> Stream:
         """As `Remote.dial`."""

@@ -180,6 +180,7 @@ def _launch(context: typer.Context, target: Target, asked: Asked, *, browse: boo
 
     settings = context.find_root().obj
     words = [f"--config={settings.config.absolute()}"] if settings.config is not None else []
+    words += ["--debug"] if settings.debug else []
     words += ["session-process", *asked.arguments(), target.host_name]
     folder = target.project.state_folder(target.host_name)
     with reporting(plain=settings.plain) as report:

@@ -104,7 +104,7 @@ def resolve(
             hint=f"remotedl sync resolve {path} --both",
         )
     with errand_of(context, host, quiet=True) as errand:
-        request(errand, "sync-resolve", key=path, choice=chosen[0])
+        request(errand, "sync-resolve", path=path, choice=chosen[0])
     typer.echo(f"{path}: {chosen[0]}")
 
 

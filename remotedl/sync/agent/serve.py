@@ -29,6 +29,8 @@ from remotedl.sync.agent.wire import Closed, Wire
 SILENCE_S = 90.0
 """A laptop that says nothing for so long has gone; its lock must not outlive it."""
 CHUNK = 1 << 18
+PROBE_LIMIT = 1 << 20
+"""Bytes of an answer that only measures the link."""
 
 Sending = "queue.Queue[Optional[Tuple[int, List[Wanted]]]]"
 
@@ -166,6 +168,8 @@ class Agent:
         elif op == "undo":
             only = [protocol.check_path(str(path)) for path in asked["paths"]]
             return self._keeper.undo(_word(asked["step"]), only, _word(asked["new_step"]))
+        elif op == "probe":
+            return {"data": "0" * min(len(str(asked["data"])), PROBE_LIMIT)}
         elif op == "prune":
             trash = self._keeper.replica.trash
             return {"freed": trash.prune(float(asked["days"]), int(asked["size"]))}

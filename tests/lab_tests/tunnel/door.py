@@ -6,18 +6,29 @@ import os
 from pathlib import Path
 
 from remotedl.ssh import connect
+from remotedl.ssh.connection import Connection
 from remotedl.ssh.prompt import NOBODY
-from remotedl.ssh.remote import Remote
 from tests.lab.login import Login
+from tests.lab_tests.tunnel.far_end import until
 
 
-def open_door(login: Login) -> Remote:
+def open_door(login: Login) -> Connection:
     return connect(
         login.host_config(),
         prompt=NOBODY,
         known_hosts=login.known_hosts,
         ssh_config=Path(os.devnull),
     )
+
+
+def hastened(remote: Connection) -> Connection:
+    """With its fast lane up, and so with every descriptor that it keeps open."""
+    remote.hasten()
+    lane = remote.lane
+    assert lane is not None
+    until(lambda: lane.ready or lane.trouble, "the system's ssh has logged in")
+    assert lane.ready, lane.trouble
+    return remote
 
 
 class Listener:

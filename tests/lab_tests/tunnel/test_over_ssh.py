@@ -17,7 +17,7 @@ from remotedl.tunnel import TcpPlace, Tunnel, TunnelWish, open_tunnel
 from remotedl.tunnel.entrance import Dial
 from tests.lab.badlink import MakeBadLink, login_over
 from tests.lab.sshd import MakeSshd, Sshd
-from tests.lab_tests.tunnel.door import open_door
+from tests.lab_tests.tunnel.door import hastened, open_door
 from tests.lab_tests.tunnel.far_end import (
     Behaviour,
     Server,
@@ -37,9 +37,12 @@ WISH = TunnelWish("Jupyter", TcpPlace(None, 0), "box")
 MEGABYTE = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def remote(sshd: Sshd) -> Iterator[Remote]:
+@pytest.fixture(scope="module", params=["channels", "fast lane"])
+def remote(sshd: Sshd, request: pytest.FixtureRequest) -> Iterator[Remote]:
+    """Python's SSH alone, and with the system's ssh for what is dialled."""
     connection = open_door(sshd.login)
+    if request.param == "fast lane":
+        hastened(connection)
     yield connection
     connection.close()
 

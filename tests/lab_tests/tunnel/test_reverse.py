@@ -17,7 +17,7 @@ from remotedl.tunnel.reverse import Reverse, open_reverse
 from remotedl.tunnel.socks import open_socks
 from remotedl.tunnel.way import Way
 from tests.lab.sshd import MakeSshd, Sshd
-from tests.lab_tests.tunnel.door import Listener, open_door
+from tests.lab_tests.tunnel.door import Listener, hastened, open_door
 from tests.lab_tests.tunnel.far_end import (
     answer_after_eof,
     connect,
@@ -33,7 +33,7 @@ WISH = TunnelWish("Jupyter", TcpPlace(None, 0), "box")
 
 @pytest.fixture(scope="module")
 def remote(sshd: Sshd) -> Iterator[Remote]:
-    connection = open_door(sshd.login)
+    connection = hastened(open_door(sshd.login))
     yield connection
     connection.close()
 
