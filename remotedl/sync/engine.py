@@ -178,8 +178,8 @@ class Sync:
                 pair.peer.ops("probe", data="0" * size).wait()
 
             rate = measure_rate(ask, self._clock)
-            held = (_digests(side.tree) for side in (pair.replica.side, pair.picture.side))
-            return verdict, estimate(verdict, *held, rate=rate)
+            here, there = _digests(pair.replica.side.tree), _digests(pair.picture.tree)
+            return verdict, estimate(verdict, here, there, rate)
 
     def cycle(self, *, scan: bool = True) -> Outcome:
         """Bring both sides together: until nothing is left that can be done now.
