@@ -108,7 +108,7 @@ def choose_step(history: Sequence[PastStep], wanted: str | None, where: Where | 
         raise UsageError(f"{wanted} may mean several steps", hint=hint)
     if len(found) > 1:
         raise UsageError(
-            f"step {found[0].id} changed both sides: say --laptop or --remote", hint=hint
+            f"step {found[0].id} changed both sides: say --side laptop or --side remote", hint=hint
         )
     return found[0]
 
