@@ -65,7 +65,11 @@ class Images:
     def pull(
         self, reference: str, *, auth: RegistryAuth = NO_AUTH, platform: str = ""
     ) -> Iterator[LayerProgress]:
-        """Pull one tag or digest. Layers that are complete are kept when it breaks off."""
+        """Pull one tag or digest.
+
+        When it breaks off, the engine keeps the layers that were unpacked. 20.10 was seen to fetch
+        again what was complete and not yet unpacked.
+        """
         name, tag = split_reference(reference)
         params = {"fromImage": name, "tag": tag} | ({"platform": platform} if platform else {})
         with translated(f"pulling {reference}"):

@@ -1,4 +1,4 @@
-"""Pull an image to the host. What was complete when it broke off is not fetched again."""
+"""Pull an image to the host. A pull that broke off is begun again; the engine keeps what it can."""
 
 from __future__ import annotations
 

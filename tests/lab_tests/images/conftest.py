@@ -214,15 +214,22 @@ def wheels_base(here: Engine, tmp_path_factory: pytest.TempPathFactory) -> Itera
         (folder / wheel.name).symlink_to(wheel)
     _torchvision_double(folder)
     handler = partial(_Quiet, directory=str(folder))
-    server = http.server.ThreadingHTTPServer((GATEWAY, WHEELS_PORT), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # The port is in the base image, so it must stay the same for layers to be found again; a run
+    # beside this one serves the same wheels there.
+    try:
+        server = http.server.ThreadingHTTPServer((GATEWAY, WHEELS_PORT), handler)
+    except OSError:
+        server = None
+    else:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
     tag = f"remotedl-lab/standin-wheels:{base.rpartition('-')[2]}"
     if not docker_ok("image", "inspect", tag):
         text = f"FROM {base}\nENV PIP_FIND_LINKS=http://{GATEWAY}:{WHEELS_PORT}/ "
         text += f"PIP_TRUSTED_HOST={GATEWAY}\n"
         docker("build", "-q", "-t", tag, "-", stdin=text.encode())
     yield tag
-    server.shutdown()
+    if server is not None:
+        server.shutdown()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
