@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -139,8 +140,8 @@ def test_nothing_listens_on_the_host(remote: Remote) -> None:
         assert b"refused" in answer
 
 
-def test_a_unix_socket_of_the_host(remote: Remote, sshd: Sshd) -> None:
-    path = str(sshd.folder / "echo.sock")
+def test_a_unix_socket_of_the_host(remote: Remote, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
