@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -28,8 +29,9 @@ def stay(session: Session, *, plain: bool, browse: bool) -> None:
     """Show a session that is up until Ctrl-C or its own end; then close it. Exits 130 on Ctrl-C."""
     import typer
 
-    for line in session.addresses():
-        typer.echo(line)
+    if plain or not (sys.stdout.isatty() and sys.stderr.isatty()):
+        for line in session.addresses():  # the live view shows them itself
+            typer.echo(line)
     if browse and session.jupyter_url is not None:
         typer.launch(session.jupyter_url)
     try:
@@ -175,8 +177,6 @@ def _some(paths: tuple[str, ...]) -> str:
 
 
 def _watch_plain(snapshot: Callable[[], Snapshot], stop: threading.Event) -> None:
-    import sys
-
     told_phase, told_event = None, 0.0
     while not stop.wait(REFRESH_S):
         now = snapshot()
