@@ -3,7 +3,7 @@
 # The lab's tests skip with their reason where something is missing (and fail with CI=true).
 set -eu
 packages="docker.io iptables debootstrap zstd openssh-server openssh-client sudo rsync unison lsyncd \
-    fish tcsh chromium docker-registry iproute2 procps psmisc git dpkg-dev apt-utils gnupg"
+    fish tcsh zsh chromium docker-registry iproute2 procps psmisc git dpkg-dev apt-utils gnupg"
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "lab: not root on Debian, so nothing is installed; lab tests skip what is missing" >&2
     exit 0
