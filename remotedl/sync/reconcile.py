@@ -163,12 +163,13 @@ class _Cycle:
     # --- which keys, and what stands there
 
     def _look(self, changed: Iterable[str]) -> None:
-        candidates = [key for key in changed if self._differs(key)]
-        self.candidates = candidates
+        self._note_differing(changed)
+        candidates = self.candidates = list(self.seen)
         self.freezer.freeze_unnameable(candidates)
         self.makes_room = self.freezer.freeze_twins(candidates)
+        covers = self.freezer.covers
         for key in candidates:
-            if self.freezer.covers(key):
+            if covers(key):
                 continue
             if self._is_ignored(key):
                 self._forget(key)
@@ -176,19 +177,20 @@ class _Cycle:
                 self.order.append(key)
         self.order.sort(key=sort_key)
 
-    def _differs(self, key: str) -> bool:
-        """Whether `key` needs a decision; if so, `seen` knows its three entries."""
-        known = self.ancestor.get(key)
-        laptop = self.laptop.tree.get(key)
-        remote = self.remote.tree.get(key)
-        if not self.laptop.side.traits.executable:
-            laptop = _with_x_bit_of(known, remote, laptop)
-        if not self.remote.side.traits.executable:
-            remote = _with_x_bit_of(known, laptop, remote)
-        if known == laptop == remote:
-            return False
-        self.seen[key] = (known, laptop, remote)
-        return True
+    def _note_differing(self, changed: Iterable[str]) -> None:
+        """The three entries of every key that needs a decision."""
+        ancestor, laptops, remotes = self.ancestor.get, self.laptop.tree.get, self.remote.tree.get
+        laptop_lacks_x = not self.laptop.side.traits.executable
+        remote_lacks_x = not self.remote.side.traits.executable
+        seen = self.seen
+        for key in changed:
+            known, laptop, remote = ancestor(key), laptops(key), remotes(key)
+            if laptop_lacks_x:
+                laptop = _with_x_bit_of(known, remote, laptop)
+            if remote_lacks_x:
+                remote = _with_x_bit_of(known, laptop, remote)
+            if not known == laptop == remote:
+                seen[key] = (known, laptop, remote)
 
     def _is_ignored(self, key: str) -> bool:
         """A rule that is new since the last cycle: forgotten, never deleted."""
@@ -246,12 +248,11 @@ class _Cycle:
     # --- the table
 
     def _by_lane(self, key: str) -> None:
-        known, laptop, remote = self.seen[key]
+        _, laptop, remote = self.seen[key]
         if laptop == remote:
             self.agreed[key] = laptop
             return
-        kind = (laptop or remote or known or DIR).kind
-        lane = self.policy.lane(key, kind)
+        lane = self.policy.lane(key, (laptop or remote or DIR).kind)
         if lane is Lane.MIRROR:
             self._mirror(key)
         elif lane is Lane.UPLOAD:
