@@ -21,7 +21,8 @@ from tests.lab.fixtures import (
     registry,
     trixie_host,
 )
-from tests.lab.sessions import laptop, live, live_bookworm, live_trixie
+from tests.lab.prepare import prepare
+from tests.lab.sessions import UP_LIMIT_S, laptop, live, live_bookworm, live_trixie
 from tests.lab.sshd import make_sshd, sshd
 
 __all__ = [
@@ -40,6 +41,32 @@ __all__ = [
     "sshd",
     "trixie_host",
 ]
+
+
+LIVE = {"live", "live_bookworm", "live_trixie"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever needs a live session may be the one who waits for the way up from a bare host."""
+    for item in items:
+        if LIVE.intersection(getattr(item, "fixturenames", ())):
+            marker = item.get_closest_marker("timeout")
+            own = marker.args[0] if marker else float(item.config.getini("timeout") or 0)
+            item.add_marker(pytest.mark.timeout(own + UP_LIMIT_S), append=False)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Images are made before the first test, whose time limit is not for that."""
+    needed = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "lab_run" not in needed or session.config.option.collectonly or missing():
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+
+    def say(text: str) -> None:
+        if reporter is not None:
+            reporter.write_line(text)
+
+    prepare(say, mirrors="package_mirrors" in needed)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
