@@ -23,6 +23,9 @@ from remotedl.sync.agent.tree import (
 )
 from remotedl.sync.verdict import Frozen, Where
 
+MAY_BE_WORK = frozenset([Issue.UNSTABLE, Issue.COLLIDING, Issue.ZEROED])
+"""Even where nothing was synced before, a user may have written there."""
+
 
 class Freezer:
     """The frozen keys of a cycle; grows while the reconciler works."""
@@ -59,7 +62,7 @@ class Freezer:
         """
         for key, items in self._found.items():
             for item in items:
-                hides = item.issue in (Issue.UNSTABLE, Issue.COLLIDING) or key in self._ancestor
+                hides = item.issue in MAY_BE_WORK or key in self._ancestor
                 yield key, item.where, hides
 
     def _above(self, key: str) -> bool:

@@ -202,6 +202,8 @@ class TwoUsers(RuleBasedStateMachine):
         if deed == "delete":
             self._superseded(where, disk.delete(path))
         elif deed == "rename":
+            if self.world.policy.ignore.ignores(other, is_dir=False):
+                self._overrule(disk, path)  # out of the sync's sight: as good as deleted
             self._superseded(where, disk.rename(path, other))
         elif deed == "chmod":
             disk.chmod(path)

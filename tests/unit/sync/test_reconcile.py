@@ -365,8 +365,11 @@ def test_row_dir_deleted_here_with_something_unseen_there_waits(flipped: bool, k
 
 
 @both_ways
-def test_row_dir_deleted_here_while_a_new_file_is_written_there_waits(flipped: bool) -> None:
-    there = side(OLD, issues={"d/new": Issue.UNSTABLE})
+@pytest.mark.parametrize("issue", [Issue.UNSTABLE, Issue.COLLIDING, Issue.ZEROED])
+def test_row_dir_deleted_here_while_a_new_file_is_written_there_waits(
+    flipped: bool, issue: Issue
+) -> None:
+    there = side(OLD, issues={"d/new": issue})
     assert world(OLD, tree(z="9"), there, flipped=flipped).decide().untouched
 
 
