@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
@@ -33,6 +34,8 @@ from tests.lab_tests.sync.folders import AgentInThread, Folders
 from tests.lab_tests.sync.test_faults import in_a_child
 from tests.unit.sync import test_model as model
 from tests.unit.sync.model import TEXTS, new_version
+
+pytestmark = pytest.mark.timeout(180)
 
 ALLOWED = frozenset([HaltKind.ROOT_EMPTIED, HaltKind.MASS_DELETE])
 CONFIGS = {
