@@ -73,9 +73,10 @@ def test_seconds_of_the_containerd_store_are_no_bytes() -> None:
     seen = shown(
         layer("a", "Pulling fs layer"),
         layer("a", "Downloading", 10, 10),
+        layer("a", "Downloading", 3, None, "s"),
         layer("a", "Extracting", 3, None, "s"),
     )
-    assert [row[1:] for row in seen.rows] == [(10, 10, "B"), (0, 1, "layers")]
+    assert [row[1:] for row in seen.rows] == [(10, 10, "B"), (10, 10, "B"), (0, 1, "layers")]
 
 
 def test_what_is_said_about_the_whole_is_a_note() -> None:
