@@ -18,6 +18,9 @@ if sys.version_info < (3, 8):
     sys.stderr.write(sys.version.split()[0])
     sys.exit(78)
 
+# Compiled by an earlier run of this Python, see agent/compiled.py.
+sys.path.insert(0, "%s.%s.zip" % (sys.argv[0][:-4], sys.implementation.cache_tag))
+
 from remotedl.sync.agent.serve import main
 
 main()

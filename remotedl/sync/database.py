@@ -7,6 +7,7 @@ message: it is never taken for an empty one. Decides nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import zlib
@@ -16,7 +17,13 @@ from typing import Any, NamedTuple
 
 from remotedl.errors import FolderUnusable, StateCorrupt
 from remotedl.sync.agent.listing import Version
-from remotedl.sync.agent.protocol import Malformed, pack_changes, unpack_changes
+from remotedl.sync.agent.protocol import (
+    Malformed,
+    pack_changes,
+    pack_entries,
+    unpack_changes,
+    unpack_entries,
+)
 from remotedl.sync.agent.tree import DIR, Change, Entry, Kind, Tree
 from remotedl.sync.lanes import Choice, Decision
 
@@ -24,12 +31,16 @@ SCHEMA = 1
 APPLICATION = 0x72646C73
 """In the file's header: "rdls"."""
 
+NEW_BASE_FROM = 4096
+"""So many changed rows are folded into one table, which is read ten times as fast."""
+
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE ancestor (
     key BLOB PRIMARY KEY, kind INTEGER NOT NULL, digest BLOB, size INTEGER NOT NULL,
     executable INTEGER NOT NULL, target BLOB
 ) WITHOUT ROWID;
+CREATE TABLE base (id INTEGER PRIMARY KEY, digest BLOB NOT NULL, entries BLOB NOT NULL);
 CREATE TABLE remote (
     key BLOB PRIMARY KEY, kind INTEGER NOT NULL, digest BLOB, size INTEGER NOT NULL,
     executable INTEGER NOT NULL, target BLOB
@@ -68,6 +79,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Raises StateCorrupt, FolderUnusable."""
         self.path = path
+        self._since_base = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._open()
@@ -105,8 +117,14 @@ class Database:
             self._set("remote boot", remote)
 
     def ancestor(self) -> Tree:
-        """What both sides agreed on. Raises StateCorrupt."""
-        return {key: entry for key, entry in self._rows("ancestor") if entry is not None}
+        """What both sides agreed on: the base, and what changed since. Raises StateCorrupt."""
+        tree = self._base()
+        for key, entry in self._rows("ancestor"):
+            if entry is None:
+                tree.pop(key, None)
+            else:
+                tree[key] = entry
+        return tree
 
     def remote(self, ancestor: Tree) -> tuple[Version | None, Tree]:
         """The host's picture as it was last known, and as of which of its versions."""
@@ -123,6 +141,7 @@ class Database:
 
     def record(
         self,
+        ancestor: Tree,
         agreed: Mapping[str, Entry | None],
         remote: Mapping[str, tuple[bool, Entry | None]],
         version: Version | None,
@@ -133,18 +152,15 @@ class Database:
     ) -> None:
         """One cycle, in one transaction.
 
-        `agreed`: changes of the ancestor. `remote`: by key, whether the host's picture differs
-        from the ancestor there, and how; `whole`: there is no other difference. `spent`: decisions
-        that can be forgotten.
+        `ancestor`: all of it now. `agreed`: what changed in it. `remote`: by key, whether the
+        host's picture differs from the ancestor there, and how; `whole`: there is no other
+        difference. `spent`: decisions that can be forgotten.
         """
-        gone = [(_raw(key),) for key, entry in agreed.items() if entry is None]
-        kept = [_row(key, entry) for key, entry in agreed.items() if entry is not None]
         equal = [(_raw(key),) for key, (differs, _) in remote.items() if not differs]
         other = [_row(key, entry) for key, (differs, entry) in remote.items() if differs]
         with self._transaction():
             run = self._connection.executemany
-            run("DELETE FROM ancestor WHERE key = ?", gone)
-            run("INSERT OR REPLACE INTO ancestor " + _ROW, kept)
+            self._record_agreed(ancestor, agreed)
             if whole:
                 self._connection.execute("DELETE FROM remote")
             run("DELETE FROM remote WHERE key = ?", equal)
@@ -155,6 +171,30 @@ class Database:
             for step in steps:
                 self._add_step(step)
 
+    def _record_agreed(self, ancestor: Tree, agreed: Mapping[str, Entry | None]) -> None:
+        """A few changes as rows; many, or many since the last time, as a new base."""
+        self._since_base += len(agreed)
+        if self._since_base < NEW_BASE_FROM:
+            rows = [_row(key, entry) for key, entry in agreed.items()]
+            self._connection.executemany("INSERT OR REPLACE INTO ancestor " + _ROW, rows)
+            return
+        entries = pack_entries(list(ancestor.items()))
+        self._connection.execute("DELETE FROM ancestor")
+        base = (hashlib.sha256(entries).digest(), entries)
+        self._connection.execute("INSERT OR REPLACE INTO base VALUES (1, ?, ?)", base)
+        self._since_base = 0
+
+    def _base(self) -> Tree:
+        try:
+            row = self._connection.execute("SELECT digest, entries FROM base").fetchone()
+            if row is None:
+                return {}
+            if hashlib.sha256(row[1]).digest() != row[0]:
+                raise Malformed("the base is not what was written")
+            return {key: entry for key, entry in unpack_entries(row[1]) if entry is not None}
+        except (sqlite3.Error, Malformed, TypeError) as exc:
+            raise self._corrupt(exc) from exc
+
     def add_step(self, step: Step) -> None:
         """Remember what was changed outside a cycle."""
         with self._transaction():
@@ -163,7 +203,7 @@ class Database:
     def forget_agreement(self) -> None:
         """Unite both sides anew: what differs becomes a conflict, nothing is deleted."""
         with self._transaction():
-            for table in ("ancestor", "remote"):
+            for table in ("base", "ancestor", "remote"):
                 self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
             self._connection.execute("DELETE FROM meta WHERE name LIKE '% marker'")
             self._connection.execute("DELETE FROM meta WHERE name = 'remote version'")
@@ -220,6 +260,7 @@ class Database:
         if not self._get("clean"):
             self._check()
         self._set("clean", False)
+        self._since_base = run("SELECT count(*) FROM ancestor").fetchone()[0]
 
     def _create(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")

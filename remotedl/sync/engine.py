@@ -63,7 +63,7 @@ class Sync:
     def __init__(
         self,
         root: Path,
-        remote: Remote,
+        remote: Remote | Callable[[], Remote],
         remote_root: str,
         config: SyncConfig,
         *,
@@ -78,6 +78,8 @@ class Sync:
     ) -> None:
         """`remote_root` may start with "~/". `state_dir` holds the database of this pair.
 
+        `remote` may be a function that connects: the laptop is scanned meanwhile.
+
         `watch`: follow changes (for `run`). `allowed`: halts that the user lets pass, once.
         `unusual`: the user was asked and wants a whole home folder synced. `disk`: how the
         laptop's folder is reached, if not by this machine's own calls.
@@ -90,7 +92,7 @@ class Sync:
         self._wake = threading.Event()
         self._request = Request(
             root=root,
-            remote=remote,
+            connect=remote if callable(remote) else lambda: remote,
             remote_root=remote_root,
             config=config,
             state_dir=state_dir,
@@ -355,7 +357,13 @@ class Sync:
         ]
         if agreed or steps or verdict.spent or self._changed != set():
             pair.database.record(
-                agreed, remote, pair.picture.version, verdict.spent, steps, whole=whole
+                pair.ancestor,
+                agreed,
+                remote,
+                pair.picture.version,
+                verdict.spent,
+                steps,
+                whole=whole,
             )
         self._candidates = {*verdict.candidates, *done_laptop, *done_remote}
         self._changed = set()

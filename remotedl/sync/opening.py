@@ -43,7 +43,7 @@ class Request:
     """What is to be opened, and how."""
 
     root: Path
-    remote: Remote
+    connect: Callable[[], Remote]
     remote_root: str
     config: SyncConfig
     state_dir: Path
@@ -126,10 +126,11 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     scan.start()
 
     hello = _hello(request, rules, marker, expected_remote)
-    peer = Peer.start(request.remote, hello, request.wake)
+    remote_end = request.connect()
+    peer = Peer.start(remote_end, hello, request.wake)
     closing.callback(peer.close)
     answer = peer.opened()
-    _check_answer(request, answer, laptop, expected_remote)
+    _check_answer(request, remote_end.name, answer, laptop, expected_remote)
     remote = _root(bool(answer["created"]), answer["marker"], expected_remote)
     _halt_unless_sound(laptop, remote, request.allowed)
     if laptop.marker != expected_laptop or remote.marker != expected_remote:
@@ -221,17 +222,17 @@ def _hello(request: Request, rules: Ignore, marker: str, expected: str | None) -
 
 
 def _check_answer(
-    request: Request, answer: dict[str, Any], laptop: Root, expected: str | None
+    request: Request, host: str, answer: dict[str, Any], laptop: Root, expected: str | None
 ) -> None:
     """Raises SyncHalted, RootInUse, FolderUnusable, ProtocolError."""
     if "error" in answer:
         if answer["error"] == "gone" and expected is not None:
             _halt_unless_sound(laptop, Root(False, None, expected), request.allowed)
-        raise refusal(answer, request.remote.name, request.remote_root)
+        raise refusal(answer, host, request.remote_root)
     marker = answer.get("marker")
     complete = {"root", "boot", "created"} <= answer.keys()
     if not complete or not (marker is None or isinstance(marker, str)):
-        raise ProtocolError(f"the agent on {request.remote.name} does not introduce itself")
+        raise ProtocolError(f"the agent on {host} does not introduce itself")
 
 
 def _root(created: bool, marker: str | None, expected: str | None) -> Root:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import queue
-import random
 import signal
 import threading
 import time
@@ -359,4 +358,4 @@ def _send_away(holder: Dict[str, str]) -> None:
 
 
 def _new_epoch() -> str:
-    return f"{random.SystemRandom().getrandbits(64):016x}"
+    return os.urandom(8).hex()

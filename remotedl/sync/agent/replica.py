@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import threading
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
 
 from remotedl.sync.agent import cache
@@ -65,7 +64,7 @@ class Replica:
             self.folder.close()
             raise
         self.applier = Applier(self.folder, self.scanner, self.staging, self.trash)
-        self._lock = threading.Lock()
+        self._saved_edits = 0
 
     def close(self) -> None:
         self.staging.close()
@@ -102,10 +101,15 @@ class Replica:
 
     def save(self, notes: Optional[Dict[str, Any]] = None) -> None:
         """Keep the picture for the next session. Raises OSError."""
+        edits = self.scanner.edits
+        same_boot = self.saved is not None and self.saved.boot == self.boot
+        if same_boot and edits == self._saved_edits and not notes:
+            return
         boot = self.boot
         if self.saved is not None and Issue.ZEROED in self.scanner.issues.values():
             boot = self.saved.boot  # what a crash emptied must be known as such next time too
         cache.save(self.scanner, boot, notes or {})
+        self._saved_edits = edits
 
     def set_rules(self, ignore: Ignore) -> None:
         """Other ignore rules from the next scan on."""

@@ -150,6 +150,8 @@ class Scanner:
         """Told of every small file that is read; from several threads."""
         self.on_dir: Optional[Callable[[str], None]] = None
         """Told of every directory right before it is listed, so that it can be watched."""
+        self.edits = 0
+        """Counts changes of the picture."""
         self.sure: Set[str] = set()
         """Keys whose content is read however big they are."""
         self.crashed_ns: Optional[int] = None
@@ -211,6 +213,7 @@ class Scanner:
 
     def believe(self, key: str, path: str, entry: Entry, found: os.stat_result) -> None:
         """Record what an apply has just put there."""
+        self.edits += 1
         self.issues.pop(key, None)
         self.missing.pop(key, None)
         self.again.pop(key, None)
@@ -226,6 +229,7 @@ class Scanner:
 
     def forget(self, key: str) -> None:
         """Nothing stands at `key` any more."""
+        self.edits += 1
         self.tree.pop(key, None)
         self.stamps.pop(key, None)
         self.issues.pop(key, None)

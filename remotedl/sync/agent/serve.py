@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional
 
 from remotedl.sync.agent import protocol
+from remotedl.sync.agent.compiled import keep_compiled
 from remotedl.sync.agent.disk import Disk, this_disk, write_all
 from remotedl.sync.agent.keeper import Keeper, Refused
 from remotedl.sync.agent.listing import Version
@@ -318,6 +319,10 @@ def main() -> None:
     write_all(disk, outgoing, protocol.MAGIC)
     threading.Thread(target=_end_when_silent, args=(agent,), daemon=True).start()
     agent.run()
+    try:
+        keep_compiled(sys.argv[0])
+    except OSError:
+        pass  # it only saves work
 
 
 def _end_when_silent(agent: Agent) -> None:
