@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from remotedl import __version__
 from remotedl.config.models import HostConfig
+from remotedl.container.autostop import Autostop, forget_idleness
 from remotedl.container.gpus import GpuRequest, GpuWay, smoke_container, smoke_count
 from remotedl.container.ground import (
     Ground,
@@ -140,6 +141,9 @@ class DockerRuntime:
             self._refresh(container, changed)
         if wanted.config.jupyter.enabled:
             self._wait(container, report)
+        if wanted.config.autostop is not None or ground.watched:
+            watch = Autostop(self._remote, ground.folders.run)
+            watch.apply(wanted.config, container.name, wanted.gpus.devices, report)
         return _running(container, plan.change, ground, token)
 
     def resume(self, host: HostConfig, *, report: Report = SILENT) -> Running:
@@ -157,6 +161,8 @@ class DockerRuntime:
         listed = self._remote.run(["cat", f"{ground.folders.run}/services.json"]).stdout
         if "jupyter" in json.loads(listed):
             self._wait(container, report)
+        if ground.watched:
+            Autostop(self._remote, ground.folders.run).resume()
         return _running(container, change, ground, token_of(self._remote, ground))
 
     def run(
@@ -223,6 +229,7 @@ class DockerRuntime:
 
     def remove(self) -> None:
         """Stop and remove the container; every folder stays."""
+        forget_idleness(self._remote, f".remotedl/run/{self._project.id}")
         container = self._look()
         if container is not None:
             self.stop()

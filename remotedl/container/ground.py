@@ -20,7 +20,7 @@ from remotedl.container.spec import Folders, ProjectName, User
 from remotedl.errors import ContainerError, StateCorrupt
 from remotedl.ssh.remote import Remote
 
-PAYLOAD = ("launch.py", "job.py", "health.py", "keep.py")
+PAYLOAD = ("launch.py", "job.py", "health.py", "keep.py", "idle.py")
 TOKEN = re.compile(r"[0-9a-f]{64}")
 STAMP = "furnished.sha256"
 
@@ -46,7 +46,8 @@ zone=$(cat /etc/timezone 2>/dev/null || readlink /etc/localtime 2>/dev/null)
 printf '%s\n' "home=$HOME" "run=$run" "work=$work" "data=$data" \
     "name=$(id -un)" "uid=$(id -u)" "gid=$(id -g)" "group=$(id -gn)" \
     "gids=$(id -G)" "groups=$(id -Gn)" "zone=${zone##*/zoneinfo/}" \
-    "token=$(cat "$run/token" 2>/dev/null)" "stamp=$(cat "$run/$4" 2>/dev/null)"
+    "token=$(cat "$run/token" 2>/dev/null)" "stamp=$(cat "$run/$4" 2>/dev/null)" \
+    "watched=$([ -f "$run/idle-settings.json" ] && echo yes)"
 """
 
 # link() fails where the token is there already, so two laptops agree on the first one's.
@@ -62,6 +63,8 @@ class Ground:
     time_zone: str
     token: str | None
     stamp: str
+    watched: bool = False
+    """autostop was asked for last time."""
 
 
 def survey(remote: Remote, project: ProjectName, host: HostConfig) -> Ground:
@@ -98,7 +101,7 @@ def parse_survey(text: str) -> Ground:
             f"{folders.run}/token on the host is damaged",
             hint="delete that file; Jupyter then gets a new token",
         )
-    return Ground(user, folders, found["zone"], token, found["stamp"])
+    return Ground(user, folders, found["zone"], token, found["stamp"], bool(found["watched"]))
 
 
 def token_of(

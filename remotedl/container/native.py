@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from remotedl.config.models import HostConfig
+from remotedl.container.autostop import Autostop, forget_idleness
 from remotedl.container.ground import Ground, furnish, furnishing, survey, token_of
 from remotedl.container.jobs import running_jobs
 from remotedl.container.ready import WALL_CLOCK, Clock, Dial, wait_until_answers
@@ -116,7 +117,11 @@ class NativeRuntime:
         if plan.change is not Change.KEEP:
             self._remote.put(_asked(wanted, ground, venv), f"{ground.folders.run}/native.json")
         ports = [service.port for service in found]
-        return self._started(plan.change, ground, token, venv, ports, report)
+        running = self._started(plan.change, ground, token, venv, ports, report)
+        if wanted.config.autostop is not None or ground.watched:
+            watch = Autostop(self._remote, ground.folders.run, host_python=self._host_python)
+            watch.apply(wanted.config, None, wanted.gpus.devices, report)
+        return running
 
     def resume(self, host: HostConfig, *, report: Report = SILENT) -> Running:
         """The services as they were asked for last, started if need be, and answering."""
@@ -132,7 +137,10 @@ class NativeRuntime:
         change = Change.KEEP if state and state["running"] else Change.START
         ports = [int(service["port"]) for service in before["services"].values()]
         token = token_of(self._remote, ground, self._random)
-        return self._started(change, ground, token, str(before["venv"]), ports, report)
+        running = self._started(change, ground, token, str(before["venv"]), ports, report)
+        if ground.watched:
+            Autostop(self._remote, ground.folders.run, host_python=self._host_python).resume()
+        return running
 
     def run(
         self,
@@ -197,6 +205,7 @@ class NativeRuntime:
 
     def remove(self) -> None:
         """Stop it and forget its ports. The venv stays: other projects may use it."""
+        forget_idleness(self._remote, self._folder(), self._host_python)
         self.stop()
         files = [f"{self._folder()}/{name}" for name in ("keep.json", "ports.json", "native.json")]
         self._remote.run(["rm", "-f", *files])

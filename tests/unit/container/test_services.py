@@ -8,6 +8,7 @@ import json
 import pytest
 
 from remotedl.config.models import JupyterConfig, ProjectConfig, TensorBoardConfig
+from remotedl.container.autostop import parse_duration
 from remotedl.container.ground import parse_survey
 from remotedl.container.services import (
     ON_PATH,
@@ -17,7 +18,7 @@ from remotedl.container.services import (
     services_json,
     supervisord_conf,
 )
-from remotedl.errors import StateCorrupt
+from remotedl.errors import ConfigError, StateCorrupt
 
 INSIDE = Where("/workspace", "/run/remotedl", "0.0.0.0")
 NATIVE = Where("/home/ada/cats", "/home/ada/.remotedl/run/1", "127.0.0.1")
@@ -100,6 +101,7 @@ groups=ada video
 zone=Europe/Vienna
 token={TOKEN}
 stamp={{}}
+watched=
 """
 
 
@@ -126,3 +128,16 @@ def test_services_that_an_image_brings_along_are_supervised_too() -> None:
     conf = supervisord_conf([], Tools("/opt/remotedl/bin")).decode()
     assert "files=/opt/remotedl/bin/../etc/services/*.conf" in conf
     assert "[include]" not in supervisord_conf([], ON_PATH).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90m", 5400), ("2h", 7200), ("1h30m", 5400), ("5s", 5)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text, "autostop") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0h", "2", "soon", "-1h", "2d"])
+def test_no_duration(text: str) -> None:
+    with pytest.raises(ConfigError, match="autostop"):
+        parse_duration(text, "autostop")
