@@ -7,6 +7,8 @@ answers, whoever set it up, and never takes containerd away from what else runs 
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from remotedl.provision.facts import HostFacts, version_pair
 from remotedl.provision.managers import Family, Manager, family_of
 from remotedl.provision.settings import SettingsBroken, read_settings
@@ -16,6 +18,7 @@ DOCKER_REPOSITORY = "https://download.docker.com/linux"
 APT_KEY = "/etc/apt/keyrings/docker.asc"
 APT_SOURCE = "/etc/apt/sources.list.d/docker.sources"
 YUM_SOURCE = "/etc/yum.repos.d/docker-ce.repo"
+PROXY_DROP_IN = "/etc/systemd/system/docker.service.d/remotedl-proxy.conf"
 DOCKER_CE = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin")
 ENGINE_DATA = (
     "/var/lib/docker",
@@ -55,7 +58,9 @@ def plan_engine(facts: HostFacts, wish: Wish, manager: Manager | None) -> Planne
     """Steps, notices, what is kept, and perhaps a refusal, for the stage ENGINE."""
     engine = facts.engine
     if engine.works:
-        return [], _notices_of_kept(facts), [Kept(Stage.ENGINE, _why_kept(facts))], None
+        steps, notices = _proxy(facts, wish)
+        notices = [*_notices_of_kept(facts), *notices]
+        return steps, notices, [Kept(Stage.ENGINE, _why_kept(facts))], None
     if "docker" in facts.tools and facts.snap_docker:
         start = Run(("snap", "start", "docker"))
         return [_start_step(facts, start)], [], [], None
@@ -76,6 +81,48 @@ def expected_release(facts: HostFacts, steps: list[Step]) -> tuple[int, int]:
     if words & {"docker-ce", "docker-ce-cli"}:
         return NEWEST_DOCKER
     return version_pair(facts.candidates.get("docker.io", "")) if "docker.io" in words else (0, 0)
+
+
+def _proxy(facts: HostFacts, wish: Wish) -> tuple[list[Step], list[Notice]]:
+    """dockerd pulls through the proxy of hosts.toml; one that somebody else gave it is kept."""
+    engine = facts.engine
+    if not wish.proxy or not wish.lasting_proxy or engine.http_proxy or engine.https_proxy:
+        return [], []
+    if engine.kind != "docker" or not facts.init.systemd:
+        return [], []
+    if urlsplit(wish.proxy).password:
+        text = "Docker is not told of the proxy, whose password any user of the host could read"
+        return [], [Notice(text, "docs.docker.com/engine/daemon/proxy says how")]
+    pairs = [f"{name}_PROXY={wish.proxy}" for name in ("HTTP", "HTTPS")]
+    words = " ".join(f'"{pair}"' for pair in [*pairs, "NO_PROXY=localhost,127.0.0.1,::1"])
+    content = (
+        "# written by remotedl; `remotedl provision --undo` takes it away\n"
+        f"[Service]\nEnvironment={words}\n"
+    )
+    step = Step(
+        "set-docker-proxy",
+        Stage.RESTART,
+        f"let Docker pull through {wish.proxy}, and restart it",
+        "hosts.toml names a proxy that Docker does not use",
+        (
+            WriteFile(PROXY_DROP_IN, content),
+            Run(("systemctl", "daemon-reload")),
+            Run(("systemctl", "restart", "docker.service")),
+        ),
+        confirm=restart_question(facts),
+        leaves=(PROXY_DROP_IN.rpartition("/")[0],),
+    )
+    return [step], []
+
+
+def restart_question(facts: HostFacts) -> str:
+    """What must be answered with yes before Docker is restarted; empty where nothing ends."""
+    running = [c for c in facts.engine.containers if c.running]
+    if not running or facts.engine.live_restore:
+        return ""
+    names = ", ".join(sorted(c.name for c in running)[:8])
+    more = f" and {len(running) - 8} more" if len(running) > 8 else ""
+    return f"Restart Docker? It stops {len(running)} running: {names}{more}"
 
 
 def _why_kept(facts: HostFacts) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from remotedl.provision.facts import ConfigFile, HostFacts
 from remotedl.provision.managers import Family, Manager, family_of
 from remotedl.provision.plan_driver import driver_steps, driver_urls
-from remotedl.provision.plan_engine import fetch
+from remotedl.provision.plan_engine import fetch, restart_question
 from remotedl.provision.settings import (
     CDI_ON,
     NVIDIA_RUNTIME,
@@ -286,18 +286,12 @@ def _unread(facts: HostFacts, settings: dict[str, object]) -> bool:
 
 
 def _restart(facts: HostFacts, why: str) -> Step:
-    running = [c for c in facts.engine.containers if c.running]
-    confirm = ""
-    if running and not facts.engine.live_restore:
-        names = ", ".join(sorted(c.name for c in running)[:8])
-        more = f" and {len(running) - 8} more" if len(running) > 8 else ""
-        confirm = f"Restart Docker? It stops {len(running)} running: {names}{more}"
     return Step(
         "restart-docker",
         Stage.RESTART,
         "restart Docker",
         why,
         (Run(("systemctl", "restart", "docker.service")),),
-        confirm=confirm,
+        confirm=restart_question(facts),
         optional=True,
     )

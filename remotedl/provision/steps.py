@@ -23,7 +23,11 @@ class Wish:
     sudo: SudoMode = SudoMode.AUTO
     docker_mirror: str = ""
     nvidia_mirror: str = ""
+    pip_mirror: str = ""
     proxy: str = ""
+    """May hold a password: it goes to the host over stdin only."""
+    lasting_proxy: bool = True
+    """Docker is to use the proxy from now on, and not only for this run."""
     join_group: bool = False
     driver: bool = True
     """NVIDIA's driver may be installed where a GPU has none."""
@@ -37,6 +41,7 @@ def wish_of(host: HostConfig) -> Wish:
         sudo=host.sudo,
         docker_mirror=host.mirrors.docker or "",
         nvidia_mirror=host.mirrors.nvidia or "",
+        pip_mirror=host.mirrors.pip or "",
         proxy=host.proxy or "",
     )
 

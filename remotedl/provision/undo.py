@@ -104,6 +104,7 @@ class _Undo:
         for unit in reversal.units:
             self._run("systemctl", "disable", "--now", unit)
         if reversal.restart:
+            self._run("systemctl", "daemon-reload")
             self._run("systemctl", "restart", "docker.service")
         self._remove(reversal.packages)
         if reversal.reinstall and self.manager is not None:

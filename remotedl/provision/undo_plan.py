@@ -25,7 +25,13 @@ ENGINE_PACKAGES = (
     "containerd",
     "runc",
 )
-ENGINE_STEPS = ("start-docker", "restart-docker", "write-docker-settings", "describe-gpus")
+ENGINE_STEPS = (
+    "start-docker",
+    "restart-docker",
+    "write-docker-settings",
+    "describe-gpus",
+    "set-docker-proxy",
+)
 REMOVABLE = ("/var/lib/docker", "/var/lib/containerd", "/etc/docker", "/etc/cdi", "/opt/containerd")
 """Folders that are removed whole, where they were not there before; others only when empty."""
 

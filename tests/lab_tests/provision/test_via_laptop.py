@@ -1,0 +1,102 @@
+"""A host without a way out gets Docker through the laptop, and keeps nothing of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from remotedl.provision.apply import converge
+from remotedl.provision.steps import Wish
+from remotedl.provision.via_laptop import DROP_IN, ENVIRONMENT, engine_through, via_laptop
+from tests.lab.fixtures import MakeHost
+from tests.lab.host import Host
+from tests.lab_tests.provision.conftest import LogIn, Told
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+HOLD = """
+import sys, time
+from pathlib import Path
+from remotedl.config.models import HostConfig
+from remotedl.provision.steps import Wish
+from remotedl.provision.via_laptop import engine_through, via_laptop
+from remotedl.ssh import connect
+from remotedl.ssh.prompt import NOBODY
+address, key, known = sys.argv[1:]
+host = HostConfig(address=address, user="ada", identity_file=key)
+remote = connect(host, prompt=NOBODY, known_hosts=Path(known), ssh_config=Path("/dev/null"))
+with via_laptop(remote, Wish()) as way, engine_through(remote, way):
+    print("held", flush=True)
+    time.sleep(300)
+"""
+
+
+def configured(host: Host) -> bool:
+    """Whether anything of the way is on the host."""
+    there = host.exec(["ls", DROP_IN, ENVIRONMENT], check=False).stdout
+    engine = host.exec(["docker", "info", "-f", "{{.HTTPProxy}}"], check=False).stdout.strip()
+    return bool(there or engine)
+
+
+def test_docker_comes_through_the_laptop_and_nothing_stays(
+    make_host: MakeHost, log_in: LogIn, told: Told
+) -> None:
+    host = make_host(release="bookworm")
+    host.sh("ip route del default")
+    mirror = host.sh("awk '/^deb / {print $2; exit}' /etc/apt/sources.list").strip()
+    assert host.exec(["python3", "-c", ASK, mirror], check=False).returncode != 0, "a way out"
+    remote = log_in(host)
+
+    with via_laptop(remote, Wish(gpus=False), report=told) as way:
+        secret = way.url.partition("//")[2].partition("@")[0].partition(":")[2]
+        seen: list[str] = []
+        told.on_stage = lambda text: seen.append(host.sh("ps axww; ss -ltn"))
+        outcome = converge(remote, way.wish, report=told)
+
+        assert outcome.facts.engine.works and way.proxy.carried > 1_000_000
+        assert not any(secret in text for text in seen), "the credential is in a process list"
+        port = int(way.url.rpartition(":")[2])
+        listening = [line for text in seen for line in text.splitlines() if f":{port} " in line]
+        assert listening and all("127.0.0.1" in line for line in listening)
+        with engine_through(remote, way):
+            assert configured(host)
+            assert host.sh(f"stat -c %a {ENVIRONMENT}") == "600\n"
+        assert not configured(host)
+
+    assert (
+        host.exec(["grep", "-rlF", secret, "/etc", "/run", "/var/lib/remotedl"], check=False).stdout
+        == ""
+    )
+
+
+ASK = """
+import sys, urllib.request
+urllib.request.urlopen(sys.argv[1], timeout=3)
+"""
+
+
+def test_a_killed_laptop_leaves_docker_as_it_was(make_host: MakeHost) -> None:
+    host = make_host(release="bookworm", engine=True)
+    login = host.login
+    root = Path(__file__).parents[3]
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, login.address, str(login.key), str(login.known_hosts)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"held\n"
+    assert configured(host)
+
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    deadline = time.monotonic() + 60
+    while configured(host) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not configured(host)
+    assert host.sh("docker run --rm debian:bookworm-slim echo well") == "well\n"
