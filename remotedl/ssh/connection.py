@@ -136,11 +136,16 @@ class Connection:
         return self._lane
 
     def dial(self, address: str, port: int) -> Stream:
-        if self._lane is not None and self._lane.ready:
-            stream = self._lane.dial(address, port, DIAL_TIMEOUT_S)
-            if stream is not None:
-                return stream
-        return self._dial(f"{address}:{port}", "direct-tcpip", address, port, "127.0.0.1", 0)
+        lane = self._lane
+        if lane is not None and lane.ready:
+            fast = lane.dial(address, port)
+            if fast is not None:
+                return fast
+        where = f"{address}:{port}"
+        stream = self._dial(where, "direct-tcpip", address, port, "127.0.0.1", 0)
+        if lane is not None:
+            lane.meet(address, port)
+        return stream
 
     def dial_unix(self, path: str) -> RemoteStream:
         return self._dial(path, "direct-streamlocal@openssh.com", path, "", 0)

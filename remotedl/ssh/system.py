@@ -26,13 +26,13 @@ from pathlib import Path
 
 from remotedl.errors import LinkLost
 from remotedl.ssh.known_hosts import Key
-from remotedl.ssh.mux import Master, PipeStream, Refused
+from remotedl.ssh.mux import Master, NoForward, SocketStream
 from remotedl.ssh.route import Hop
 
 START_LIMIT_S = 30.0
 LOOK_MS = 20
 DESCRIPTORS = 16384
-"""A connection takes four of ours and three of ssh's; 1024 in all would be few."""
+"""A connection takes two of ours and one of ssh's; 1024 in all would be few."""
 RSA = "ssh-rsa"
 RSA_SIGNATURES = "rsa-sha2-512,rsa-sha2-256"
 # ssh ends when this shell's stdin does, so also when we are killed.
@@ -49,6 +49,7 @@ class FastLane:
         self.trouble = ""
         """Why there is no fast lane (any more)."""
         self._master: Master | None = None
+        self._met: set[tuple[str, int]] = set()
         self._wake, self._waker = socket.socketpair()
         self._hops, self._keys, self._key_files = hops, keys, key_files
         self._thread = threading.Thread(target=self._run, name="remotedl-fast-lane", daemon=True)
@@ -58,15 +59,23 @@ class FastLane:
     def ready(self) -> bool:
         return self._master is not None and self._master.alive
 
-    def dial(self, address: str, port: int, timeout_s: float) -> PipeStream | None:
-        """None where it cannot be done here: the slow way then says why. Raises LinkLost."""
+    def dial(self, address: str, port: int) -> SocketStream | None:
+        """None where it cannot be done here, or it is not known yet that the target answers.
+
+        ssh does not say why a target refuses. So the first dial to each goes the slow way, which
+        does, and only targets that were `met` are dialled here.
+        """
         master = self._master
-        if master is None:
+        if master is None or (address, port) not in self._met:
             return None
         try:
-            return master.dial(address, port, timeout_s)
-        except (Refused, TimeoutError, OSError, LinkLost):
+            return master.dial(address, port)
+        except (NoForward, LinkLost):
             return None
+
+    def meet(self, address: str, port: int) -> None:
+        """The target has accepted a connection that went the slow way."""
+        self._met.add((address, port))
 
     def close(self) -> None:
         """End ssh and every connection over it. Idempotent."""

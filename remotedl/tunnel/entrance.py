@@ -53,6 +53,10 @@ class Caller(Protocol[Link_contra]):
         """Tell the client, as far as its protocol has words for it. May raise OSError."""
         ...
 
+    def explanation(self, start: bytes, refusal: Refusal) -> bytes:
+        """The same for a client that was connected and began with `start`; b"": no words."""
+        ...
+
 
 class Entrance(Protocol[Link_contra]):
     """Receives clients. One serves a tunnel; `greet` is called in many threads."""
@@ -89,15 +93,19 @@ class _PlainCaller:
         self.client.settimeout(PATIENCE_S)
         if not _read_http_head(self.client):
             return
-        if refused.why is Why.NO_LINK:
-            page = refusal.reconnecting(self.name, self.host)
-        else:
-            page = refusal.not_answering(self.name, self.host, refused.reason)
-        self.client.sendall(page)
+        self.client.sendall(self._page(refused))
         self.client.shutdown(socket.SHUT_WR)
         # Closing with unread bytes would send a reset, and the client would lose the page.
         while self.client.recv(LONGEST_HEAD):
             pass
+
+    def explanation(self, start: bytes, refused: Refusal) -> bytes:
+        return self._page(refused) if refusal.is_http(start) else b""
+
+    def _page(self, refused: Refusal) -> bytes:
+        if refused.why is Why.NO_LINK:
+            return refusal.reconnecting(self.name, self.host)
+        return refusal.not_answering(self.name, self.host, refused.reason)
 
 
 def _read_http_head(client: socket.socket) -> bool:

@@ -81,6 +81,9 @@ class _SocksCaller:
     def refuse(self, refusal: Refusal) -> None:
         _answer(self.client, ANSWERS[refusal.why])
 
+    def explanation(self, start: bytes, refusal: Refusal) -> bytes:
+        return b""  # what it was told is that it is connected
+
 
 def _address(client: socket.socket, kind: int) -> str:
     if kind == IPV4:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from remotedl.errors import RemotedlError
 from remotedl.ssh.remote import Stream
+from remotedl.tunnel.entrance import PATIENCE_S, Refusal, Why
 from remotedl.tunnel.workers import Workers
 
 CHUNK = 128 * 1024
@@ -28,15 +29,32 @@ CHUNK = 128 * 1024
 LOOK_UP_MS = 250
 """How often a writer that waits for its client checks that the connection is still wanted."""
 CAN_LOOK_UP = sys.platform != "win32"
+START = 16
+"""So many of a client's first bytes are kept, to tell what it speaks."""
+WORDLESS = "it hung up without a word"
+Explanation = Callable[[bytes, Refusal], bytes]
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Splice:
     """A client's socket and a host's stream. `run` once; `abort` from any thread."""
 
-    def __init__(self, client: socket.socket, stream: Stream) -> None:
+    def __init__(
+        self,
+        client: socket.socket,
+        stream: Stream,
+        explanation: Explanation = lambda start, refusal: b"",
+    ) -> None:
+        """`explanation` makes of a client's first bytes what it is told when the host says nothing.
+
+        b"" where there is nothing to be told.
+        """
         self._client = client
         self._stream = stream
+        self._explanation = explanation
+        self._explained = False
+        self._start = b""
+        self._spoke = threading.Event()
         self._ending = threading.Lock()  # a descriptor must not be closed under an abort's hands
         self._aborted = False
         self.to_remote = 0
@@ -92,21 +110,54 @@ class Splice:
     def _up(self) -> None:
         """Laptop to host."""
         while data := self._client.recv(CHUNK):
+            if not self._spoke.is_set():
+                self._start = data[:START]
+                self._spoke.set()
+            if self._explained:
+                continue  # unread bytes at the close would cost the client the explanation
             try:
                 self._stream.sendall(data)
             except RemotedlError:
+                if self._explained or not self.to_laptop:
+                    continue
                 return  # if the link is gone, the other direction meets that as well
             self.to_remote += len(data)
+        self._spoke.set()
         if not self._aborted:
             self._stream.shutdown_write()
 
     def _down(self) -> None:
         """Host to laptop."""
-        while data := self._stream.recv(CHUNK):
-            self._send(data)
-            self.to_laptop += len(data)
+        try:
+            while data := self._stream.recv(CHUNK):
+                self._send(data)
+                self.to_laptop += len(data)
+        except RemotedlError as exc:
+            if self.to_laptop or not self._explain(Refusal(Why.NO_LINK, exc.message)):
+                raise
+            return
+        if not self.to_laptop and self._explain(Refusal(Why.REFUSED, WORDLESS)):
+            return
         if not self._aborted:
             _shut(self._client, socket.SHUT_WR)
+
+    def _explain(self, refusal: Refusal) -> bool:
+        """The host hung up without a word: whether the client was given one that it understands.
+
+        A container's published port accepts for a service that does not run yet, and OpenSSH's
+        forwards accept for targets that refuse.
+        """
+        if not self._aborted:
+            self._spoke.wait(PATIENCE_S)
+        page = b"" if self._aborted else self._explanation(self._start, refusal)
+        if not page:
+            return False
+        self._explained = True
+        self.error = refusal.reason
+        self._stream.close()
+        self._send(page)
+        _shut(self._client, socket.SHUT_WR)
+        return True
 
     def _send(self, data: bytes) -> None:
         """All of it to the client, looking up now and then to see whether we were aborted."""

@@ -315,7 +315,7 @@ class Tunnel(Generic[Link]):
                 continue
             except RemotedlError as exc:
                 return Refusal(Why.REFUSED, exc.message)
-            splice = Splice(visit.client, stream)
+            splice = Splice(visit.client, stream, caller.explanation)
             if self._adopt(visit, splice, generation):
                 return splice
             stream.close()

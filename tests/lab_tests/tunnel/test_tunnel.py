@@ -497,6 +497,26 @@ def test_a_dial_that_is_refused_is_a_page_that_says_so() -> None:
         assert tunnel.counters().last_error == "box: 127.0.0.1:8888 refused"
 
 
+def test_a_service_that_hangs_up_without_a_word_is_a_page_that_says_so() -> None:
+    """As a container's published port does for a service that is still starting."""
+
+    def wordless(connection: socket.socket) -> None:
+        connection.recv(4096)
+
+    with tunnelled(wordless) as (_, tunnel):
+        with connect(tunnel.port) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            answer = read_all(client)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"Jupyter does not answer on box" in answer
+        with connect(tunnel.port) as client:
+            client.sendall(b"SSH-2.0-x\r\n")
+            with suppress(ConnectionResetError):
+                assert read_all(client) == b""
+        until(lambda: tunnel.counters().now == 0, "both are over")
+        assert tunnel.counters().last_error == "it hung up without a word"
+
+
 def test_counters() -> None:
     with tunnelled(answer_after_eof) as (_server, tunnel), connect(tunnel.port) as client:
         client.sendall(b"x" * 1000)
