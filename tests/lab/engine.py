@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from tests.lab.cache import cache_folder, locked
 
 START_LIMIT_S = 60.0
@@ -60,7 +62,7 @@ def piped(producer: Sequence[str], consumer: Sequence[str]) -> str:
 
 
 def ensure_dockerd() -> None:
-    """Start dockerd in the background if none answers; it is left running for the next run."""
+    """Start dockerd in the background if none answers. `stop_idle_dockerd` ends that one."""
     if docker_ok("version"):
         return
     with locked("dockerd"):
@@ -68,7 +70,7 @@ def ensure_dockerd() -> None:
             return
         log_path = cache_folder() / "dockerd.log"
         with log_path.open("ab") as log:
-            subprocess.Popen(
+            process = subprocess.Popen(
                 ["dockerd"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -76,12 +78,44 @@ def ensure_dockerd() -> None:
                 start_new_session=True,
                 cwd="/",
             )
+        _dockerd_record().write_text(identity(psutil.Process(process.pid)))
         deadline = time.monotonic() + START_LIMIT_S
         while not docker_ok("version"):
             if time.monotonic() > deadline:
                 tail = log_path.read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"dockerd did not start; {log_path} ends with:\n{tail}")
             time.sleep(0.2)
+
+
+def stop_idle_dockerd() -> None:
+    """Stop the dockerd that the lab started, unless some container still runs in it."""
+    with locked("dockerd"):
+        record = _dockerd_record()
+        owner = record.read_text() if record.exists() else ""
+        if not alive(owner) or docker("ps", "-q"):
+            return
+        process = psutil.Process(int(owner.split("-")[0]))
+        process.terminate()
+        process.wait(30)
+        record.unlink()
+
+
+def identity(process: psutil.Process) -> str:
+    """A name for a process that no later one can have."""
+    return f"{process.pid}-{process.create_time():.2f}"
+
+
+def alive(owner: str) -> bool:
+    """Whether the process of that `identity` still runs."""
+    try:
+        process = psutil.Process(int(owner.split("-")[0]))
+        return identity(process) == owner and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, ValueError):
+        return False
+
+
+def _dockerd_record() -> Path:
+    return cache_folder() / "dockerd.owner"
 
 
 def mounted_cgroup_v2() -> bool:

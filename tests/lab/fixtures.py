@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.lab.aptrepo import PackageMirrors, start_mirrors
+from tests.lab.engine import stop_idle_dockerd
 from tests.lab.host import Host, HostOptions
 from tests.lab.run import LabRun, reap
 from tests.lab.services import Registry, start_registry
@@ -24,6 +25,7 @@ def lab_run() -> Iterator[LabRun]:
     run = LabRun()
     yield run
     run.close()
+    stop_idle_dockerd()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from tests.lab import machine
-from tests.lab.engine import DockerFailed, docker, docker_ok, ensure_dockerd
+from tests.lab.engine import DockerFailed, alive, docker, docker_ok, ensure_dockerd, identity
 
 LABEL = "remotedl.lab"
 OWNER_LABEL = "remotedl.lab.owner"
@@ -33,7 +33,7 @@ class LabRun:
         """`name`: a fixed id (the command's runs); `kept`: outlives this process."""
         self.id = name or secrets.token_hex(3)
         self.kept = kept
-        self.owner = KEPT if kept else _owner_of(psutil.Process())
+        self.owner = KEPT if kept else identity(psutil.Process())
         root = Path(tempfile.gettempdir())
         self.folder = root / f"remotedl-lab-{self.id}"
         self.folder.mkdir(mode=0o700, exist_ok=kept)
@@ -105,7 +105,8 @@ def remove_run(run_id: str) -> None:
 
 def reap() -> list[str]:
     """Remove what runs left whose process is gone; returns their ids."""
-    dead = sorted(run for run, owner in running().items() if not _alive(owner))
+    ensure_dockerd()
+    dead = sorted(run for run, owner in running().items() if owner != KEPT and not alive(owner))
     for run in dead:
         remove_run(run)
     return dead
@@ -125,19 +126,6 @@ def running() -> dict[str, str]:
     for record in Path(tempfile.gettempdir()).glob("remotedl-lab-*/owner"):
         found.setdefault(record.parent.name.removeprefix("remotedl-lab-"), record.read_text())
     return found
-
-
-def _owner_of(process: psutil.Process) -> str:
-    return f"{process.pid}-{process.create_time():.2f}"
-
-
-def _alive(owner: str) -> bool:
-    if owner == KEPT:
-        return True
-    try:
-        return _owner_of(psutil.Process(int(owner.split("-")[0]))) == owner
-    except (psutil.NoSuchProcess, ValueError):
-        return False
 
 
 def _resolv_conf() -> str:
