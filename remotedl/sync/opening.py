@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from remotedl.config.models import SyncConfig
 from remotedl.errors import FolderUnusable, ProtocolError, RootInUse
@@ -36,6 +36,8 @@ from remotedl.sync.transfers import Transfers
 from remotedl.sync.watch import open_watch
 
 DATABASE = "sync.db"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ def open_pair(request: Request) -> Pair:
 
 def _open(request: Request, closing: ExitStack) -> Pair:
     _check_root(request.root, request.unusual)
+    connecting = _Background("sync-connect", request.connect)
+    closing.callback(connecting.join)
     database = Database(request.state_dir / DATABASE)
     closing.callback(database.close)
     expected_laptop, expected_remote = database.expected_markers
@@ -115,38 +119,42 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         replica.folder.set_marker(marker)
 
     ancestor = database.ancestor()
+    version, tree = database.remote(ancestor)
     replica.scanner.agreed = ancestor
     follower = Follower(replica, request.clock, request.wake)
     closing.callback(follower.close)
     if request.watch:
         follower.start_watching(open_watch)
     replica.scanner.on_read = request.on_read
-    scan = _Scan(follower)
+    scan = _Background("sync-scan", follower.scan)
     closing.callback(scan.join)
-    scan.start()
 
     hello = _hello(request, rules, marker, expected_remote)
-    remote_end = request.connect()
-    peer = Peer.start(remote_end, hello, request.wake)
+    host = connecting.finish()
+    peer = Peer.start(host, hello, version, request.wake)
     closing.callback(peer.close)
     answer = peer.opened()
-    _check_answer(request, remote_end.name, answer, laptop, expected_remote)
+    _check_answer(request, host.name, answer, laptop, expected_remote)
     remote = _root(bool(answer["created"]), answer["marker"], expected_remote)
     _halt_unless_sound(laptop, remote, request.allowed)
-    if laptop.marker != expected_laptop or remote.marker != expected_remote:
-        database.forget_agreement()  # the first time, or the user let a halt pass
-        ancestor = {}
-    remote_marker = remote.marker or _new_marker()
-    if remote.marker is None:
-        peer.ops("marker", marker=remote_marker).wait()
-    database.expect_markers(marker, remote_marker)
-    database.set_boots(replica.boot, str(answer["boot"]))
-
-    version, tree = database.remote(ancestor)
+    known = expected_remote is not None and laptop.marker is not None
+    known = known and (laptop.marker, remote.marker) == (expected_laptop, expected_remote)
+    if not known:  # the first time, or the user let a halt pass
+        database.forget_agreement()
+        ancestor, tree, version = {}, {}, None
     picture = Picture(tree, version)
     picture.traits = _traits(answer)
+    told = peer.told
+    if not known:
+        told.wait()
+        peer.listings()
+        remote_marker = remote.marker or _new_marker()
+        peer.ops("marker", marker=remote_marker).wait()
+        database.expect_markers(marker, remote_marker)
+        told = peer.snap(None, scan=False)
+    database.set_boots(replica.boot, str(answer["boot"]))
+
     peer.receive_into(replica)
-    told = peer.snap(version, scan=True)
     transfers = Transfers(replica, peer, request.clock, request.wake)
     closing.callback(transfers.close)
     carrier = Carrier(replica, picture, peer, transfers)
@@ -169,25 +177,28 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     )
 
 
-class _Scan(threading.Thread):
-    """The laptop's first scan, while the agent starts and scans."""
+class _Background(threading.Thread, Generic[T]):
+    """Something that takes a while, done meanwhile."""
 
-    def __init__(self, follower: Follower) -> None:
-        super().__init__(name="sync-scan", daemon=True)
-        self._follower = follower
+    def __init__(self, name: str, work: Callable[[], T]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._work = work
+        self._result: T
         self._error: BaseException | None = None
+        self.start()
 
     def run(self) -> None:
         try:
-            self._follower.scan()
+            self._result = self._work()
         except BaseException as exc:  # noqa: BLE001
             self._error = exc
 
-    def finish(self) -> None:
+    def finish(self) -> T:
         """Wait for it. Raises what it raised."""
         self.join()
         if self._error is not None:
             raise self._error
+        return self._result
 
 
 def _open_laptop(request: Request, rules: Ignore, expected: str | None) -> Replica:

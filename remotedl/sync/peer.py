@@ -43,6 +43,7 @@ PING_S = 10.0
 SILENCE_S = 20.0
 """The link is lost when nothing came for so long although pings were sent."""
 START_S = 30.0
+END_S = 5.0
 ERRORS_KEPT = 4000
 
 
@@ -90,6 +91,7 @@ class Peer:
         self._wants_data: set[int] = set()
         """Streams of GETs: their answer comes after their data."""
         self._hello = Reply()
+        self.told = Reply()
         self.not_taken: dict[bytes, str] = {}
         """Contents that came and could not be written here, and why."""
         self._listings: queue.SimpleQueue[Listing] = queue.SimpleQueue()
@@ -105,28 +107,42 @@ class Peer:
             threading.Thread(target=run, name="sync-peer", daemon=True).start()
 
     @classmethod
-    def start(cls, remote: Remote, hello: Mapping[str, Any], wake: Callable[[], None]) -> Peer:
+    def start(
+        cls,
+        remote: Remote,
+        hello: Mapping[str, Any],
+        since: Version | None,
+        wake: Callable[[], None],
+    ) -> Peer:
         """Run the agent on the host, uploading it where it is not there yet, and say HELLO.
+
+        What changed `since` is asked for in the same breath: `told` is the answer.
 
         Raises LinkLost, SyncError.
         """
         bundle = agent_bundle()
-        peer = cls._run(remote, bundle, hello, wake)
+        peer = cls._run(remote, bundle, hello, since, wake)
         if peer._is_missing():
             peer.close()
             remote.put(bundle.data, f"{FOLDER}/{bundle.name}", mode=0o600)
-            peer = cls._run(remote, bundle, hello, wake)
+            peer = cls._run(remote, bundle, hello, since, wake)
         return peer
 
     @classmethod
     def _run(
-        cls, remote: Remote, bundle: Bundle, hello: Mapping[str, Any], wake: Callable[[], None]
+        cls,
+        remote: Remote,
+        bundle: Bundle,
+        hello: Mapping[str, Any],
+        since: Version | None,
+        wake: Callable[[], None],
     ) -> Peer:
         process = remote.start([*PYTHON, f"{FOLDER}/{bundle.name}"])
         peer = cls(remote, process, wake)
         try:
             peer._wire.control(Type.HELLO, 0, protocol.pack_json(dict(hello)))
-        except Closed:
+            peer.told = peer.snap(since, scan=True)
+        except (Closed, RemotedlError):
             pass  # it ended at once; `opened` says why
         return peer
 
@@ -218,8 +234,7 @@ class Peer:
             try:
                 self._wire.control(Type.BYE, 0)
                 self._wire.drain(1)
-                self._process.shutdown_write()
-                self._process.wait(5)
+                self._stopped.wait(END_S)  # until the agent's output ends
             except (Closed, LinkLost, TimeoutError):
                 pass
         self._stop(LinkLost("the session was closed"))

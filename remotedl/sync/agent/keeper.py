@@ -52,6 +52,7 @@ class Keeper:
         self._disk = disk
         self._clock = clock
         self._tasks: queue.Queue[Optional[Task]] = queue.Queue()
+        self._refused = False
         self._poked = threading.Event()
         self._follower: Optional[Follower] = None
         self._generations = Generations(_new_epoch())
@@ -68,6 +69,10 @@ class Keeper:
         assert self._follower is not None, "HELLO opens it"
         return self._follower.replica
 
+    def refuse(self) -> None:
+        """There is no replica to be served: further requests go unanswered."""
+        self._refused = True
+
     def post(self, task: Optional[Task]) -> None:
         """Run `task` when it is its turn; None ends the keeper."""
         self._tasks.put(task)
@@ -82,6 +87,8 @@ class Keeper:
                     task = self._follow
                 if task is None:
                     return
+                if self._refused:
+                    continue
                 task()
                 if self._tasks.empty():
                     self._follow()

@@ -58,6 +58,8 @@ _BAD_PATH = re.compile(rb"(?:^|[\x00/])(?:\.{0,2})(?:[\x00/]|$)")
 _KINDS: Tuple[Optional[Kind], ...] = (None, Kind.FILE, Kind.DIR, Kind.LINK)
 _CODES: Dict[Optional[Kind], int] = {kind: code for code, kind in enumerate(_KINDS)}
 _EXECUTABLE = 4
+_new_entry = tuple.__new__
+"""Half the time of Entry(…), and tables hold 100,000 of them."""
 
 
 class Malformed(ValueError):
@@ -305,7 +307,8 @@ def _entries(columns: Sequence[bytes], rows: int) -> List[Optional[Entry]]:
                 digest = digests[file * 32 : file * 32 + 32]
                 if len(digest) != 32:
                     raise Malformed("a table that is cut off")
-                found.append(Entry(kind, digest, sizes[file], bool(code & _EXECUTABLE)))
+                fields = (kind, digest, sizes[file], bool(code & _EXECUTABLE), None)
+                found.append(_new_entry(Entry, fields))
                 file += 1
             elif kind is Kind.LINK:
                 found.append(Entry(kind, target=targets[link]))

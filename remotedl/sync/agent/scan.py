@@ -382,6 +382,8 @@ class _Look:
     ) -> List[Tuple[str, str]]:
         """Take in one directory's entries; the dirs among them, last first."""
         ignores = self._own.ignore.ignores_child
+        stamps, again, missing = self._own.stamps, self._own.again, self._own.missing
+        seen = self._seen.add
         prefix = path + "/" if path else ""
         key_prefix = key + "/" if key else ""
         twins = _twins(item.name for item in listed)
@@ -401,9 +403,15 @@ class _Look:
                 dirs.append((prefix + name, child))
             else:
                 try:
-                    self._note(prefix + name, child, item.stat(follow_symlinks=False))
+                    found = item.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     self._fresh.add(key)
+                    continue
+                # As `_note`, for the case that nearly all files are.
+                if stamps.get(child) == stamp_of(found) and not missing and child not in again:
+                    seen(child)
+                else:
+                    self._note(prefix + name, child, found)
         dirs.sort(reverse=True)
         return dirs
 
