@@ -8,6 +8,11 @@ goes on (an HTTP/1.0 client shuts its side down and then reads). A host's end th
 ends that direction only: a server may answer and close before it has read the whole request. Any
 other error ends both at once, and the client then gets a reset and never a clean end: a cut
 download must not look like a whole one.
+
+What limits it (benchmarks/tunnel_throughput.py): over the fast lane (ssh/system.py) throughput is
+ssh's own, and each direction adds one turn of a Python thread to an echo, some 25 us of processor
+time, most of it in the kernel. Over Python's SSH it is the interpreter lock: the reader of the
+connection, and both threads here, take turns.
 """
 
 from __future__ import annotations
@@ -24,8 +29,10 @@ from remotedl.ssh.remote import Stream
 from remotedl.tunnel.entrance import PATIENCE_S, Refusal, Why
 from remotedl.tunnel.workers import Workers
 
-CHUNK = 128 * 1024
-"""Bytes copied at once: four full SSH packets."""
+CHUNK = 256 * 1024
+"""Bytes copied at once in a long transfer."""
+SIP = 16 * 1024
+"""Bytes copied at once otherwise: what is asked for is allocated, and big pieces cost an mmap."""
 LOOK_UP_MS = 250
 """How often a writer that waits for its client checks that the connection is still wanted."""
 CAN_LOOK_UP = sys.platform != "win32"
@@ -109,7 +116,9 @@ class Splice:
 
     def _up(self) -> None:
         """Laptop to host."""
-        while data := self._client.recv(CHUNK):
+        size = SIP
+        while data := self._client.recv(size):
+            size = CHUNK if len(data) >= SIP else SIP
             if not self._spoke.is_set():
                 self._start = data[:START]
                 self._spoke.set()
@@ -129,7 +138,9 @@ class Splice:
     def _down(self) -> None:
         """Host to laptop."""
         try:
-            while data := self._stream.recv(CHUNK):
+            size = SIP
+            while data := self._stream.recv(size):
+                size = CHUNK if len(data) >= SIP else SIP
                 self._send(data)
                 self.to_laptop += len(data)
         except RemotedlError as exc:
@@ -163,10 +174,11 @@ class Splice:
         """All of it to the client, looking up now and then to see whether we were aborted."""
         if sys.platform == "win32":  # it cannot ask for a send that does not wait
             return self._client.sendall(data)
-        view = memoryview(data)
-        while view and not self._aborted:
+        sent = 0
+        while sent < len(data) and not self._aborted:
+            rest = memoryview(data)[sent:] if sent else data
             try:
-                view = view[self._client.send(view, socket.MSG_DONTWAIT) :]
+                sent += self._client.send(rest, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 room = select.poll()
                 room.register(self._client, select.POLLOUT)
