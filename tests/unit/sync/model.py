@@ -153,6 +153,13 @@ class Disk:
         self.unflushed.append(lambda: self._take_back(op.path, now, displaced))
         return True
 
+    def believe(self, op: Operation) -> None:
+        """What we did ourselves is seen without an event; no event of it has to come."""
+        if op.new is None:
+            self.view.tree.pop(op.key, None)
+        else:
+            self.view.tree[op.key] = op.new
+
     def _take_back(self, path: str, before: Entry | None, displaced: bool) -> None:
         if before is None:
             self.tree.pop(path, None)
@@ -169,6 +176,9 @@ class Disk:
         while len(self.unflushed) > kept:
             self.unflushed.pop()()
         self.unflushed.clear()
+
+    def forget(self) -> None:
+        """The process that looked is gone: the next one looks at everything."""
         self.view = Side({})
 
     def versions(self) -> set[Entry]:
@@ -213,6 +223,7 @@ class World:
             for op in staged:
                 yield f"apply {op.path} on {disk.where}"
                 if disk.apply(op):
+                    disk.believe(op)
                     done[number].add(op.key)
             yield f"flush {disk.where}"
             disk.flush()

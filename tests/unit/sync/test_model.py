@@ -248,6 +248,8 @@ class TwoUsers(RuleBasedStateMachine):
             return False
         if what == "power":
             self.world.disk(Where(who)).lose_power(kept)
+        for disk in self.world.disks:
+            disk.forget()
         return True
 
     def _note_ignored(self) -> None:
