@@ -339,7 +339,7 @@ def test_a_client_that_vanishes_while_the_host_does_not_read_leaves_nothing_behi
     release = threading.Event()
 
     def stubborn(connection: socket.socket) -> None:
-        release.wait(15)
+        release.wait(50)
 
     with tunnelled(stubborn) as (_, tunnel):
         client = connect(tunnel.port)
@@ -347,8 +347,10 @@ def test_a_client_that_vanishes_while_the_host_does_not_read_leaves_nothing_behi
         with suppress(TimeoutError):
             client.sendall(bytes(100_000_000))
         reset(client)
-        until(lambda: tunnel.counters().now == 0, "the connection is over")
-        release.set()
+        try:
+            until(lambda: tunnel.counters().now == 0, "the connection is over")
+        finally:
+            release.set()
 
 
 def test_a_link_that_is_cut_in_mid_flow_resets_the_client() -> None:
