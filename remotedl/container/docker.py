@@ -13,8 +13,6 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 from remotedl import __version__
@@ -30,6 +28,7 @@ from remotedl.container.ground import (
     token_of,
 )
 from remotedl.container.jobs import running_jobs
+from remotedl.container.process import ExecProcess
 from remotedl.container.ready import LIMIT_S, WALL_CLOCK, Clock, Dial, wait_until_answers
 from remotedl.container.runtime import (
     Answer,
@@ -64,8 +63,7 @@ from remotedl.container.spec import (
     spec_hash,
 )
 from remotedl.engine.engine import Engine
-from remotedl.engine.execs import ExecStream
-from remotedl.engine.types import Container, Health, NewContainer, Output
+from remotedl.engine.types import Container, Health, NewContainer
 from remotedl.errors import ContainerError, EngineError
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Process, Pty, Remote, Result
@@ -79,8 +77,9 @@ BIND = "0.0.0.0"
 LOST_LIMIT = 1000
 SNAPSHOT_LABEL = "remotedl.snapshot"
 """Holds the image's own tag, as `remotedl image snapshot` writes it: such an image is kept."""
+ZONES = "/usr/share/zoneinfo"
 OWN_PATHS = (
-    *("/etc/passwd", "/etc/group", "/sbin/docker-init", "/usr/sbin/docker-init"),
+    *("/etc/passwd", "/etc/group", ZONES, "/sbin/docker-init", "/usr/sbin/docker-init"),
     *("/run", "/tmp", "/var/tmp", "/home", DATA, WORKSPACE),  # noqa: S108
 )
 """Changed by the engine or by us, mounted, or not worth keeping."""
@@ -339,29 +338,29 @@ class DockerRuntime:
             self._engine.containers.remove(created.id, force=True)
 
     def _introduce(self, container: str, spec: ContainerSpec, ground: Ground) -> None:
-        """Give the SSH user a name in the container, beside the users of its image."""
-        passwd = passwd_file(
-            self._text(container, "/etc/passwd") or PASSWD_BASE, ground.user, spec.home
-        )
-        group = group_file(self._text(container, "/etc/group") or GROUP_BASE, ground.user)
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            for name, text in (("etc/group", group), ("etc/passwd", passwd)):
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(text.encode()), 0o644
-                archive.addfile(entry, io.BytesIO(text.encode()))
-        self._engine.containers.put_archive(container, "/", packed.getvalue())
+        """Give the SSH user a name, and the host's time zone a meaning, in a created container."""
+        passwd = self._read(container, "/etc/passwd").decode("utf-8", "replace") or PASSWD_BASE
+        group = self._read(container, "/etc/group").decode("utf-8", "replace") or GROUP_BASE
+        files = {
+            "etc/group": group_file(group, ground.user).encode(),
+            "etc/passwd": passwd_file(passwd, ground.user, spec.home).encode(),
+        }
+        zone = f"{ZONES}/{spec.env.get('TZ', '')}"
+        if ground.time_zone == spec.env.get("TZ") and not self._read(container, zone):
+            # Slim images leave the zones out, and TZ would then silently mean UTC.
+            files[zone.lstrip("/")] = self._remote.run(["cat", "/etc/localtime"]).stdout
+        self._engine.containers.put_archive(container, "/", _tar(files))
 
-    def _text(self, container: str, path: str) -> str:
-        """A small file of the container; "" where there is none."""
+    def _read(self, container: str, path: str) -> bytes:
+        """A small file of the container; b"" where there is none."""
         try:
             packed = b"".join(self._engine.containers.get_archive(container, path))
         except EngineError:
-            return ""
+            return b""
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             entry = archive.next()
-            file = archive.extractfile(entry) if entry is not None else None
-            return "" if file is None else file.read().decode("utf-8", "replace")
+            file = archive.extractfile(entry) if entry is not None and entry.isfile() else None
+            return b"" if file is None else file.read()
 
     def _keep_as_image(self, old: Container, report: Report) -> None:
         tag = f"remotedl/{old.name.removeprefix('remotedl-')}:{old.id[:12]}"
@@ -449,93 +448,6 @@ class DockerRuntime:
         return ExecProcess(stream)
 
 
-class ExecProcess:
-    """An ExecStream as a Process: two outputs out of one, each readable by a thread of its own."""
-
-    def __init__(self, stream: ExecStream) -> None:
-        self._stream = stream
-        self._news = threading.Condition()
-        self._held: dict[Output, deque[bytes]] = {Output.STDOUT: deque(), Output.STDERR: deque()}
-        self._reading = False
-        self._ended = False
-        self._failure: Exception | None = None
-
-    def recv(self, size: int) -> bytes:
-        return self._take(Output.STDOUT, size)
-
-    def recv_stderr(self, size: int) -> bytes:
-        return self._take(Output.STDERR, size)
-
-    def sendall(self, data: bytes | bytearray | memoryview) -> None:
-        self._stream.sendall(bytes(data))
-
-    def shutdown_write(self) -> None:
-        self._stream.end_input()
-
-    def wait(self, timeout_s: float | None = None) -> int:
-        """What is not read before stays readable. Raises TimeoutError, LinkLost."""
-        reader = threading.Thread(target=self._drain, name="exec-wait", daemon=True)
-        reader.start()
-        reader.join(timeout_s)
-        if reader.is_alive():
-            raise TimeoutError(f"still running after {timeout_s:g} s")
-        if self._failure is not None:
-            raise self._failure
-        return self._stream.exit_code()
-
-    def resize(self, columns: int, rows: int) -> None:
-        self._stream.resize(columns, rows)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def _take(self, which: Output, size: int) -> bytes:
-        held = self._held[which]
-        while True:
-            with self._news:
-                self._news.wait_for(lambda: held or self._ended or not self._reading)
-                if held:
-                    piece = held.popleft()
-                    if len(piece) > size:
-                        held.appendleft(piece[size:])
-                    return piece[:size]
-                if self._failure is not None:
-                    raise self._failure
-                if self._ended:
-                    return b""
-                self._reading = True
-            self._read_one()
-
-    def _drain(self) -> None:
-        while True:
-            with self._news:
-                self._news.wait_for(lambda: self._ended or not self._reading)
-                if self._ended:
-                    return
-                self._reading = True
-            try:
-                self._read_one()
-            except Exception:  # noqa: BLE001 - kept in _failure, for whoever waits
-                return
-
-    def _read_one(self) -> None:
-        """One piece from the engine, by the one thread whose turn it is."""
-        piece = None
-        try:
-            piece = self._stream.read()
-        except Exception as exc:
-            self._failure = exc
-            raise
-        finally:
-            with self._news:
-                self._reading = False
-                if piece is None:
-                    self._ended = True
-                else:
-                    self._held[piece[0]].append(piece[1])
-                self._news.notify_all()
-
-
 def _running(container: Container, change: Change, ground: Ground, token: str) -> Running:
     return Running(
         id=container.id,
@@ -607,3 +519,13 @@ def _detail(container: Container) -> str:
     if container.oom_killed:
         return "it ran out of memory"
     return container.error or ("" if container.running else f"exit status {container.exit_code}")
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, data in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o644
+            archive.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()

@@ -23,6 +23,7 @@ from remotedl.ssh.remote import Remote
 PAYLOAD = ("launch.py", "job.py", "health.py", "keep.py", "idle.py")
 TOKEN = re.compile(r"[0-9a-f]{64}")
 STAMP = "furnished.sha256"
+ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
 
 # POSIX sh, whatever the login shell is. Prints NAME=VALUE lines, and nothing on stdout before them.
 SURVEY = r"""
@@ -101,7 +102,8 @@ def parse_survey(text: str) -> Ground:
             f"{folders.run}/token on the host is damaged",
             hint="delete that file; Jupyter then gets a new token",
         )
-    return Ground(user, folders, found["zone"], token, found["stamp"], bool(found["watched"]))
+    zone = found["zone"] if ZONE.fullmatch(found["zone"]) else ""
+    return Ground(user, folders, zone, token, found["stamp"], bool(found["watched"]))
 
 
 def token_of(

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from remotedl.container.runtime import Runtime
-from remotedl.errors import ContainerError, JobNotFound, RemoteCommandFailed
+from remotedl.errors import ContainerError, EngineError, JobNotFound, RemoteCommandFailed
 from remotedl.ssh.remote import Chunk, Process, Remote, Result
 
 HEADER = struct.Struct(">cI")
@@ -86,10 +86,15 @@ class Jobs:
         """
         meta = {"argv": list(argv), "cwd": cwd, "env": dict(env or {}), "note": dict(note or {})}
         job_id = self._host("new", self._run, stdin=json.dumps(meta).encode()).strip()
-        result = self._runtime.run(self._inside("start", job_id))
+        try:
+            result = self._runtime.run(self._inside("start", job_id))
+        except (ContainerError, EngineError):
+            self.remove(job_id)
+            raise
         if not result.ok:
+            self.remove(job_id)
             raise ContainerError(
-                f"job {job_id} did not start: {result.error_text.strip()}", hint="remotedl up"
+                f"the job did not start: {result.error_text.strip()}", hint="remotedl up"
             )
         return job_id
 

@@ -97,8 +97,6 @@ class Image:
     id: str
     tools: Tools = ON_PATH
     """Where its Jupyter, TensorBoard and supervisor are."""
-    ports: tuple[int, ...] = ()
-    """Ports of services that the image brings along (a screen)."""
 
 
 ULIMITS = (
@@ -175,7 +173,7 @@ def container_spec(
         home=home,
         command=image.tools.supervisord(f"{RUN_FOLDER}/services.conf"),
         mounts=_mounts(config, folders, user.home, home),
-        ports=_ports(config, image),
+        ports=_ports(config),
         env=dict(sorted(env.items())),
         gpus_wanted=str(host.gpus),
         gpus=gpus,
@@ -360,8 +358,8 @@ def _mounts(
     return (*own, *sorted(extra, key=lambda mount: mount.target))
 
 
-def _ports(config: ProjectConfig, image: Image) -> tuple[int, ...]:
-    ports = {*container_ports(config), *image.ports}
+def _ports(config: ProjectConfig) -> tuple[int, ...]:
+    ports = set(container_ports(config))
     if config.jupyter.enabled:
         ports.add(JUPYTER_PORT)
     if config.tensorboard.enabled:

@@ -23,6 +23,7 @@ import fcntl
 import json
 import os
 import selectors
+import shutil
 import signal
 import struct
 import subprocess
@@ -36,6 +37,8 @@ FRAME = struct.Struct(">cI")
 CHUNK = 64 * 1024
 POLL_S = 0.05
 HEARTBEAT_S = 5.0
+KEPT = 500
+"""Jobs that are remembered."""
 STREAMS = {1: b"o", 2: b"e"}
 
 
@@ -78,6 +81,7 @@ def new(run: str, meta: Dict[str, Any]) -> str:
     """Ids count up; mkdir decides who gets one, so two laptops never share it."""
     jobs = os.path.join(run, "jobs")
     os.makedirs(jobs, mode=0o700, exist_ok=True)
+    forget_old(jobs)
     number = max([int(name) for name in os.listdir(jobs) if name.isdigit()], default=0) + 1
     while True:
         try:
@@ -88,6 +92,14 @@ def new(run: str, meta: Dict[str, Any]) -> str:
     meta = dict(meta, id=str(number), created=time.time())
     write(os.path.join(jobs, str(number), "meta.json"), meta)
     return str(number)
+
+
+def forget_old(jobs: str) -> None:
+    """The host's disk is not for the output of last year's jobs."""
+    for number in sorted(int(name) for name in os.listdir(jobs) if name.isdigit())[:-KEPT]:
+        job = os.path.join(jobs, str(number))
+        if outcome(job)["state"] != "running":
+            shutil.rmtree(job, ignore_errors=True)
 
 
 def start(run: str, job: str) -> int:
@@ -460,9 +472,7 @@ def remove(job: str) -> int:
     if outcome(job)["state"] == "running":
         sys.stderr.write("it is running\n")
         return 1
-    for name in os.listdir(job):
-        os.unlink(os.path.join(job, name))
-    os.rmdir(job)
+    shutil.rmtree(job, ignore_errors=True)
     return 0
 
 

@@ -182,6 +182,14 @@ def test_the_same_project_of_another_user_is_not_touched(
         docker("rm", "-f", own_place.running.name)
 
 
+def test_a_job_without_a_container_says_what_to_do_and_leaves_nothing(own_place: Place) -> None:
+    own_place.runtime.stop()
+    with pytest.raises(ContainerError, match="is exited") as caught:
+        own_place.jobs.start(["true"], cwd="/workspace")
+    assert caught.value.hint == "remotedl up"
+    assert own_place.jobs.all() == []
+
+
 # ---------------------------------------------------------------- GPUs
 
 

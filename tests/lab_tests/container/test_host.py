@@ -24,9 +24,10 @@ DOCKERFILE = """\
 FROM debian:bookworm-slim
 RUN mkdir -p /opt/remotedl/bin \\
  && printf '#!/bin/sh\\nexec sleep 1000000\\n' > /opt/remotedl/bin/supervisord \\
- && chmod +x /opt/remotedl/bin/supervisord
+ && chmod +x /opt/remotedl/bin/supervisord \\
+ && rm -rf /usr/share/zoneinfo
 """
-"""As much of an image as a container without services needs."""
+"""As much of an image as a container without services needs; slim ones know no time zones."""
 
 
 class NobodyThere:
@@ -43,6 +44,7 @@ def test_a_reboot_brings_the_container_back_and_the_session_finds_it(make_host: 
     host = make_host(engine=True)
     host.exec(["docker", "build", "-t", "small", "-"], stdin=DOCKERFILE.encode())
     image = Image("small", host.sh("docker image inspect -f '{{.Id}}' small").strip())
+    host.sh("ln -sf /usr/share/zoneinfo/Asia/Kolkata /etc/localtime; rm -f /etc/timezone")
     project = fresh_project("reboot")
     remote, runtime = _logged_in(host, project)
     tools = replace(image, tools=Tools("/opt/remotedl/bin"))
@@ -51,6 +53,7 @@ def test_a_reboot_brings_the_container_back_and_the_session_finds_it(make_host: 
     said = runtime.run(["sh", "-c", "whoami; touch /workspace/made; stat -c %u /workspace/made"])
     assert said.text.split() == ["ada", "1000"]
     assert host.sh(f"stat -c %U {first.folders.workdir}/made").strip() == "ada"
+    assert runtime.run(["date", "+%Z"]).text == "IST\n"
     remote.close()
     host.restart()
 

@@ -192,6 +192,14 @@ def empty_index() -> Iterator[EmptyIndex]:
     server.server_close()
 
 
+def test_the_projects_own_packages_are_there(remote: LocalRemote) -> None:
+    runtime = small(remote)
+    runtime.ensure(replace(WANTED, packages=("colorama==0.4.6",)))
+    said = runtime.run(["python", "-c", "import colorama; print(colorama.__version__)"])
+    assert said.text == "0.4.6\n"
+    runtime.remove()
+
+
 def test_ports_are_kept_over_restarts_unless_somebody_took_them(native_place: Place) -> None:
     place = native_place
     before = dict(place.runtime.ports())

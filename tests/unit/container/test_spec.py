@@ -298,8 +298,3 @@ def _as_it_is(made: ContainerSpec) -> Container:
         env=new.env,
         runtime="",
     )
-
-
-def test_ports_of_the_images_own_services_are_published() -> None:
-    new = new_container(spec(image=dataclasses.replace(IMAGE, ports=(6080,))), "1.0")
-    assert 6080 in [port.container_port for port in new.ports]
