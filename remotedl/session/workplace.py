@@ -77,7 +77,7 @@ def open_workplace(
 ) -> Workplace:
     """Wire the rooms. `access` may be None for the native runtime alone."""
     name = ProjectName(project.id, project.slug)
-    way = Way(remote)
+    way = Way(remote, hasten=False)  # a look at a port now and then
     if host.runtime is RuntimeKind.NATIVE:
         native = NativeRuntime(remote, name, dial=way.dial)
         return Workplace(remote, project, native, None, way=way)

@@ -26,14 +26,15 @@ class Hastened(Protocol):
 class Way:
     """Dials and listens on the host of `remote`. All calls may come from any thread."""
 
-    def __init__(self, remote: Remote, *, report: Report = SILENT) -> None:
+    def __init__(self, remote: Remote, *, report: Report = SILENT, hasten: bool = True) -> None:
+        """`hasten`: many connections are to come, worth a second login of the system's ssh."""
         self._remote = remote
         self._report = report
         self._starting = threading.Lock()
         self._relay: Relay | None = None
         self._forbidden: set[str] = set()
         """Targets that sshd was asked for in vain; a permission may be of single ports."""
-        if isinstance(remote, Hastened):
+        if hasten and isinstance(remote, Hastened):
             remote.hasten()
 
     def dial(self, address: str, port: int) -> Stream:
