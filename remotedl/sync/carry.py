@@ -18,6 +18,7 @@ from remotedl.sync.agent.protocol import Content
 from remotedl.sync.agent.replica import Replica
 from remotedl.sync.agent.transfer import PACK_BYTES, SMALL, Wanted
 from remotedl.sync.agent.tree import Change, Entry, Kind, Tree
+from remotedl.sync.fresh import Fresh
 from remotedl.sync.peer import Peer, Reply
 from remotedl.sync.picture import Picture
 from remotedl.sync.safety import Cleared
@@ -63,10 +64,10 @@ class Carrier:
         self.transfers = transfers
         self.outflow = peer.outflow(replica)
 
-    def carry(self, cleared: Cleared, step: str, fresh: dict[bytes, bytes]) -> Carried:
+    def carry(self, cleared: Cleared, step: str, fresh: Fresh) -> Carried:
         """`fresh`: contents by digest that need not be read again. Raises LinkLost, SyncError."""
         carried = Carried()
-        _Upload(self, step, carried, fresh).run(cleared.to_remote)
+        Upload(self, step, carried, fresh).run(cleared.to_remote)
         _Download(self, step, carried).run(cleared.to_laptop)
         return carried
 
@@ -140,23 +141,38 @@ class _Trip:
         return False
 
 
-class _Upload(_Trip):
-    """Operations on the host."""
+class Upload(_Trip):
+    """Operations on the host: at once (`run`), or piece by piece (`begin`, `reap`, `end`)."""
 
     where = Where.REMOTE
 
-    def __init__(
-        self, own: Carrier, step: str, carried: Carried, fresh: dict[bytes, bytes]
-    ) -> None:
+    def __init__(self, own: Carrier, step: str, carried: Carried, fresh: Fresh) -> None:
         super().__init__(own, step, carried)
         self._fresh = fresh
+        self._sent: deque[tuple[list[Operation], Reply]] = deque()
 
     def run(self, operations: Sequence[Operation]) -> None:
         """Raises LinkLost, SyncError."""
         for ops in self._phases(operations):
-            sent = [(batch, self._commit(batch)) for batch in self._batches(ops)]
-            for batch, reply in sent:
-                self._take_reply(batch, reply.wait())
+            self.begin(ops)
+            self.end()
+
+    def begin(self, ops: Iterable[Operation]) -> None:
+        """Send contents and commits; the answers come later. Raises LinkLost."""
+        for batch in self._batches(ops):
+            self._sent.append((batch, self._commit(batch)))
+
+    def reap(self) -> None:
+        """Take the answers that have come. Raises LinkLost, SyncError."""
+        while self._sent and self._sent[0][1].is_there:
+            batch, reply = self._sent.popleft()
+            self._take_reply(batch, reply.wait())
+
+    def end(self) -> None:
+        """Wait for all answers. Raises LinkLost, SyncError."""
+        while self._sent:
+            batch, reply = self._sent.popleft()
+            self._take_reply(batch, reply.wait())
 
     def _batches(self, ops: Iterable[Operation]) -> Iterator[list[Operation]]:
         """Pieces whose contents are on their way when they are yielded."""
@@ -184,7 +200,7 @@ class _Upload(_Trip):
             return True
         if is_big(new):
             return self._is_brought(op, new)
-        data = self._fresh.pop(new.digest, None)
+        data = self._fresh.take(new.digest)
         why = ""
         try:
             if data is not None:

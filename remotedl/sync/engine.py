@@ -27,8 +27,10 @@ from remotedl.sync.agent.undo import REASON as UNDO
 from remotedl.sync.carry import Carried
 from remotedl.sync.database import Step
 from remotedl.sync.estimate import Estimate, estimate
+from remotedl.sync.firstcopy import can_begin, copy_while_reading
+from remotedl.sync.fresh import Fresh
 from remotedl.sync.history import PastStep, Undone, choose_step, read_history, undo_step
-from remotedl.sync.lanes import Choice, Decision, policy_of
+from remotedl.sync.lanes import Choice, Decision, Policy, policy_of
 from remotedl.sync.measure import measure_rate
 from remotedl.sync.opening import Pair, Request, open_pair
 from remotedl.sync.reconcile import reconcile
@@ -37,8 +39,6 @@ from remotedl.sync.safety import Halt, HaltKind, check_roots, clear
 from remotedl.sync.status import Barrier, Counts, Opening, Outcome, State, SyncStatus
 from remotedl.sync.verdict import Operation, Verdict, Where, settle
 
-FRESH_BYTES = 16 << 20
-"""Contents that a scan has just read are kept up to here, so that they are not read twice."""
 RETRY_S = 1.0
 """What was busy or had changed is tried again after so long."""
 FAILED_S = 30.0
@@ -88,6 +88,7 @@ class Sync:
         self._report = report
         self._clock = clock
         self._now = now
+        self._fresh = Fresh()
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._request = Request(
@@ -102,7 +103,7 @@ class Sync:
             disk=disk,
             clock=clock,
             wake=self._wake.set,
-            on_read=self._keep_fresh,
+            fresh=self._fresh,
         )
         self._open_pair: Pair | None = None
         self._state = State.OPENING
@@ -115,8 +116,6 @@ class Sync:
         """The last cycle did something: what it made possible is decided in another one."""
         self._changed: set[str] | None = None
         """Keys that may differ from the ancestor; None: all of them."""
-        self._fresh: dict[bytes, bytes] = {}
-        self._fresh_size = 0
         self._retry_at: float | None = None
         self._last_success: float | None = None
         self._read_for_sure: set[str] = set()
@@ -135,13 +134,15 @@ class Sync:
         Raises SyncHalted, FolderUnusable, RootInUse, StateCorrupt, LinkLost, ProtocolError.
         """
         pair = open_pair(self._request)
+        while not (pair.replica.scanner.listed.wait(NAP_S) or pair.scan.is_done):
+            pass
         self._open_pair = pair
         self._state = State.LIVE
         days = self._config.trash_days
         pair.database.drop_steps(self._now() - days * DAY_S)
         return Opening(
             remote_root=pair.remote_root,
-            laptop_files=_files(pair.replica.side.tree.values()),
+            laptop_files=pair.replica.scanner.files_listed,
             remote_files=_files(pair.picture.tree.values()),
             first=pair.first,
             left_out=_lines(pair.replica.scanner.ignore),
@@ -163,6 +164,7 @@ class Sync:
     def plan(self) -> Verdict:
         """What a cycle would do now. Raises SyncHalted."""
         with self._lock:
+            self._finish_scan()
             self._take_news()
             self._check_roots()
             return self._decide()
@@ -190,9 +192,10 @@ class Sync:
         Raises SyncHalted, LinkLost, SyncError.
         """
         with self._lock:
+            first = self._copy_first()
             if scan:
                 self._scan_both()
-            total = self._step()
+            total = _sum(first, self._step())
             for _ in range(ROUNDS):
                 if not self._wait_for_more():
                     break
@@ -201,6 +204,8 @@ class Sync:
 
     def run(self, stop: threading.Event) -> None:
         """Keep both sides equal until `stop`. Raises LinkLost, ProtocolError."""
+        with self._lock:
+            self._copy_first()
         while not stop.is_set():
             with self._lock:
                 patience = self._tend()
@@ -215,6 +220,7 @@ class Sync:
         deadline = self._clock() + timeout_s
         cookie = f"{random.SystemRandom().getrandbits(64):016x}"
         with self._lock:
+            self._copy_first()
             pair = self._pair
             proof = pair.peer.flush(cookie)
             self._note(pair.follower.prove(cookie))
@@ -299,6 +305,29 @@ class Sync:
         self._wake.set()
         return undone
 
+    # The first copy
+
+    def _copy_first(self) -> Outcome:
+        """Where the laptop is still being read, send what is read already; what was done."""
+        pair = self._pair
+        if not can_begin(pair):
+            self._finish_scan()
+            return Outcome()
+        self._check_roots()
+        step = self._new_step()
+        result = copy_while_reading(pair, self._policy(), self._fresh, step)
+        if isinstance(result, Halt):
+            self._stop_at(result)
+        verdict, carried = result
+        self._record(verdict, carried, step)
+        self._finish_scan()
+        self._changed = None
+        return Outcome(to_remote=carried.to_remote)
+
+    def _finish_scan(self) -> None:
+        self._fresh.wait_for_room(False)
+        self._pair.finish_scan()
+
     # One cycle
 
     def _step(self) -> Outcome:
@@ -319,16 +348,20 @@ class Sync:
             self._report.note(notice)
         step = self._new_step()
         carried = pair.carrier.carry(cleared, step, self._fresh)
-        self._drop_fresh()
+        self._fresh.clear()
         self._record(verdict, carried, step)
         self._note(pair.replica.look(carried.doubtful) if carried.doubtful else ())
         return self._conclude(verdict, carried, cleared.notices)
 
     def _decide(self) -> Verdict:
         pair = self._pair
-        policy = policy_of(self._config, pair.replica.scanner.ignore, pair.database.decisions())
+        policy = self._policy()
         changed = None if self._changed is None else self._changed | self._candidates
         return reconcile(pair.ancestor, pair.replica.side, pair.picture.side, policy, changed)
+
+    def _policy(self) -> Policy:
+        pair = self._pair
+        return policy_of(self._config, pair.replica.scanner.ignore, pair.database.decisions())
 
     def _record(self, verdict: Verdict, carried: Carried, step: str) -> None:
         """What was done becomes what both agree on: in memory and, in one transaction, on disk."""
@@ -486,16 +519,6 @@ class Sync:
             pair.peer.check()
         return True
 
-    def _keep_fresh(self, key: str, entry: Entry, data: bytes) -> None:
-        """A scan has just read this: keep it for the cycle that follows."""
-        if self._fresh_size + len(data) <= FRESH_BYTES and entry.digest is not None:
-            self._fresh[entry.digest] = data
-            self._fresh_size += len(data)
-
-    def _drop_fresh(self) -> None:
-        self._fresh.clear()
-        self._fresh_size = 0
-
     # Living
 
     def _tend(self) -> float:
@@ -512,7 +535,7 @@ class Sync:
             if self._has_work():
                 self._step()
             else:
-                self._drop_fresh()
+                self._fresh.clear()
             self._state = State.LIVE
         except SyncHalted as exc:
             if self._state is not State.HALTED:

@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,10 +25,10 @@ from remotedl.sync.agent.folder import FolderBusy, FolderGone
 from remotedl.sync.agent.follow import Follower
 from remotedl.sync.agent.ignore import Ignore
 from remotedl.sync.agent.replica import Replica
-from remotedl.sync.agent.scan import Reader
 from remotedl.sync.agent.tree import Folding, Traits, Tree
 from remotedl.sync.carry import Carrier
 from remotedl.sync.database import Database
+from remotedl.sync.fresh import Fresh
 from remotedl.sync.peer import Peer, refusal
 from remotedl.sync.picture import Picture
 from remotedl.sync.rules import read_rules
@@ -57,7 +58,7 @@ class Request:
     """Through which the laptop's folder is reached; None: this machine's own."""
     clock: Callable[[], float]
     wake: Callable[[], None]
-    on_read: Reader
+    fresh: Fresh
 
 
 @dataclass(slots=True)
@@ -75,7 +76,13 @@ class Pair:
     remote_root: str
     first: bool
     """Nothing was ever agreed on."""
+    scan: Background[set[str]]
+    """The laptop's first scan; on a first copy it may still run."""
     closing: ExitStack
+
+    def finish_scan(self) -> None:
+        """Wait until the laptop's first scan is over. Raises FolderUnusable."""
+        _finish(self.scan, self.replica)
 
     def roots(self) -> tuple[Root, Root]:
         """What both sides say about their roots now."""
@@ -102,7 +109,7 @@ def open_pair(request: Request) -> Pair:
 
 def _open(request: Request, closing: ExitStack) -> Pair:
     _check_root(request.root, request.unusual)
-    connecting = _Background("sync-connect", request.connect)
+    connecting = Background("sync-connect", request.connect)
     closing.callback(connecting.join)
     database = Database(request.state_dir / DATABASE)
     closing.callback(database.close)
@@ -125,9 +132,13 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     closing.callback(follower.close)
     if request.watch:
         follower.start_watching(open_watch)
-    replica.scanner.on_read = request.on_read
-    scan = _Background("sync-scan", follower.scan)
+    replica.scanner.on_read = request.fresh.put
+    if not ancestor:
+        replica.scanner.known = deque()
+        request.fresh.wait_for_room(True)
+    scan = Background("sync-scan", follower.scan)
     closing.callback(scan.join)
+    closing.callback(request.fresh.wait_for_room, False)
 
     hello = _hello(request, rules, marker, expected_remote)
     host = connecting.finish()
@@ -161,7 +172,9 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     told.wait()
     for listing in peer.listings():
         picture.take(listing)
-    scan.finish()
+    if ancestor or picture.tree:
+        request.fresh.wait_for_room(False)
+        _finish(scan, replica)
     return Pair(
         database=database,
         ancestor=ancestor,
@@ -173,11 +186,12 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         carrier=carrier,
         remote_root=str(answer["root"]),
         first=not ancestor,
+        scan=scan,
         closing=closing.pop_all(),
     )
 
 
-class _Background(threading.Thread, Generic[T]):
+class Background(threading.Thread, Generic[T]):
     """Something that takes a while, done meanwhile."""
 
     def __init__(self, name: str, work: Callable[[], T]) -> None:
@@ -186,6 +200,10 @@ class _Background(threading.Thread, Generic[T]):
         self._result: T
         self._error: BaseException | None = None
         self.start()
+
+    @property
+    def is_done(self) -> bool:
+        return not self.is_alive()
 
     def run(self) -> None:
         try:
@@ -199,6 +217,13 @@ class _Background(threading.Thread, Generic[T]):
         if self._error is not None:
             raise self._error
         return self._result
+
+
+def _finish(scan: Background[set[str]], replica: Replica) -> None:
+    try:
+        scan.finish()
+    except OSError as exc:
+        raise FolderUnusable(f"{replica.folder.path}: {exc.strerror}") from exc
 
 
 def _open_laptop(request: Request, rules: Ignore, expected: str | None) -> Replica:

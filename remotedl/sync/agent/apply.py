@@ -186,18 +186,18 @@ class _Batch:
         if new.kind is Kind.LINK:
             assert new.target is not None
             self._disk.symlink(new.target, name, at)
+            found = self._disk.lstat(name, at)
         else:
-            self._stage_file(at, name, new)
-        found = self._disk.lstat(name, at)
+            found = self._stage_file(at, name, new)
         return _Staged(at, name, _identity(found))
 
-    def _stage_file(self, at: At, name: str, new: Entry) -> None:
+    def _stage_file(self, at: At, name: str, new: Entry) -> os.stat_result:
         assert new.digest is not None
         mode = new_file_mode(new.executable)
         self._needed[new.digest] -= 1
         try:
             last = not self._needed[new.digest]
-            self._own.staging.place(new.digest, at, name, mode, last=last)
+            return self._own.staging.place(new.digest, at, name, mode, last=last)
         except NoContent:
             source = self._find_here(new)
             if source is None:
@@ -206,6 +206,7 @@ class _Batch:
                 self._own.staging.copy_new(source, at, name, mode, new.digest)
             finally:
                 self._disk.close(source)
+            return self._disk.lstat(name, at)
 
     def _find_here(self, new: Entry) -> Optional[int]:
         """An open file of the same content that stands in this root already."""
@@ -579,11 +580,12 @@ class _Batch:
         staged = self._staged.get(number)
         if staged is not None and _identity(found) != staged.identity:
             return  # newer than ours: the next look sees it
-        self._believe(change, found)
+        self._believe(change, found, placed=staged is not None)
 
-    def _believe(self, change: Change, found: os.stat_result) -> None:
+    def _believe(self, change: Change, found: os.stat_result, *, placed: bool = False) -> None:
         assert change.new is not None
-        self._scanner.believe(key_of(change.path), change.path, change.new, found)
+        key = key_of(change.path)
+        self._scanner.believe(key, change.path, change.new, found, placed=placed)
 
     def _forget(self, path: str) -> None:
         self._scanner.forget(key_of(path))

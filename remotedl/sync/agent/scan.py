@@ -19,6 +19,7 @@ import threading
 from typing import (
     Callable,
     Collection,
+    Deque,
     Dict,
     Iterable,
     List,
@@ -148,6 +149,11 @@ class Scanner:
         """Keys that are in the tree still and were not found, and since when (ns)."""
         self.on_read: Optional[Reader] = None
         """Told of every small file that is read; from several threads."""
+        self.known: Optional[Deque[str]] = None
+        """Where there is one, keys go in as soon as the picture holds them, parents first."""
+        self.listed = threading.Event()
+        """Set once a look has listed all; contents are still to be read."""
+        self.files_listed = 0
         self.on_dir: Optional[Callable[[str], None]] = None
         """Told of every directory right before it is listed, so that it can be watched."""
         self.edits = 0
@@ -211,8 +217,14 @@ class Scanner:
         """Whether the tree's entry is what a file of this stat record holds."""
         return key not in self.again and self.stamps.get(key) == stamp_of(found)
 
-    def believe(self, key: str, path: str, entry: Entry, found: os.stat_result) -> None:
-        """Record what an apply has just put there."""
+    def believe(
+        self, key: str, path: str, entry: Entry, found: os.stat_result, *, placed: bool = False
+    ) -> None:
+        """Record what stands there, by its stat record after the content was read.
+
+        `placed`: we wrote it, out of anybody's reach, and then renamed it to its place. Where the
+        rename shows in its times, a write by somebody else since would show too.
+        """
         self.edits += 1
         self.issues.pop(key, None)
         self.missing.pop(key, None)
@@ -223,6 +235,8 @@ class Scanner:
             self.stamps.pop(key, None)
             return
         self.stamps[key] = stamp_of(found)
+        if placed and found.st_mtime_ns < found.st_ctime_ns:
+            return
         now = self.now_ns()
         if is_racy(found, now):
             self.again[key] = now + RACY_NS
@@ -318,6 +332,8 @@ class _Look:
         """Read what has to be read, in several threads where there is much."""
         jobs = self._jobs
         jobs.reverse()
+        self._own.files_listed = len(self._own.stamps) + len(jobs)
+        self._own.listed.set()
         count = min(self._own.limits.threads, 1 + len(jobs) // (2 * PILE))
         helpers = [threading.Thread(target=self._read_piles) for _ in range(count - 1)]
         for helper in helpers:
@@ -422,6 +438,8 @@ class _Look:
             own.forget(key)
             own.tree[key] = DIR
             self._changed.add(key)
+            if own.known is not None:
+                own.known.append(key)
         if own.missing:
             own.missing.pop(key, None)
         own._spell(path, key)
@@ -483,6 +501,8 @@ class _Look:
         else:
             entry = own.tree[job.key]
         own.believe(job.key, job.path, entry, found)
+        if own.known is not None:
+            own.known.append(job.key)
 
     def _read_link(self, way: Way, job: Job) -> Entry:
         at, name = way.parent(job.path)

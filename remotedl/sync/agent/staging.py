@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import stat
 import threading
 from typing import Any, Dict, Optional, Set
@@ -91,17 +92,17 @@ class Staging:
         """Write a big content piece by piece. Raises OSError."""
         return Incoming(self, content)
 
-    def place(self, digest: bytes, at: At, name: str, mode: int, *, last: bool) -> None:
+    def place(self, digest: bytes, at: At, name: str, mode: int, *, last: bool) -> os.stat_result:
         """Make the new file `at`/`name` with this content; `last`: nobody else needs it.
 
         Raises NoContent, OSError. A file that is left half-written is removed.
         """
         data = self._memory.get(digest)
         if data is not None:
-            self._write_new(at, name, data, mode)
-        elif digest not in self._ready:
+            return self._write_new(at, name, data, mode)
+        if digest not in self._ready:
             raise NoContent(digest.hex())
-        elif last:
+        if last:
             self.disk.rename_new(digest.hex(), self.at, name, at)
             self._ready.discard(digest)
             self._set_mode(at, name, mode)
@@ -111,6 +112,7 @@ class Staging:
                 self.copy_new(source, at, name, mode, digest)
             finally:
                 self.disk.close(source)
+        return self.disk.lstat(name, at)
 
     def copy_new(self, source: int, at: At, name: str, mode: int, digest: bytes) -> None:
         """Make a new file from an open one. Raises NoContent if that holds something else."""
@@ -147,15 +149,18 @@ class Staging:
             self.disk.replace(_part(digest), self.at, digest.hex(), self.at)
             self._ready.add(digest)
 
-    def _write_new(self, at: At, name: str, data: bytes, mode: int) -> None:
+    def _write_new(self, at: At, name: str, data: bytes, mode: int) -> os.stat_result:
         fd = self.disk.open(name, CREATE, at, mode)
         try:
-            write_all(self.disk, fd, data)
+            if data:
+                write_all(self.disk, fd, data)
+            found = self.disk.fstat(fd)
         except BaseException:
             self.disk.close(fd)
             self.disk.unlink(name, at)
             raise
         self.disk.close(fd)
+        return found
 
     def _set_mode(self, at: At, name: str, mode: int) -> None:
         """As if it had been created with `mode`: parts are made 0600."""
@@ -283,8 +288,6 @@ _UMASK: Dict[str, int] = {}
 def _umask() -> int:
     """Read once, at a moment when no thread creates files: there is no call that only reads it."""
     if "umask" not in _UMASK:
-        import os
-
         current = os.umask(0o077)
         os.umask(current)
         _UMASK["umask"] = current
