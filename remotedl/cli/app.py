@@ -1,7 +1,5 @@
 """The commands of `remotedl` and their places in --help. Imports nothing heavy."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """What the global options said, and the project and host that a command means."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,9 +42,9 @@ class Settings:
 class Target:
     """The project that we stand in and the host that is meant."""
 
-    project: Project
+    project: "Project"
     host_name: str
-    host: HostConfig
+    host: "HostConfig"
 
 
 def find_target(context: typer.Context, host: str | None) -> Target:
@@ -62,7 +60,7 @@ def find_target(context: typer.Context, host: str | None) -> Target:
 @contextmanager
 def errand_of(
     context: typer.Context, host: str | None, *, accept_new: bool = False, quiet: bool = False
-) -> Iterator[Errand]:
+) -> "Iterator[Errand]":
     """A one-off command on the host that is meant, with progress for as long as it lasts."""
     from remotedl.cli.prompt import TerminalPrompt
     from remotedl.cli.render import reporting

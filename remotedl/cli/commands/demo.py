@@ -1,7 +1,5 @@
 """demo: the README's first command."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import ExitStack
 from typing import Annotated

@@ -1,7 +1,5 @@
 """doctor and gpus: what is wrong with a host, and who uses what of it."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import asdict
@@ -71,7 +69,7 @@ def gpus(context: typer.Context, host: HostArgument = None, as_json: JsonOption 
         typer.echo("next: remotedl doctor", err=True)
 
 
-def _print(finding: Finding) -> None:
+def _print(finding: "Finding") -> None:
     typer.echo(f"{MARKS[finding.grade.value]} {finding.place.value:<8} {finding.what}")
     if finding.cause:
         typer.echo(f"             because {finding.cause}")
@@ -79,7 +77,7 @@ def _print(finding: Finding) -> None:
         typer.echo(f"             next: {finding.mend}")
 
 
-def _print_gpu(view: GpuView) -> None:
+def _print_gpu(view: "GpuView") -> None:
     from remotedl.cli.render import amount
 
     gpu = view.gpu

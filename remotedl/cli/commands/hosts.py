@@ -1,7 +1,5 @@
 """provision: what a host needs before a container can run on it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,7 +45,7 @@ def provision(
             _converge(errand, yes=yes)
 
 
-def _preview(errand: Errand) -> Plan:
+def _preview(errand: "Errand") -> "Plan":
     from remotedl.provision.apply import preview
     from remotedl.provision.steps import wish_of
 
@@ -58,7 +56,7 @@ def _preview(errand: Errand) -> Plan:
         remote.close()
 
 
-def _converge(errand: Errand, *, yes: bool) -> None:
+def _converge(errand: "Errand", *, yes: bool) -> None:
     from remotedl.provision.apply import converge
     from remotedl.provision.steps import wish_of
 
@@ -81,7 +79,7 @@ def _converge(errand: Errand, *, yes: bool) -> None:
     errand.report.stage("provision", f"{errand.host_name}: {done}; Docker {engine}")
 
 
-def _undo(errand: Errand, *, yes: bool) -> None:
+def _undo(errand: "Errand", *, yes: bool) -> None:
     from remotedl.provision.undo import undo
 
     remote = errand.connect()
@@ -101,7 +99,7 @@ def _undo(errand: Errand, *, yes: bool) -> None:
     errand.report.stage("undo", f"{errand.host_name}: {undone}")
 
 
-def _print_plan(plan: Plan, *, as_json: bool) -> None:
+def _print_plan(plan: "Plan", *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(_plain(asdict(plan)), indent=2))
         return

@@ -1,7 +1,5 @@
 """image: the images on a host."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from typing import Annotated

@@ -1,7 +1,5 @@
 """init, up, down, status: a session's life."""
 
-from __future__ import annotations
-
 import json
 import sys
 import threading
@@ -164,7 +162,7 @@ def attach(context: typer.Context, host: HostArgument = None) -> None:
     _attach(find_target(context, host), plain=context.find_root().obj.plain)
 
 
-def _session(target: Target, asked: Asked, prompt: Prompt, report: Report) -> Session:
+def _session(target: Target, asked: "Asked", prompt: "Prompt", report: "Report") -> "Session":
     from remotedl.session.options import UpOptions, with_overrides
     from remotedl.session.session import Session
 
@@ -206,7 +204,7 @@ def _attach(target: Target, *, plain: bool) -> None:
         )
     running = record
 
-    def snapshot() -> Snapshot:
+    def snapshot() -> "Snapshot":
         return snapshot_of(running)
 
     try:
@@ -254,7 +252,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
         _print_status(snapshot)
 
 
-def _print_status(snapshot: Snapshot) -> None:
+def _print_status(snapshot: "Snapshot") -> None:
     from rich.console import Console
 
     from remotedl.cli.live import view

@@ -1,7 +1,5 @@
 """service: the session starts when the user logs in to the laptop."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,7 +45,7 @@ def uninstall(context: typer.Context, host: HostArgument = None) -> None:
     typer.echo(f"removed {service.name}" if was_there else "there was none")
 
 
-def _service(context: typer.Context, host: str | None) -> Service:
+def _service(context: typer.Context, host: str | None) -> "Service":
     from remotedl.session.service import service_for
 
     target = find_target(context, host)

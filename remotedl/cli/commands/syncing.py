@@ -1,7 +1,5 @@
 """sync and its tools: the sync alone, what is pending, conflicts, pausing."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -1,7 +1,5 @@
 """get and put: big files, outside the sync."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +66,7 @@ def put(
         errand.report.stage("put", _told(moved))
 
 
-def _told(moved: Moved) -> str:
+def _told(moved: "Moved") -> str:
     from remotedl.cli.render import amount
 
     had = f", {moved.had} there already" if moved.had else ""

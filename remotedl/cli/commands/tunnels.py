@@ -1,7 +1,5 @@
 """tunnel: further ports by hand."""
 
-from __future__ import annotations
-
 import threading
 from typing import Annotated
 

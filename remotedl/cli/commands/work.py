@@ -1,7 +1,5 @@
 """run, jobs, logs, stop, shell, open: working where the GPU is."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time
@@ -216,7 +214,7 @@ def _stop(context: typer.Context, host: str | None, job_id: str) -> None:
     typer.echo(f"stopped {job_id}", err=True)
 
 
-def _finish(job: Job) -> None:
+def _finish(job: "Job") -> None:
     from remotedl.container.jobs import JobState
 
     if job.state is JobState.LOST:
