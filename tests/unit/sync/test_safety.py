@@ -123,6 +123,25 @@ def test_halt_mass_delete_is_a_quarter_of_many(deleted: int, stops: bool) -> Non
     assert isinstance(judged(old, old, kept), Halt) is stops
 
 
+def test_halt_mass_delete_is_a_quarter_of_the_files_not_of_the_dirs() -> None:
+    old: Tree = files(100) | {f"d{n}": DIR for n in range(500)}
+    kept = {key: old[key] for key in sorted(old)[:540]}
+    assert isinstance(judged(old, old, kept), Halt)
+
+
+@pytest.mark.parametrize(
+    "root, what",
+    [
+        (Root(False, None, "id"), "is not there"),
+        (Root(True, None, "id"), "has lost its marker"),
+        (Root(True, "other", "id"), "is not the one of the last sync"),
+    ],
+)
+def test_a_halt_says_which_folder_and_what(root: Root, what: str) -> None:
+    assert halted(check_roots(root, GOOD)).message.startswith(f"the laptop's folder {what}")
+    assert halted(check_roots(GOOD, root)).message.startswith(f"the host's folder {what}")
+
+
 def test_halt_mass_delete_counts_what_makes_room() -> None:
     old: Tree = {"d": DIR, **{f"d/{key}": entry for key, entry in files(60).items()}, "z": file("")}
     halt = halted(judged(old, old, tree(d="now a file", z="")))
@@ -175,6 +194,9 @@ OLD = tree(a="1", d=DIR, d__b="1")
         pytest.param(delete("a", file("1")), OLD, side(OLD), id="still-there"),
         pytest.param(delete("a", file("2")), OLD, side({}), id="another-version"),
         pytest.param(delete("a", file("2")), tree(a="2"), side({}), id="never-agreed"),
+        pytest.param(
+            delete("a", file("2"), Reason.MADE_ROOM), OLD, side({}), id="room-of-another-version"
+        ),
         pytest.param(replace("a", file("2"), file("3")), tree(a="2"), side(OLD), id="edited"),
         pytest.param(
             delete("d/b", file("1")),
