@@ -469,7 +469,8 @@ def refusal(answer: Mapping[str, Any], host: str, root: str) -> RemotedlError:
     if kind == "home":
         hint = "set workdir to a folder below it in hosts.toml"
         return FolderUnusable(f"{where} is a whole home folder", hint=hint)
-    return FolderUnusable(f"{where} cannot be synced: {said}")
+    hint = "set workdir in hosts.toml to a folder that is yours and has room"
+    return FolderUnusable(f"{where} cannot be synced: {said}", hint=hint)
 
 
 def _number(payload: bytes) -> int:
