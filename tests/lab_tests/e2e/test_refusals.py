@@ -10,6 +10,7 @@ import pytest
 from tests.lab.fixtures import MakeHost
 from tests.lab.host import Host
 from tests.lab.laptop import Laptop
+from tests.lab.services import Registry
 from tests.lab.sessions import Live
 from tests.lab.sshd import MakeSshd, Sshd
 
@@ -87,11 +88,14 @@ def test_no_sudo_and_no_docker_leaves_the_host_alone(laptop: Laptop, bookworm_ho
     assert untouched(bookworm_host, "cyd")
 
 
-def test_an_unknown_image(laptop: Laptop, live_bookworm: Live) -> None:
-    laptop.know("h1", live_bookworm.host.login)
-    before = live_bookworm.host.sh("docker ps -aq")
-    refused(laptop, 41, "no-such-image", argv=("up", "h1", "--image", "no-such-image"))
-    assert live_bookworm.host.sh("docker ps -aq") == before
+def test_an_unknown_image(laptop: Laptop, live_bookworm: Live, registry: Registry) -> None:
+    host = live_bookworm.host
+    registry.open_on(host)
+    laptop.know("h1", host.login)
+    before = host.sh("docker ps -aq")
+    image = registry.name("no-such-image:1")
+    refused(laptop, 41, "no-such-image:1", argv=("up", "h1", "--image", image))
+    assert host.sh("docker ps -aq") == before
 
 
 def test_a_folder_that_is_not_writable(laptop: Laptop, live_bookworm: Live) -> None:
@@ -99,7 +103,7 @@ def test_a_folder_that_is_not_writable(laptop: Laptop, live_bookworm: Live) -> N
     host.sh("install -d -m 755 -o root /srv/locked")
     laptop.know("h1", host.login_as("ada"), workdir="/srv/locked/work")
     before = host.sh("docker ps -aq")
-    refused(laptop, 63, "/srv/locked")
+    refused(laptop, 50, "/srv/locked/work", "workdir")
     assert host.sh("docker ps -aq") == before
 
 
