@@ -64,7 +64,7 @@ unset PYTHONHOME PYTHONPATH
 "$python" -m venv /opt/remotedl
 /opt/remotedl/bin/python -m pip install --upgrade pip
 /opt/remotedl/bin/python -m pip install -r "$recipe/requirements.txt"
-"$recipe/jupyter/install.sh"
+/bin/sh "$recipe/jupyter/install.sh"
 
 # The kernel is the image's own Python, with its own packages before ours: ipykernel and what it
 # needs lie in a folder that is looked into last.

@@ -41,7 +41,7 @@ def catalogue_order(
     recipe: catalogue.Recipe, variant: Variant, parent: str, given: Mapping[str, str]
 ) -> Order:
     """One image of the catalogue, on top of `parent`; `given` are the user's own arguments."""
-    context = context_files(catalogue.folder(recipe.name), left_out=lambda name: name == README)
+    context = _plain(catalogue.folder(recipe.name), lambda name: name == README)
     arguments = {"BASE_IMAGE": parent, **dict(variant.build_args), **given}
     if recipe.parent:
         # The user's base image is under the lowest of the lineage; this one stands on its parent.
@@ -56,10 +56,10 @@ def thin_order(reference: str, image_id: str) -> Order:
     """Jupyter on top of a foreign image; another image under the same name is another recipe."""
     folder = catalogue.folder("thin")
     base = catalogue.folder("base")
-    context = context_files(folder, left_out=lambda name: name in (README, "Dockerfile"))
-    jupyter = context_files(base, left_out=lambda name: not name.startswith("jupyter/"))
+    context = _plain(folder, lambda name: name in (README, "Dockerfile"))
+    jupyter = _plain(base, lambda name: not name.startswith("jupyter/"))
     moved = tuple(replace(one, name=f"recipe/{one.name}") for one in (*context, *jupyter))
-    dockerfile = context_files(folder, left_out=lambda name: name != "Dockerfile")
+    dockerfile = _plain(folder, lambda name: name != "Dockerfile")
     name = reference.rpartition("/")[2].partition("@")[0].replace(":", "-").lower()
     order = _order(
         f"jupyter-on-{name}", (*dockerfile, *moved), {"BASE_IMAGE": reference}, parent=image_id
@@ -136,6 +136,12 @@ def _order(
         dockerfile=dockerfile,
         build_args=arguments,
     )
+
+
+def _plain(folder: Path, left_out: Callable[[str], bool]) -> tuple[ContextFile, ...]:
+    """Files of our own, none of them to be run as it is: Windows has no mode that could say so."""
+    files = context_files(folder, left_out)
+    return tuple(one if one.name.endswith("/") else replace(one, mode=0o644) for one in files)
 
 
 def _image_name(name: str) -> str:

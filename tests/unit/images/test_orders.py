@@ -31,6 +31,13 @@ def test_a_readme_is_no_part_of_a_recipe() -> None:
     assert "requirements.txt" in {one.name for one in order.context}
 
 
+def test_recipes_are_the_same_on_laptops_without_modes() -> None:
+    for name in catalogue.names():
+        order = catalogue_order(_recipe(name), CPU, "x", {})
+        modes = {one.mode for one in order.context if not one.name.endswith("/")}
+        assert modes == {0o644}
+
+
 def test_lineage_is_lowest_first() -> None:
     assert [one.name for one in catalogue.lineage(_recipe("fastai"))] == [
         "base",
