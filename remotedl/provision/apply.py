@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from remotedl.errors import (
     ProvisionError,
@@ -26,10 +25,11 @@ from remotedl.provision.facts import HostFacts
 from remotedl.provision.journal import BACKUPS, Entry, FileBefore, read_journal, write_entry
 from remotedl.provision.plan import plan
 from remotedl.provision.probe import exports, framed, gather, proxy_variables, script
+from remotedl.provision.reboot import Reconnect, restart
 from remotedl.provision.snapshot import Changes, Snapshot, difference, parse_snapshot
 from remotedl.provision.steps import Notice, Plan, Run, Stage, Step, Wish, WriteFile
 from remotedl.provision.symptoms import recognise
-from remotedl.provision.waiting import PACKAGE_TOOLS, wait_cloud_init, wait_packages
+from remotedl.provision.waiting import PACKAGE_TOOLS, Clock, wait_cloud_init, wait_packages
 from remotedl.report import SILENT, Report
 from remotedl.ssh import quoting
 from remotedl.ssh.remote import Remote, Result
@@ -48,14 +48,6 @@ cat > "$1.remotedl-new"
 if [ -e "$1" ]; then chown --reference="$1" "$1.remotedl-new"; fi
 chmod "$2" "$1.remotedl-new"; mv -f "$1.remotedl-new" "$1"
 """
-
-
-class Clock(Protocol):
-    """Time, as `time` the module tells it."""
-
-    def monotonic(self) -> float: ...
-
-    def sleep(self, seconds: float, /) -> None: ...
 
 
 class SystemClock:
@@ -78,6 +70,8 @@ class Outcome:
     notices: tuple[Notice, ...] = ()
     declined: tuple[Step, ...] = ()
     """Steps that needed a yes and got none; only GPUs need them."""
+    remote: Remote | None = None
+    """The connection to go on with: another one after a reboot."""
 
 
 def nobody(question: str) -> bool:
@@ -99,9 +93,12 @@ def converge(
     confirm: Confirm = nobody,
     sys_root: str = "",
     clock: Clock = SYSTEM_CLOCK,
+    reconnect: Reconnect | None = None,
 ) -> Outcome:
     """Make the host ready: facts, plan, apply one stage, again, until the plan is empty.
 
+    A reboot that is needed is done where `reconnect` gives a new connection afterwards (the old
+    one is dead then: go on with `Outcome.remote`), and is RebootNeeded where it is not given.
     Raises UnsupportedHost (nothing was changed), StepFailed, RebootNeeded, SudoRefused.
     """
     report.stage("provision", remote.name)
@@ -109,10 +106,16 @@ def converge(
     first = plan(facts, wish)
     _refuse(remote, first)
     if not first.steps:
-        return Outcome((), facts, first.notices)
-    with host_lock.held(remote, report, clock):
-        wait_cloud_init(remote, report, clock)
-        return _Run(remote, wish, report, confirm, sys_root, clock).to_the_end()
+        return Outcome((), facts, first.notices, remote=remote)
+    run = _Run(remote, wish, report, confirm, sys_root, clock)
+    while True:
+        with host_lock.held(run.remote, report, clock):
+            wait_cloud_init(run.remote, report, clock)
+            outcome = run.until_reboot(may_reboot=reconnect is not None)
+        if outcome is not None:
+            return outcome
+        assert reconnect is not None, "a reboot is only asked for where one can come back"
+        run.remote = restart(run.remote, reconnect, report, clock)
 
 
 def carry_out(
@@ -159,7 +162,8 @@ class _Run:
         self.entries: list[Entry] = []
         self.notices: list[Notice] = []
 
-    def to_the_end(self) -> Outcome:
+    def until_reboot(self, *, may_reboot: bool) -> Outcome | None:
+        """To the end, or None when the host has to be restarted before it goes on."""
         self.read_entries()
         for _ in range(MAX_STAGES):
             facts = gather(self.remote, self.wish, sys_root=self.sys_root)
@@ -169,8 +173,13 @@ class _Run:
             if not steps:
                 self._tell(found.notices)
                 notices = tuple(self.notices)
-                return Outcome(tuple(self.done), facts, notices, tuple(self.declined))
+                declined = tuple(self.declined)
+                return Outcome(tuple(self.done), facts, notices, declined, self.remote)
             self._tell(found.notices)
+            if steps[0].stage is Stage.REBOOT:
+                if self._reboot(steps[0], may_reboot=may_reboot):
+                    return None
+                continue
             self._stage([step for step in steps if step.stage is steps[0].stage])
         raise ProvisionError(f"{self.remote.name}: no end after {MAX_STAGES} stages")
 
@@ -194,17 +203,7 @@ class _Run:
 
     def _stage(self, steps: Sequence[Step]) -> None:
         for number, step in enumerate(steps):
-            if step in self.done:
-                raise StepFailed(
-                    f"{self.remote.name}: {step.what}: done without an error, and still needed "
-                    f"({step.why})",
-                    hint=f"remotedl doctor {self.remote.name}",
-                )
-            if step.stage is Stage.REBOOT:
-                raise RebootNeeded(
-                    f"{self.remote.name}: {step.what}: {step.why}",
-                    hint=f"remotedl provision {self.remote.name} --reboot",
-                )
+            self._not_twice(step)
             if step.confirm and not self.confirm(step.confirm):
                 self._decline(step)
                 return
@@ -212,6 +211,29 @@ class _Run:
             self.perform(step)
             self.done.append(step)
             self.report.progress(str(step.stage), number + 1, len(steps), "steps")
+
+    def _reboot(self, step: Step, *, may_reboot: bool) -> bool:
+        """Whether to restart the host now. Raises RebootNeeded where nobody asked for it."""
+        self._not_twice(step)
+        if not may_reboot:
+            raise RebootNeeded(
+                f"{self.remote.name} must be rebooted: {step.why}",
+                hint=f"remotedl provision {self.remote.name} --reboot",
+            )
+        if step.confirm and not self.confirm(step.confirm):
+            self._decline(step)
+            return False
+        self.report.stage("provision", step.what)
+        self.done.append(step)
+        return True
+
+    def _not_twice(self, step: Step) -> None:
+        if step in self.done:
+            raise StepFailed(
+                f"{self.remote.name}: {step.what}: done without an error, and still needed "
+                f"({step.why})",
+                hint=f"remotedl doctor {self.remote.name}",
+            )
 
     def _decline(self, step: Step) -> None:
         if not step.optional:

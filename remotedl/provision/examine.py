@@ -8,13 +8,14 @@ from pathlib import Path
 
 from remotedl.config.models import HostConfig
 from remotedl.errors import RemotedlError
-from remotedl.provision.apply import SYSTEM_CLOCK, Clock, carry_out
+from remotedl.provision.apply import SYSTEM_CLOCK, carry_out
 from remotedl.provision.doctor import findings_of_host
 from remotedl.provision.doctor_laptop import findings_of_laptop
 from remotedl.provision.findings import Finding, Grade, LocalFix, Place, in_order
 from remotedl.provision.laptop import look_at_laptop
 from remotedl.provision.probe import gather
 from remotedl.provision.steps import Step, wish_of
+from remotedl.provision.waiting import Clock
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Remote
 

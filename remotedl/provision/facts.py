@@ -161,8 +161,6 @@ class Engine:
     dropins: tuple[str, ...] = ()
     units: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Unit -> (is-enabled, is-active)."""
-    started: int = 0
-    """When dockerd started, seconds since 1970; 0: not known."""
     group_members: tuple[str, ...] = ()
     config_dir_stolen: bool = False
     """~/.docker belongs to somebody else (an earlier `sudo docker`)."""
@@ -304,6 +302,8 @@ class HostFacts:
     secure_boot: bool = False
     now: int = 0
     uptime: int = 0
+    boot: str = ""
+    """Another after each start of the host."""
     limits: Mapping[str, int] = field(default_factory=dict)
     cloud_init: str = "absent"
     reboot_wanted: bool = False

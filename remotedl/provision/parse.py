@@ -67,6 +67,7 @@ def parse_facts(sections: Mapping[str, Section]) -> HostFacts:
         secure_boot=security.get("secureboot", "") == "1",
         now=whole(clock.get("now", "")),
         uptime=whole(clock.get("uptime", "")),
+        boot=clock.get("boot", ""),
         limits={key: whole(value) for key, value in parse_pairs(said("limits")).items()},
         cloud_init=(said("cloud_init").lines or ["absent"])[0],
         reboot_wanted=reboot[:1] == ["yes"],

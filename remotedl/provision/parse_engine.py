@@ -109,7 +109,7 @@ def parse_docker_files(*sections: Section) -> Engine:
     settings = list[ConfigFile]()
     dropins = list[str]()
     units: dict[str, tuple[str, str]] = {}
-    started, members, stolen = 0, tuple[str, ...](), False
+    members, stolen = tuple[str, ...](), False
     for line in (line for section in sections for line in section.lines):
         word, _, rest = line.partition(" ")
         if line.startswith(" ") and settings:
@@ -123,8 +123,6 @@ def parse_docker_files(*sections: Section) -> Engine:
         elif word == "unit" and len(rest.split()) >= 2:
             name, enabled, *active = rest.split()
             units[name] = (enabled, active[0] if active else "")
-        elif word == "started":
-            started = whole(rest)
         elif word == "stolen":
             stolen = True
         elif line.startswith("docker:"):
@@ -133,7 +131,6 @@ def parse_docker_files(*sections: Section) -> Engine:
         settings=tuple(replace(f, text=None) if f.text == "unreadable\n" else f for f in settings),
         dropins=tuple(dropins),
         units=units,
-        started=started,
         group_members=members,
         config_dir_stolen=stolen,
     )

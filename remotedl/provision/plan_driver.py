@@ -76,7 +76,7 @@ def _loaded_but_silent(facts: HostFacts) -> DriverPlan:
             f"the driver's files are of another version than the module in the kernel "
             f"({facts.driver.loaded})"
         )
-        return DriverPlan(False, steps=[_reboot(why)])
+        return DriverPlan(False, steps=[_reboot(facts, why)])
     if not facts.driver.smi:
         kept = Kept(Stage.DRIVER, f"NVIDIA's module {facts.driver.loaded} is loaded")
         return DriverPlan(True, kept=[kept])
@@ -122,7 +122,7 @@ def _load(facts: HostFacts) -> DriverPlan:
             why = "nouveau holds the GPU"
             write = (WriteFile(path, content),)
             steps.append(Step("stop-nouveau", Stage.DRIVER, "keep nouveau off the GPU", why, write))
-        return DriverPlan(False, steps=[*steps, _reboot("nouveau holds the GPU until then")])
+        return DriverPlan(False, steps=[*steps, _reboot(facts, "nouveau holds the GPU until then")])
     what = "load NVIDIA's driver"
     why = f"version {facts.driver.on_disk} is on the disk and not in the kernel"
     run = Run(("modprobe", "nvidia"))
@@ -140,7 +140,7 @@ def _installed_for_another_kernel(facts: HostFacts, manager: Manager) -> DriverP
     ]
     if facts.reboot_wanted or others:
         why = f"the driver is there for a newer kernel than the running {facts.machine.kernel}"
-        return DriverPlan(False, steps=[_reboot(why)])
+        return DriverPlan(False, steps=[_reboot(facts, why)])
     if not facts.machine.headers and manager.tool == "apt-get":
         name = f"linux-headers-{facts.machine.kernel}"
         why = "the driver cannot be built for the running kernel without them"
@@ -151,14 +151,21 @@ def _installed_for_another_kernel(facts: HostFacts, manager: Manager) -> DriverP
     return DriverPlan(False, notices=[Notice(text, "remotedl doctor")])
 
 
-def _reboot(why: str) -> Step:
+def reboot_question(facts: HostFacts) -> str:
+    """What ends with a reboot must be said; nothing is asked where nothing runs."""
+    names = sorted(container.name for container in facts.engine.containers if container.running)
+    names += sorted({process.name for gpu in facts.gpus for process in gpu.processes})
+    return f"Reboot the host? It ends {', '.join(names[:8])}" if names else ""
+
+
+def _reboot(facts: HostFacts, why: str) -> Step:
     return Step(
         "reboot",
         Stage.REBOOT,
         "reboot the host",
         why,
         (Run(("systemctl", "reboot")),),
-        confirm="Reboot the host? Whatever runs on it ends.",
+        confirm=reboot_question(facts),
         optional=True,
     )
 

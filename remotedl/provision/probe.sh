@@ -115,7 +115,12 @@ ask_security() {
     true
 }
 
-ask_clock() { echo "now $(date -u +%s)"; echo "uptime $(cut -d. -f1 /proc/uptime)"; }
+ask_clock() {
+    echo "now $(date -u +%s)"
+    echo "uptime $(cut -d. -f1 /proc/uptime)"
+    # another boot has another id; a container that is the host has at least another process 1
+    echo "boot $(cat /proc/sys/kernel/random/boot_id)-$(sed 's/.*) //' /proc/1/stat | cut -d' ' -f20)"
+}
 
 ask_limits() {
     for key in fs/inotify/max_user_watches fs/inotify/max_user_instances; do
@@ -258,7 +263,6 @@ ask_docker_files() { # settings, and what tells whether dockerd has read them
         enabled=$(limit systemctl is-enabled $unit 2>/dev/null)
         echo "unit $unit ${enabled:--} $(limit systemctl is-active $unit)"
     done
-    pid=$(cat /run/docker.pid 2>/dev/null) && echo "started $(stat -c %Y "/proc/$pid")"
     [ -S /var/run/docker.sock ] && echo "socket $(stat -c '%U %G %a' /var/run/docker.sock)"
     getent group docker
     true
@@ -330,9 +334,11 @@ ask_smi() {
 
 ask_gpu_processes() { # pid, user, start, container id, name
     for pid in $(printf '%s\n' "$smi_said" | sed -n 's/.*<pid>\([0-9]*\)<.*/\1/p' | sort -u); do
-        owner=$(limit stat -c '%U %Y' "/proc/$pid" 2>/dev/null) || owner='- 0'
+        owner=$(limit stat -c '%U' "/proc/$pid" 2>/dev/null) || owner=-
+        ticks=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f20)
+        born=$(($(date +%s) - $(cut -d. -f1 /proc/uptime) + ${ticks:-0} / 100))
         id=$(sed -n 's/.*docker[-/]\([0-9a-f]\{64\}\).*/\1/p' "/proc/$pid/cgroup" 2>/dev/null | head -n 1)
-        echo "$pid $owner ${id:--} $(cat "/proc/$pid/comm" 2>/dev/null)"
+        echo "$pid $owner $born ${id:--} $(cat "/proc/$pid/comm" 2>/dev/null)"
     done
 }
 

@@ -14,7 +14,6 @@ from remotedl.errors import StepFailed
 from remotedl.provision import host_lock
 from remotedl.provision.apply import (
     SYSTEM_CLOCK,
-    Clock,
     Confirm,
     close_entries,
     nobody,
@@ -26,7 +25,7 @@ from remotedl.provision.managers import APT_ENV, APT_OPTIONS, manager_of
 from remotedl.provision.probe import gather
 from remotedl.provision.steps import Run
 from remotedl.provision.undo_plan import REMOVABLE, Left, Reversal, plan_undo, removable
-from remotedl.provision.waiting import wait_packages
+from remotedl.provision.waiting import Clock, wait_packages
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Remote, Result
 

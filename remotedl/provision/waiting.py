@@ -21,6 +21,8 @@ BETWEEN_S = 1.0
 
 
 class Clock(Protocol):
+    """Time, as `time` the module tells it."""
+
     def monotonic(self) -> float: ...
 
     def sleep(self, seconds: float, /) -> None: ...

@@ -23,6 +23,7 @@ class Told:
         self.lines: list[str] = []
         self.waits: list[str] = []
         self.on_stage: Callable[[str], None] = lambda text: None
+        self.on_wait: Callable[[str], None] = lambda what: None
 
     def stage(self, name: str, detail: str = "") -> None:
         self.stages.append(detail or name)
@@ -30,6 +31,7 @@ class Told:
 
     def progress(self, what: str, done: float, total: float | None, unit: str = "B") -> None:
         self.waits.append(what)
+        self.on_wait(what)
 
     def note(self, text: str) -> None:
         self.notes.append(text)

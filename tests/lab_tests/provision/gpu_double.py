@@ -12,9 +12,16 @@ from tests.unit.provision.rendering import CASES
 
 SYS_ROOT = "/srv/gpu-double"
 UUID = "GPU-00000000-0000-0000-0000-000000000001"
+OLD_MODULE = "/run/old-module"
+"""While this is there, the driver is as after an upgrade without a reboot, which takes it away."""
 SMI = f"""\
 #!/bin/sh
 # a double of nvidia-smi
+if [ -e {OLD_MODULE} ]; then
+    echo "Failed to initialize NVML: Driver/library version mismatch"
+    echo "NVML library version: 580.173"
+    exit 18
+fi
 case "$*" in
 "-q -x") cat {SYS_ROOT}/nvidia-smi.xml ;;
 -L) echo "GPU 0: NVIDIA H100 80GB HBM3 (UUID: {UUID})" ;;

@@ -18,7 +18,7 @@ from tests.lab.fixtures import MakeHost
 from tests.lab.host import Host
 from tests.lab_tests.provision.conftest import LogIn, Told
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 NO_GPU = Wish(gpus=False)
 
 

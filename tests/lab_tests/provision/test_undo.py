@@ -11,7 +11,7 @@ from tests.lab.fixtures import MakeHost
 from tests.lab.host import Host
 from tests.lab_tests.provision.conftest import LogIn, Told
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 NO_GPU = Wish(gpus=False)
 
 NOISE = (
