@@ -449,7 +449,7 @@ main() {
     PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin
     export LC_ALL PATH
     unset LANGUAGE
-    if timeout 5 true 2>/dev/null; then limit() { timeout 8 "$@"; }; else limit() { "$@"; }; fi
+    if timeout 5 true 2>/dev/null; then limit() { timeout "${REMOTEDL_LIMIT_S:-8}" "$@"; }; else limit() { "$@"; }; fi
     uid=$(id -u)
     runtime=${XDG_RUNTIME_DIR:-/run/user/$uid}
     free_sudo=no
