@@ -274,6 +274,8 @@ def finish(job: str, started: float, returncode: int, output: Output) -> None:
         try:
             write(os.path.join(job, "exit.json"), ended)
             return
+        except FileNotFoundError:
+            return  # its folder was purged: nobody will ever ask
         except OSError:
             time.sleep(5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -230,6 +231,19 @@ def test_a_job_notes_what_it_was_told(place: Place) -> None:
     place.jobs.remove(job)
     with pytest.raises(JobNotFound):
         place.jobs.get(job)
+
+
+def test_a_job_whose_folder_is_purged_ends_with_its_command(place: Place) -> None:
+    gate = place.workdir / "gate3"
+    job = place.jobs.start(
+        ["sh", "-c", "while [ ! -e gate3 ]; do sleep 0.05; done"], cwd=place.folder
+    )
+    mark = f"job.py start {place.runtime.inside} {job}"
+    assert mark in all_processes()
+    shutil.rmtree(place.run / "jobs" / job)
+    gate.touch()
+    until(lambda: mark not in all_processes(), "its runner is gone")
+    gate.unlink()
 
 
 def test_no_such_job(place: Place) -> None:
