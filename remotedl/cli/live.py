@@ -63,7 +63,7 @@ def watch(
             live.update(view(snapshot(), footer, time.time()), refresh=True)
 
 
-def view(now: Snapshot, footer: str, at: float) -> RenderableType:
+def view(now: Snapshot, footer: str, at: float, *, rule: bool = True) -> RenderableType:
     """One picture of the session at Unix time `at`."""
     from rich.console import Group
     from rich.rule import Rule
@@ -81,7 +81,8 @@ def view(now: Snapshot, footer: str, at: float) -> RenderableType:
     for text, hint in now.warnings:
         rows.append(_row("!", text + (f"  next: {hint}" if hint else ""), "yellow"))
     if now.events:
-        rows.append(Rule(style="dim"))
+        if rule:
+            rows.append(Rule(style="dim"))
         for when, text in now.events[-_SHOWN_EVENTS:]:
             clock = time.strftime("%H:%M:%S", time.localtime(when))
             rows.append(Text(f"{clock}  {text}", style="dim", no_wrap=True, overflow="ellipsis"))

@@ -31,7 +31,7 @@ def find_config(folder: Path, explicit: Path | None = None) -> Path | None:
             raise ConfigNotFound(f"{explicit}: there is no such file", hint="remotedl init")
         return explicit
     for candidate in (folder, *folder.parents):
-        if (candidate / FILE_NAME).is_file():
+        if (candidate / FILE_NAME).exists():
             return candidate / FILE_NAME
     own = config_dir() / FILE_NAME
     return own if own.is_file() else None
@@ -43,9 +43,11 @@ def load_config(path: Path) -> Config:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text)
     except OSError as exc:
-        raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
+        raise ConfigError(
+            f"{path}: cannot be read: {exc.strerror}", hint=f"ls -ld '{path}'"
+        ) from exc
     except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path}: not UTF-8 at byte {exc.start}") from exc
+        raise ConfigError(f"{path}: not UTF-8 at byte {exc.start}", hint=_edit(path)) from exc
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"{path}: not TOML: {exc}", hint=_edit(path)) from exc
     try:
@@ -77,7 +79,7 @@ def choose_host(config: Config, name: str | None) -> tuple[str, HostConfig]:
             raise ConfigNotFound("no host is named and hosts.toml holds none", hint="remotedl init")
         raise ConfigNotFound(
             f"which host? hosts.toml holds {_listed(config.hosts)} and names no default_host",
-            hint=f"remotedl up {next(iter(sorted(config.hosts)))}",
+            hint=f'name it, or set default_host = "{min(config.hosts)}" in hosts.toml',
         )
     if name in config.hosts:
         return name, config.hosts[name]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 AUTO_GPUS = re.compile(r"auto:([1-9][0-9]*)")
 GPUS_EXPECTED = '"all", "none", a number, a list of numbers or "auto:N"'
 PORT_PAIR = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
+
+SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)?\s*[bkmgtBKMGT]?i?[bB]?")
+MOUNT = re.compile(r"[^:]+:/[^:]*(?::(?:ro|rw))?")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -84,6 +88,13 @@ class HostConfig(Strict):
     """An HTTP proxy that the host uses for package downloads."""
     ports: tuple[str, ...] = ()
     """Further tunnels of this host, LAPTOP:HOST or one number for both."""
+
+    @field_validator("address")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        if not value or value.startswith("-") or any(c.isspace() for c in value):
+            raise ValueError("a name or an address: not empty, no spaces, no - in front")
+        return value
 
     @field_validator("gpus", mode="before")
     @classmethod
@@ -176,6 +187,43 @@ class ProjectConfig(Strict):
     @classmethod
     def _known_ports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return _check_ports(value)
+
+    @field_validator("image")
+    @classmethod
+    def _named_image(cls, value: str | LocalImage) -> str | LocalImage:
+        if value == "":
+            raise ValueError('a name of `remotedl image list` or "org/name:tag"')
+        return value
+
+    @field_validator("shm_size", "memory")
+    @classmethod
+    def _known_size(cls, value: str | None) -> str | None:
+        if value is not None and value != "host" and SIZE.fullmatch(value.strip()) is None:
+            raise ValueError('a size like "8g" or "512m"')
+        return value
+
+    @field_validator("mounts")
+    @classmethod
+    def _known_mounts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if MOUNT.fullmatch(text) is None:
+                raise ValueError(f'HOST_PATH:CONTAINER_PATH[:ro], not "{text}"')
+        return value
+
+    @field_validator("env", "build_args")
+    @classmethod
+    def _known_names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if VARIABLE.fullmatch(name) is None:
+                raise ValueError(f'names of letters, digits and _, not "{name}"')
+        return value
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        both = self.jupyter.enabled and self.tensorboard.enabled
+        if both and self.jupyter.port == self.tensorboard.port:
+            raise ValueError("jupyter.port and tensorboard.port that differ")
+        return self
 
 
 class Config(Strict):

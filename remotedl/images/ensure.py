@@ -7,11 +7,12 @@ run goes on from, or nothing.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 
 from remotedl.config.models import LocalImage
 from remotedl.engine import Engine, Image
-from remotedl.errors import ConfigError
+from remotedl.errors import ConfigError, ImageNotFound
 from remotedl.images import catalogue, devcontainer
 from remotedl.images.build import build
 from remotedl.images.choose import choose, fit_or_refuse
@@ -55,10 +56,21 @@ def ensure(
     elif found := catalogue.find(wish.image):
         ref = way.catalogue(*found)
     else:
+        _refuse_slip(wish.image)
         ref = way.foreign(wish.image)
     if wish.requirements:
         ref = way.with_requirements(ref, wish.requirements)
     return ref
+
+
+def _refuse_slip(name: str) -> None:
+    """A word that is nearly a catalogue name is a slip, not an image of the whole world."""
+    near = difflib.get_close_matches(name, catalogue.names(), 1, 0.7)
+    if near and "/" not in name and ":" not in name:
+        raise ImageNotFound(
+            f"there is no image {name} in the catalogue; did you mean {near[0]}?",
+            hint=f'remotedl image list; an image of that very name: image = "library/{name}"',
+        )
 
 
 @dataclass(frozen=True, slots=True)

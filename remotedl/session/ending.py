@@ -31,22 +31,28 @@ def bring_down(errand: Errand, *, clean: bool, yes: bool) -> None:
 
 def _purge(errand: Errand, *, yes: bool) -> None:
     report = errand.report
-    try:
-        bring_in_step(errand)
-        in_step = True
-    except RemotedlError as exc:
-        report.warn(f"the last changes could not be synced: {exc.message}", hint=exc.hint)
-        in_step = False
-    end_session(errand)
+    files = _files_in_step(errand)
     with workplace(errand) as (place, ground):
-        wanted = plan_purge(place, ground, in_step=in_step)
+        report.stage("purge", errand.host_name)
+        wanted = plan_purge(place, ground, files_in_step=files)
         name = place.runtime.status().name or "the container"
         for line in wanted.lines(name):
             report.note(line)
         if not yes and not errand.prompt.confirm(f"Remove this from {errand.host_name}?"):
             raise UsageError("nothing was removed", hint="remotedl down --purge --yes")
+        end_session(errand)
         purge(place, ground, wanted, report)
-    report.stage("down", f"purged {errand.host_name}; Docker itself: remotedl provision --undo")
+    report.stage("purge", f"{errand.host_name} is clean; Docker itself: remotedl provision --undo")
+
+
+def _files_in_step(errand: Errand) -> int | None:
+    """How many files both sides agree on; None where anything at all is not in step."""
+    try:
+        barrier = bring_in_step(errand)["sync"]
+    except RemotedlError as exc:
+        errand.report.warn(f"the last changes could not be synced: {exc.message}", hint=exc.hint)
+        return None
+    return int(barrier["files"]) if barrier["clean"] and not barrier["left_out"] else None
 
 
 def _question(jobs: tuple[str, ...]) -> str:

@@ -43,6 +43,7 @@ from remotedl.ssh.remote import Remote
 BACK_WITHIN_S = 120.0
 """How long a followed job waits for a lost link before it says how to come back."""
 FLUSH_S = 600.0
+RUN_FOLDER_THERE = 'test -d "$HOME/.remotedl/run/$1"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ class Errand:
 
 
 @contextmanager
-def workplace(errand: Errand) -> Iterator[tuple[Workplace, Ground]]:
-    """A connected workplace for as long as the block runs."""
+def connected(errand: Errand) -> Iterator[Workplace]:
+    """A connected workplace for as long as the block runs. Makes nothing on the host."""
     remote = errand.connect()
     place: Workplace | None = None
     try:
@@ -91,11 +92,29 @@ def workplace(errand: Errand) -> Iterator[tuple[Workplace, Ground]]:
             access = engine_access(gather(remote))
             remember_access(errand.folder, access)
         place = open_workplace(remote, errand.project, errand.host, access)
-        yield place, survey(remote, errand.name, errand.host)
+        yield place
     finally:
         if place is not None:
             place.close()
         remote.close()
+
+
+@contextmanager
+def workplace(errand: Errand) -> Iterator[tuple[Workplace, Ground]]:
+    """As `connected`, with the project's ground; raises ContainerError where it was never up."""
+    with connected(errand) as place:
+        _require_up_before(errand, place.remote)
+        yield place, survey(place.remote, errand.name, errand.host)
+
+
+def _require_up_before(errand: Errand, remote: Remote) -> None:
+    """Looking must leave nothing behind: without an `up` there is nothing to look at."""
+    there = remote.run(["sh", "-c", RUN_FOLDER_THERE, "sh", errand.project.id], check=False)
+    if not there.ok:
+        raise ContainerError(
+            f"{errand.project.root.name} was never up on {errand.host_name}",
+            hint=f"remotedl up {errand.host_name}",
+        )
 
 
 def ask_session(errand: Errand, do: str, *, timeout_s: float = 30, **fields: Any) -> Any:

@@ -14,7 +14,7 @@ from remotedl.images.keeping import Made, Snapshot, made_here, prune, snapshot
 from remotedl.images.pull import pull
 from remotedl.images.transfer import Loaded, load
 from remotedl.provision.probe import gather
-from remotedl.session.errands import Errand, workplace
+from remotedl.session.errands import Errand, connected
 from remotedl.session.options import UpOptions
 from remotedl.session.stages import image_on_host
 from remotedl.session.workplace import Workplace
@@ -27,7 +27,7 @@ def _engine_place(errand: Errand) -> Iterator[tuple[Workplace, Engine]]:
             f"{errand.host_name} has the native runtime, which knows no images",
             hint='runtime = "docker" in hosts.toml',
         )
-    with workplace(errand) as (place, _):
+    with connected(errand) as place:
         if place.engine is None:
             raise EngineError("no engine", hint="remotedl provision")
         yield place, place.engine

@@ -13,6 +13,12 @@ from remotedl.images.keeping import Made, made_here, prune
 from remotedl.report import Report
 from remotedl.session.workplace import Workplace
 
+# Counts the files of a project folder that are somebody's work: not ours, not made by Python and
+# Jupyter for themselves.
+COUNT = (
+    'cd "$1" 2>/dev/null || { echo 0; exit; }; find . \\( -path ./.remotedl -o -name __pycache__ '
+    "-o -name .ipynb_checkpoints \\) -prune -o -type f -print0 | tr -dc '\\0' | wc -c"
+)
 # Prints the ids of this user's other projects. Arguments: the folder of run folders, our id.
 OTHERS = 'cd "$1" 2>/dev/null || exit 0; for d in */; do [ "$d" = "$2/" ] || echo "${d%/}"; done'
 
@@ -33,17 +39,23 @@ class Purge:
         return lines + [f"keep {reason}" for reason in self.stays]
 
 
-def plan_purge(place: Workplace, ground: Ground, *, in_step: bool) -> Purge:
-    """Look, change nothing. `in_step`: the laptop has every file of the project's folder."""
+def plan_purge(place: Workplace, ground: Ground, *, files_in_step: int | None) -> Purge:
+    """Look, change nothing. `files_in_step`: how many files both sides agree on, if all is well."""
     base = ground.folders.run.rsplit("/run/", 1)[0]
     result = place.remote.run(["sh", "-c", OTHERS, "sh", f"{base}/run", place.project.id])
     others = [line for line in result.text.splitlines() if line]
     stays = [f"{ground.folders.data}: your data"]
     folders = [ground.folders.run]
-    if in_step:
-        folders.append(ground.folders.workdir)
+    there = int(place.remote.run(["sh", "-c", COUNT, "sh", ground.folders.workdir]).text)
+    if files_in_step is None:
+        stays.append(
+            f"{ground.folders.workdir}: not in step with the laptop (remotedl sync status)"
+        )
+    elif there > files_in_step:
+        more = there - files_in_step
+        stays.append(f"{ground.folders.workdir}: {more} files there are not on the laptop")
     else:
-        stays.append(f"{ground.folders.workdir}: not in step with the laptop")
+        folders.append(ground.folders.workdir)
     images: tuple[Made, ...] = ()
     if others:
         stays.append(f"images and agent: {len(others)} other project(s) of yours use them")

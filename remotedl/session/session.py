@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 import time
 from collections import deque
@@ -32,6 +33,7 @@ from remotedl.session import stages
 from remotedl.session.backoff import delays
 from remotedl.session.control import ControlServer
 from remotedl.session.digest import digest
+from remotedl.session.hearing import Heard
 from remotedl.session.notify import notify
 from remotedl.session.options import UpOptions
 from remotedl.session.project import Project
@@ -46,7 +48,7 @@ from remotedl.session.registry import (
     write_record,
 )
 from remotedl.session.status import Phase, Snapshot
-from remotedl.session.syncing import SessionSync
+from remotedl.session.syncing import SYNC_REQUESTS, SessionSync
 from remotedl.session.tunnels import JUPYTER, TENSORBOARD, SessionTunnels, wanted_tunnels
 from remotedl.session.watching import HostWatch
 from remotedl.session.workplace import Workplace, remember_access
@@ -75,7 +77,7 @@ class Session:
         self.project, self.host_name, self.host, self.options = project, host_name, host, options
         self.failure: RemotedlError | None = None
         self._prompt = RememberingPrompt(prompt)
-        self._report = report
+        self._report: Report = Heard(report, self._hear)
         self._folder = project.state_folder(host_name)
         self._lock = SessionLock(self._folder)
         self._stop = threading.Event()
@@ -96,6 +98,8 @@ class Session:
     def bring_up(self) -> None:
         """Everything up to live. Raises the error of the stage that failed; `close` then."""
         self._claim()
+        self._publish()
+        stages.check_project(self.project)
         links = stages.connect(
             self.host,
             self._prompt,
@@ -118,8 +122,7 @@ class Session:
         self._open_tunnels(ready.forward_ports)
         run_folder, container = self._running.folders.run, self._running.name
         self._watch = HostWatch(place, run_folder, ready.facts, self.host_name, container)
-        self._publish()
-        self._phase, self._since = Phase.LIVE, time.time()
+        self._phase, self._detail, self._since = Phase.LIVE, "", time.time()
 
     def preview(self) -> list[str]:
         """What `up` would do on the host, and why. Nothing is changed."""
@@ -131,6 +134,7 @@ class Session:
             options=self.options,
         )
         try:
+            stages.check_project(self.project)
             return stages.preview(links.work, self.project, self.host)
         finally:
             links.close()
@@ -344,6 +348,10 @@ class Session:
             return f"http://127.0.0.1:{port}/lab?token={self._running.token}"
         return f"http://127.0.0.1:{port}/" if name == TENSORBOARD else None
 
+    def _hear(self, stage: str, detail: str) -> None:
+        if self._phase is Phase.STARTING:
+            self._detail = f"{stage} {detail}".rstrip()
+
     def _tell(self, text: str) -> None:
         self._events.append((time.time(), text))
 
@@ -355,10 +363,23 @@ class Session:
 
         def stop(_: Mapping[str, Any]) -> Any:
             self._stop.set()
+            if self._phase is Phase.STARTING:
+                # The stages wait for the host, not for us: end them as Ctrl-C would.
+                signal.raise_signal(signal.SIGTERM)
             return True
 
-        sync = self._sync
-        return {"status": status, "stop": stop, **(sync.requests() if sync else {})}
+        return {"status": status, "stop": stop, **self._sync_requests()}
+
+    def _sync_requests(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        def pass_on(name: str) -> Callable[[Mapping[str, Any]], Any]:
+            def ask(request: Mapping[str, Any]) -> Any:
+                if self._sync is None:
+                    raise SessionError("the session is still coming up", hint="remotedl status")
+                return self._sync.requests()[name](request)
+
+            return ask
+
+        return {name: pass_on(name) for name in SYNC_REQUESTS}
 
 
 def _first(pulses: list[Pulse]) -> RemotedlError | None:

@@ -117,6 +117,21 @@ def connect(
     return Links(work, Link(second))
 
 
+def check_project(project: Project) -> None:
+    """Files that hosts.toml names are looked for before anything takes time. Raises ConfigError."""
+    config = project.config.project
+    read_env_file(project.root, config.env_file)
+    named = {"requirements": config.requirements}
+    if isinstance(config.image, LocalImage):
+        named["image.dockerfile"] = config.image.dockerfile
+    for key, name in named.items():
+        if name is not None and not (project.root / name).is_file():
+            raise ConfigError(
+                f"project.{key} = {name!r}: there is no such file in {project.root}",
+                hint=f"ls '{project.root}'",
+            )
+
+
 def prepare(
     remote: Remote,
     project: Project,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from remotedl.container.ground import survey
-from remotedl.errors import SessionError, UsageError
+from remotedl.errors import SessionError
 from remotedl.session.errands import FLUSH_S, Errand, ask_session
 from remotedl.session.registry import SessionLock
 from remotedl.session.syncing import SessionSync
@@ -87,4 +87,4 @@ def sync_live(errand: Errand, stop: threading.Event) -> None:
 
 def require_session(errand: Errand, what: str) -> None:
     if errand.session() is None:
-        raise UsageError(f"there is no session to {what}", hint=f"remotedl up {errand.host_name}")
+        raise SessionError(f"there is no session to {what}", hint=f"remotedl up {errand.host_name}")

@@ -24,7 +24,13 @@ from remotedl.sync.verdict import Conflict, Operation, Verdict, Where
 FLUSH_S = 600.0
 FAILED_LIMIT = 1000
 """Paths that a snapshot names of each kind; more would not be read."""
-EVENTS_WATCHING = "events"
+SYNC_REQUESTS = frozenset(
+    f"sync-{name}"
+    for name in (
+        *("flush", "pause", "resume", "allow", "plan"),
+        *("conflicts", "resolve", "diff", "history", "undo"),
+    )
+)
 
 
 class SessionSync:
@@ -118,8 +124,10 @@ class SessionSync:
 
     def flush(self, timeout_s: float = FLUSH_S) -> dict[str, Any]:
         """Everything written before this call is on both sides afterwards, but what is named."""
-        barrier = self._opened().flush(timeout_s)
-        return barrier_row(barrier)
+        sync = self._opened()
+        row = barrier_row(sync.flush(timeout_s))
+        status = sync.status()
+        return {**row, "files": status.files, "left_out": [one.key for one in status.left_out]}
 
     def pause(self) -> None:
         self._opened().pause()
@@ -174,7 +182,9 @@ class SessionSync:
             return {"step": undone.step, "where": undone.where.value, "back": back, "left": left}
 
         handlers = (flush, pause, resume, allow, plan, conflicts, resolve, diff, history, undo)
-        return {f"sync-{handler.__name__}": handler for handler in handlers}
+        found = {f"sync-{handler.__name__}": handler for handler in handlers}
+        assert found.keys() == SYNC_REQUESTS
+        return found
 
     def diff(self, key: str) -> str:
         """The laptop's version of a conflict beside the host's. Raises UsageError."""

@@ -129,7 +129,10 @@ class _Talk:
         line, _, self._buffer = self._buffer.partition(b"\n")
         said: Mapping[str, Any] = json.loads(line)
         if "error" in said:
-            raise SyncError(f"{self._host}: {said['error']}", hint="run the same command again")
+            hint = (
+                "remotedl run -- ls /data" if said.get("absent") else "run the same command again"
+            )
+            raise SyncError(f"{self._host}: {said['error']}", hint=hint)
         return said
 
     def take(self, size: int) -> Iterator[bytes]:

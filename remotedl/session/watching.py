@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -89,7 +90,7 @@ def job_row(job: Job) -> dict[str, Any]:
     """A job as `status` and `--json` show it."""
     return {
         "id": job.id,
-        "command": " ".join(job.argv),
+        "command": shlex.join(job.argv).replace("\n", "\\n"),
         "state": job.state.value,
         "code": job.code,
         "started": job.started,

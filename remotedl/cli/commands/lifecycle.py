@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from remotedl.ssh.prompt import Prompt
 
 
+PIPE_WIDTH = 1000
+
+
 def register(app: typer.Typer) -> None:
     panel = "A session"
     app.command(rich_help_panel=panel)(init)
@@ -86,13 +89,19 @@ def up(
 
     target = find_target(context, host)
     plain = context.find_root().obj.plain
+    asked = Asked(image, gpus, rebuild, accept_new, yes)
     if read_running(target) and not dry_run:
+        if image is not None or gpus is not None or rebuild:
+            raise SessionError(
+                f"a session with {target.host_name} runs already: --image, --gpus and --rebuild "
+                "count when one begins",
+                hint=f"remotedl down {target.host_name}, then up again",
+            )
         typer.echo(f"a session with {target.host_name} runs already: this is it", err=True)
         if not detach:
             _attach(target, plain=plain)
         return
-    asked = Asked(image, gpus, rebuild, accept_new, yes)
-    if detach:
+    if detach and not dry_run:
         _launch(context, target, asked, browse=not no_open)
         return
     end_in_order()
@@ -257,4 +266,7 @@ def _print_status(snapshot: "Snapshot") -> None:
 
     from remotedl.cli.live import view
 
-    Console(highlight=False).print(view(snapshot, f"process {snapshot.pid}", time.time()))
+    # On a pipe nothing may be cut or wrapped: addresses are copied from there.
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    console = Console(highlight=False, width=width)
+    console.print(view(snapshot, f"process {snapshot.pid}", time.time(), rule=width is None))

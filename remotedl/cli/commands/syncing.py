@@ -9,7 +9,7 @@ import typer
 
 from remotedl.cli.commands.work import HostOption
 from remotedl.cli.context import JsonOption, errand_of
-from remotedl.errors import UsageError
+from remotedl.errors import SyncError, UsageError
 
 PathArgument = Annotated[str, typer.Argument(metavar="PATH", help="Relative to the project.")]
 LARGEST = 10
@@ -219,14 +219,16 @@ def _tell_session(context: typer.Context, host: str | None, do: str, what: str) 
 def _print_barrier(barrier: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(barrier, indent=2))
-        return
-    if barrier["clean"]:
+    elif barrier["clean"]:
         typer.echo("in step")
-        return
-    for what in ("conflicts", "frozen", "failures"):
-        for path in barrier[what]:
-            typer.echo(f"{what:<9} {path}")
-    typer.echo("not all is in step: remotedl sync conflicts", err=True)
+    else:
+        for what in ("conflicts", "frozen", "failures"):
+            for path in barrier[what]:
+                typer.echo(f"{what:<9} {path}")
+        mend = "conflicts" if barrier["conflicts"] else "status"
+        typer.echo(f"not all is in step; next: remotedl sync {mend}", err=True)
+    if not barrier["clean"]:
+        raise typer.Exit(SyncError.exit_code)
 
 
 def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:

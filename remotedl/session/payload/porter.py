@@ -31,7 +31,7 @@ def main(argv: List[str]) -> int:
     try:
         verbs[verb](*argv[1:])
     except (OSError, ValueError, EOFError) as exc:
-        say({"error": str(exc)})
+        say({"error": str(exc), "absent": isinstance(exc, FileNotFoundError)})
         return 1
     return 0
 
