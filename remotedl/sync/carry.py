@@ -16,7 +16,7 @@ from remotedl.errors import ProtocolError
 from remotedl.sync.agent.apply import Outcome, Status
 from remotedl.sync.agent.protocol import Content
 from remotedl.sync.agent.replica import Replica
-from remotedl.sync.agent.transfer import PACK_BYTES, SMALL, Wanted
+from remotedl.sync.agent.transfer import PACK_BYTES, SMALL, Basis, Wanted
 from remotedl.sync.agent.tree import Change, Entry, Kind, Tree
 from remotedl.sync.fresh import Fresh
 from remotedl.sync.peer import Peer, Reply
@@ -112,7 +112,8 @@ class _Trip:
 
     def _is_brought(self, op: Operation, entry: Entry) -> bool:
         """Whether a big content waits in the receiver's staging area."""
-        basis = "" if op.expected is None or op.expected.kind is not Kind.FILE else op.path
+        old = op.expected.digest if op.expected is not None else None
+        basis = None if old is None else Basis(op.path, old)
         why = self._own.transfers.want(Job(op.key, self.where, op.source, entry, basis))
         if why is None:
             self._carried.pending.append(op)
@@ -282,18 +283,18 @@ class _Download(_Trip):
 
     def _ask(self, batch: list[Operation]) -> Reply | None:
         """Have the contents sent that are not here yet."""
-        wanted: dict[bytes, tuple[str, Entry]] = {}
+        wanted: dict[bytes, Wanted] = {}
         tree = self._own.replica.side.tree
         for op in batch:
             new = op.new
             if new is None or new.digest is None or not _brings_content(op) or is_big(new):
                 continue
             if not self._is_at_hand(new, tree):
-                wanted[new.digest] = (op.source, new)
+                wanted[new.digest] = Wanted(op.source, new)
                 self._will_be_at_hand(new)
         if not wanted:
             return None
-        sent = sum(entry.size for _, entry in wanted.values())
+        sent = sum(one.entry.size for one in wanted.values())
         self._carried.to_laptop = self._carried.to_laptop.plus(Counts(sent=sent))
         return self._own.peer.get(list(wanted.values()))
 

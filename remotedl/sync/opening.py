@@ -144,6 +144,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     host = connecting.finish()
     peer = Peer.start(host, hello, version, request.wake)
     closing.callback(peer.close)
+    peer.receive_into(replica)
     answer = peer.opened()
     _check_answer(request, host.name, answer, laptop, expected_remote)
     remote = _root(bool(answer["created"]), answer["marker"], expected_remote)
@@ -165,7 +166,6 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         told = peer.snap(None, scan=False)
     database.set_boots(replica.boot, str(answer["boot"]))
 
-    peer.receive_into(replica)
     transfers = Transfers(replica, peer, request.clock, request.wake)
     closing.callback(transfers.close)
     carrier = Carrier(replica, picture, peer, transfers)

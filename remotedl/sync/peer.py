@@ -26,8 +26,8 @@ from remotedl.sync.agent import protocol
 from remotedl.sync.agent.listing import Listing, Version, unpack_listing
 from remotedl.sync.agent.protocol import Frame, Malformed, Parser, Type
 from remotedl.sync.agent.replica import Replica
-from remotedl.sync.agent.transfer import Arrived, Intake, Outflow
-from remotedl.sync.agent.tree import Change, Entry
+from remotedl.sync.agent.transfer import Arrived, Intake, Outflow, Wanted, pack_get
+from remotedl.sync.agent.tree import Change
 from remotedl.sync.agent.wire import Closed, Wire
 from remotedl.sync.bundle import Bundle, agent_bundle
 
@@ -199,10 +199,9 @@ class Peer:
         payload = protocol.pack_commit(step, reasons, changes)
         return self._ask(Type.COMMIT, payload, in_order=True)
 
-    def get(self, wanted: Sequence[tuple[str, Entry]], start: int = 0) -> Reply:
+    def get(self, wanted: Sequence[Wanted]) -> Reply:
         """Have contents sent into the staging area; answered when all are there or given up."""
-        payload = struct.pack(">Q", start) + protocol.pack_entries(list(wanted))
-        return self._ask(Type.GET, payload, data=True)
+        return self._ask(Type.GET, pack_get(wanted), data=True)
 
     def flush(self, cookie: str) -> Reply:
         return self._ask(Type.FLUSH, protocol.pack_json({"cookie": cookie}))
@@ -342,12 +341,12 @@ class Peer:
                     self._arrived(self._intake.put(frame.stream, frame.payload))
                 elif frame.type is Type.DATA:
                     self._arrived(self._intake.data(frame.stream, frame.payload))
+                elif frame.type is Type.COPY:
+                    self._arrived(self._intake.copy(frame.stream, frame.payload))
                 elif frame.type is Type.ACK and frame.stream % 2:
                     self._acknowledge(frame)
-                elif frame.type is Type.ACK:
-                    self._intake.abandon(frame.stream)
                 else:
-                    raise Malformed(f"a {frame.type.name} from the agent")
+                    self._intake.abandon(frame.stream)
         except Exception as exc:  # noqa: BLE001
             self._fail(exc)
         finally:

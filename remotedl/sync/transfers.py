@@ -15,7 +15,7 @@ from typing import NamedTuple
 from remotedl.errors import LinkLost, SyncError
 from remotedl.sync.agent.protocol import Content
 from remotedl.sync.agent.replica import Replica
-from remotedl.sync.agent.transfer import SMALL, Wanted
+from remotedl.sync.agent.transfer import SMALL, Basis, Wanted
 from remotedl.sync.agent.tree import Entry, Kind
 from remotedl.sync.agent.wire import Closed
 from remotedl.sync.peer import Peer
@@ -39,8 +39,8 @@ class Job(NamedTuple):
     path: str
     """Where it comes from, as spelled there."""
     entry: Entry
-    basis: str
-    """A path on the receiving side that may hold much of it; "" for none."""
+    basis: Basis | None
+    """An earlier version that stands on the receiving side."""
 
 
 class Transfers:
@@ -134,14 +134,13 @@ class Transfers:
         if not 0 <= start <= content.size:
             raise SyncError("the agent claims to have more than there is")
         why = self._send(job, content, start)
-        # What a crash left of an earlier try may be zeros: its digest says so, and it is dropped.
-        return self._send(job, content, 0) if why and start else why
+        return self._send(_anew(job), content, 0) if why and (start or job.basis) else why
 
     def _send(self, job: Job, content: Content, start: int) -> str:
         stream = self._peer.new_stream()
         arrived = self._peer.expect(stream)
         outflow = self._peer.outflow(self._replica)
-        why = outflow.send_big(Wanted(job.path, job.entry, start), stream)
+        why = outflow.send_big(Wanted(job.path, job.entry, start, job.basis), stream)
         if why:
             self._peer.expect_no_more(stream)
             return why
@@ -153,12 +152,12 @@ class Transfers:
         content = _content(job)
         start = self._replica.staging.resumes_at(content)
         why = self._receive(job, content, start)
-        return self._receive(job, content, 0) if why and start else why
+        return self._receive(_anew(job), content, 0) if why and (start or job.basis) else why
 
     def _receive(self, job: Job, content: Content, start: int) -> str:
         if self._replica.staging.has(content.digest):
             return ""
-        answer = self._peer.get([(job.path, job.entry)], start).wait()
+        answer = self._peer.get([Wanted(job.path, job.entry, start, job.basis)]).wait()
         failed = answer.get("failed", {})
         why = str(failed.get(content.digest.hex(), ""))
         if not why and not self._replica.staging.has(content.digest):
@@ -168,6 +167,12 @@ class Transfers:
 
 def is_big(entry: Entry | None) -> bool:
     return entry is not None and entry.kind is Kind.FILE and entry.size >= BIG
+
+
+def _anew(job: Job) -> Job:
+    """Nothing is taken for granted any more: what a crash left of an earlier try may be zeros, an
+    earlier version may have changed. The digest of the whole has said so."""
+    return job._replace(basis=None)
 
 
 def _content(job: Job) -> Content:

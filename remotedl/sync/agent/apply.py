@@ -18,9 +18,10 @@ import stat
 from enum import Enum
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from remotedl.sync.agent.blocks import Changed
 from remotedl.sync.agent.disk import READ, At, NoExchange
 from remotedl.sync.agent.folder import Folder, Way
-from remotedl.sync.agent.scan import Changed, Scanner, hash_file
+from remotedl.sync.agent.scan import Scanner, hash_file
 from remotedl.sync.agent.staging import (
     NoContent,
     Staging,

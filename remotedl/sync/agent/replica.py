@@ -13,10 +13,11 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Se
 
 from remotedl.sync.agent import cache
 from remotedl.sync.agent.apply import Applier, Outcome
+from remotedl.sync.agent.blocks import Changed
 from remotedl.sync.agent.disk import CREATE, READ, At, Disk, this_disk
 from remotedl.sync.agent.folder import OWN, Folder, Way
 from remotedl.sync.agent.ignore import Ignore
-from remotedl.sync.agent.scan import Changed, Limits, Scanner, stamp_of
+from remotedl.sync.agent.scan import Limits, Scanner, stamp_of
 from remotedl.sync.agent.staging import Staging
 from remotedl.sync.agent.trash import Trash
 from remotedl.sync.agent.tree import Change, Entry, Folding, Issue, Kind, Side, Traits

@@ -30,6 +30,8 @@ from typing import (
     Tuple,
 )
 
+from remotedl.sync.agent import blocks
+from remotedl.sync.agent.blocks import Changed, Marks
 from remotedl.sync.agent.disk import READ, At, Disk, read_blocks
 from remotedl.sync.agent.folder import OWN, Folder, Way
 from remotedl.sync.agent.ignore import Ignore
@@ -77,10 +79,6 @@ class Job(NamedTuple):
 
 class _Zeroed(Exception):
     """A file that a crash of the machine emptied."""
-
-
-class Changed(OSError):
-    """A file is not the one that was listed, or changed while it was read."""
 
 
 def stamp_of(found: os.stat_result) -> bytes:
@@ -156,6 +154,7 @@ class Scanner:
         self.files_listed = 0
         self.on_dir: Optional[Callable[[str], None]] = None
         """Told of every directory right before it is listed, so that it can be watched."""
+        self.marks = Marks()
         self.edits = 0
         """Counts changes of the picture."""
         self.sure: Set[str] = set()
@@ -549,7 +548,11 @@ class _Look:
             self._disk.seek(fd, 0)
         elif size >= BIG and self._is_unrested(job) and self._disk.has_writer(fd):
             raise Changed(errno.EAGAIN, "a big file in mid-write", job.path)
-        return hash_file(self._disk, fd, size), None
+        if size < blocks.FROM:
+            return hash_file(self._disk, fd, size), None
+        digest, marks = blocks.hash_blocks(self._disk, fd, size)
+        self._own.marks.put(digest, marks)
+        return digest, None
 
     def _is_zeroed(self, job: Job, entry: Entry, known: Optional[Entry]) -> bool:
         """Whether a crash took the content: nothing or zeros, where there was something before."""

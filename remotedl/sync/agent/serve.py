@@ -25,7 +25,7 @@ from remotedl.sync.agent.disk import Disk, this_disk, write_all
 from remotedl.sync.agent.keeper import Keeper, Refused
 from remotedl.sync.agent.listing import Version
 from remotedl.sync.agent.protocol import Content, Frame, Malformed, Parser, Type
-from remotedl.sync.agent.transfer import SMALL, Arrived, Intake, Outflow, Wanted
+from remotedl.sync.agent.transfer import SMALL, Arrived, Intake, Outflow, unpack_get
 from remotedl.sync.agent.wire import Closed, Wire
 
 SILENCE_S = 90.0
@@ -237,13 +237,7 @@ class Agent:
             self._intake.close()
 
     def _get(self, frame: Frame) -> None:
-        rows = protocol.unpack_entries(frame.payload[8:])
-        (start,) = struct.unpack_from(">Q", frame.payload)
-        wanted = []
-        for path, entry in rows:
-            if entry is None or entry.digest is None:
-                raise Malformed("a GET of something that is no file")
-            wanted.append(Wanted(path, entry, start))
+        wanted = unpack_get(frame.payload)
         big = any(one.entry.size > SMALL for one in wanted)
         (self._big if big else self._small).put((frame.stream, wanted))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import queue
 import stat
 import threading
 from typing import Any, Dict, Optional, Set
@@ -23,6 +24,8 @@ MEMORY = 24 << 20
 PART_LIFE_S = 7 * 86400.0
 """An unfinished transfer is kept for so long."""
 BLOCK = 1 << 20
+THREAD_FROM = 16 << 20
+DEPTH = 8
 PART = ".part"
 _WHOLE = 64
 """The length of a digest in hex, which is the name of a content that is whole."""
@@ -188,6 +191,43 @@ class Staging:
         return now - self.disk.lstat(name, self.at).st_mtime
 
 
+class _Digest:
+    """sha256; for long contents in a thread of its own, so that writing goes on meanwhile."""
+
+    def __init__(self, size: int) -> None:
+        self._engine = hashlib.sha256()
+        self._work: Optional[queue.Queue[Any]] = None
+        if size >= THREAD_FROM:
+            self._work = queue.Queue(DEPTH)
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+
+    def update(self, data: Any) -> None:
+        if self._work is None:
+            self._engine.update(data)
+        else:
+            self._work.put(data)
+
+    def digest(self) -> bytes:
+        self.end()
+        return self._engine.digest()
+
+    def end(self) -> None:
+        if self._work is not None:
+            self._work.put(None)
+            self._thread.join()
+            self._work = None
+
+    def _run(self) -> None:
+        assert self._work is not None
+        work = self._work
+        while True:
+            data = work.get()
+            if data is None:
+                return
+            self._engine.update(data)
+
+
 class Incoming:
     """A big content on its way in, from where an earlier try broke off. One thread."""
 
@@ -195,7 +235,7 @@ class Incoming:
         self._staging = staging
         self._disk = staging.disk
         self._content = content
-        self._engine = hashlib.sha256()
+        self._engine = _Digest(content.size)
         self._done = 0
         self._fd: Optional[int] = None
         name = _part(content.digest)
@@ -251,6 +291,7 @@ class Incoming:
 
     def close(self) -> None:
         """What has come so far stays, to be resumed."""
+        self._engine.end()
         if self._fd is not None:
             self._disk.close(self._fd)
             self._fd = None

@@ -4,10 +4,12 @@ files and sends them. Both sides use both. Which contents are wanted is decided 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import struct
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
+from remotedl.sync.agent.blocks import Range, compare
 from remotedl.sync.agent.disk import READ, read_blocks
 from remotedl.sync.agent.folder import Folder, Way
 from remotedl.sync.agent.protocol import (
@@ -16,8 +18,11 @@ from remotedl.sync.agent.protocol import (
     Type,
     check_path,
     pack_contents,
+    pack_entries,
     pack_json,
     unpack_contents,
+    unpack_entries,
+    unpack_json,
 )
 from remotedl.sync.agent.replica import Replica, Source
 from remotedl.sync.agent.staging import BadContent, Incoming, Staging
@@ -29,7 +34,10 @@ SMALL = 1 << 18
 PACK_BYTES = 1 << 19
 PACK_FILES = 512
 BLOCK = 1 << 18
+COPY = 16 << 20
+"""How copies are cut, so that other contents are taken in between."""
 _RANGE = struct.Struct(">QQ")
+_LENGTH = struct.Struct(">I")
 _GONE = "it changed, or went away, before it was sent"
 
 
@@ -216,12 +224,20 @@ class _Arriving:
             self._incoming = None
 
 
+class Basis(NamedTuple):
+    """What the receiver has already of an earlier version: where, and its digest."""
+
+    path: str
+    digest: bytes
+
+
 class Wanted(NamedTuple):
     """A file to send: where it is, what it must be, from which byte on."""
 
     path: str
     entry: Entry
     start: int = 0
+    basis: Optional[Basis] = None
 
 
 class Outflow:
@@ -299,21 +315,85 @@ class Outflow:
     def _stream(self, one: Wanted, source: Source, stream: int) -> str:
         content = Content(_digest(one), one.entry.size, one.start)
         self._wire.in_order(Type.PUT, stream, pack_contents([content]))
-        left = one.entry.size - one.start
         try:
-            self._replica.disk.seek(source.fd, one.start)
-            for block in read_blocks(self._replica.disk, source.fd, BLOCK):
-                piece = block[:left]
-                self._wire.data(stream, piece)
-                left -= len(piece)
-                if not left:
-                    break
+            for piece in self._ranges(one):
+                if piece.old is None:
+                    self._send_range(source.fd, piece, stream)
+                else:
+                    assert one.basis is not None
+                    self._send_copies(one.basis.path, piece, stream)
             unchanged = self._replica.unchanged(source)
         except ConnectionError:
             raise
         except OSError as exc:
             return exc.strerror or str(exc)
-        return "" if unchanged and not left else _GONE
+        return "" if unchanged else _GONE
+
+    def _ranges(self, one: Wanted) -> List[Range]:
+        """What has to be sent, and what the receiver can copy from what it has."""
+        whole = [Range(0, one.entry.size, None)]
+        marks = self._replica.scanner.marks
+        if one.basis is not None:
+            old, new = marks.get(one.basis.digest), marks.get(one.entry.digest)
+            if old is not None and new is not None:
+                whole = compare(old, new)
+        found = []
+        for start, size, at in whole:
+            skip = min(size, max(0, one.start - start))
+            if size - skip:
+                found.append(Range(start + skip, size - skip, None if at is None else at + skip))
+        return found
+
+    def _send_range(self, fd: int, piece: Range, stream: int) -> None:
+        disk = self._replica.disk
+        disk.seek(fd, piece.start)
+        left = piece.size
+        while left:
+            block = disk.read(fd, min(left, BLOCK))
+            if not block:
+                raise OSError(errno.EAGAIN, _GONE)
+            self._wire.data(stream, block)
+            left -= len(block)
+
+    def _send_copies(self, path: str, piece: Range, stream: int) -> None:
+        assert piece.old is not None
+        for done in range(0, piece.size, COPY):
+            size = min(COPY, piece.size - done)
+            self._wire.in_order(Type.COPY, stream, pack_copy(path, piece.old + done, size))
+
+
+def pack_get(wanted: Sequence[Wanted]) -> bytes:
+    """Several small files, or one big one with where to start and what to build upon."""
+    head: Dict[str, Any] = {}
+    if len(wanted) == 1:
+        head["start"] = wanted[0].start
+        basis = wanted[0].basis
+        if basis is not None:
+            head["basis"] = [basis.path, basis.digest.hex()]
+    packed = pack_json(head)
+    table = pack_entries([(one.path, one.entry) for one in wanted])
+    return _LENGTH.pack(len(packed)) + packed + table
+
+
+def unpack_get(payload: bytes) -> List[Wanted]:
+    """Raises Malformed."""
+    try:
+        (size,) = _LENGTH.unpack_from(payload)
+        head = unpack_json(payload[4 : 4 + size])
+        rows = unpack_entries(payload[4 + size :])
+        start = int(head.get("start", 0))
+        basis = None
+        if "basis" in head:
+            path, digest = head["basis"]
+            basis = Basis(check_path(str(path)), bytes.fromhex(digest))
+    except (struct.error, TypeError, ValueError) as exc:
+        raise Malformed(f"a GET that makes no sense: {exc}") from exc
+    wanted = []
+    for path, entry in rows:
+        if entry is None or entry.digest is None or not 0 <= start <= entry.size:
+            raise Malformed("a GET of something that is no file")
+        wanted.append(Wanted(path, entry, start, basis))
+    return wanted
 
 
 def pack_copy(path: str, start: int, size: int) -> bytes:

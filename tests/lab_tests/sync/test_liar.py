@@ -15,6 +15,7 @@ from remotedl.errors import LinkLost, ProtocolError
 from remotedl.sync.agent import protocol
 from remotedl.sync.agent.listing import Around, Listing, Version, pack_listing
 from remotedl.sync.agent.protocol import Content, Parser, Type, frame
+from remotedl.sync.agent.transfer import Basis, Wanted, pack_get
 from remotedl.sync.agent.tree import DIR, Change, Entry, Kind
 from tests.lab_tests.sync.folders import Folders, ThreadProcess, tree
 
@@ -204,7 +205,9 @@ def test_the_agent_refuses_paths_that_lead_out(folders: Folders, path: str) -> N
         (Type.OPS, b'{"op":"unknown"}'),
         (Type.OPS, b"{}"),
         (Type.FLUSH, b'{"cookie":"../x"}'),
-        (Type.GET, b"\0" * 8 + protocol.pack_entries([("../x", FILE)]).replace(b"../x", b"../x")),
+        (Type.GET, pack_get([Wanted("../x", FILE)])),
+        (Type.GET, pack_get([Wanted("x", FILE, basis=Basis("../x", bytes(32)))])),
+        (Type.GET, pack_get([Wanted("x", FILE, start=5)])),
         (Type.PUT, b"x"),
         (Type.DATA, b"x"),
         (Type.COMMIT, b"\0\0\0\x02{}"),
@@ -229,7 +232,7 @@ def test_get_does_not_follow_links_out(folders: Folders) -> None:
     (folders.host / "dir").symlink_to(folders.base)
     laptop = LyingLaptop(folders.host)
     for stream, path in ((1, "link"), (3, "dir/secret")):
-        wanted = struct.pack(">Q", 0) + protocol.pack_entries([(path, FILE._replace(size=6))])
+        wanted = pack_get([Wanted(path, FILE._replace(size=6))])
         laptop.say(Type.GET, stream, wanted)
         answer = laptop.hear(Type.ACK, Type.DATA, Type.PUT)
         assert answer is not None

@@ -1,0 +1,124 @@
+"""Big files: only what changed goes over the link, whoever wrote it, and never a wrong byte."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab_tests.sync.folders import AgentInThread, Folders, ThreadProcess, trash
+
+MB = 1 << 20
+BASE = os.urandom(12 * MB + 1234)
+
+CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "in place": lambda old: old[: 5 * MB] + os.urandom(MB // 2) + old[5 * MB + MB // 2 :],
+    "inserted": lambda old: old[: 5 * MB + 77] + os.urandom(MB // 2) + old[5 * MB + 77 :],
+    "appended": lambda old: old + os.urandom(MB),
+    "cut out": lambda old: old[: 3 * MB] + old[5 * MB + 5 :],
+    "cut off": lambda old: old[: 9 * MB + 1],
+}
+
+
+class CountingAgent(AgentInThread):
+    """Counts what goes over the link, both ways."""
+
+    def start(self, argv: Any, **_: Any) -> ThreadProcess:
+        process = super().start(argv)
+        process.passed = 0  # type: ignore[attr-defined]
+        send, receive = process.sendall, process.recv
+
+        def sendall(data: Any) -> None:
+            process.passed += len(data)  # type: ignore[attr-defined]
+            send(data)
+
+        def recv(size: int) -> bytes:
+            data = receive(size)
+            process.passed += len(data)  # type: ignore[attr-defined]
+            return data
+
+        process.sendall, process.recv = sendall, recv  # type: ignore[method-assign]
+        return process
+
+    @property
+    def passed(self) -> int:
+        return sum(process.passed for process in self.processes)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("side", ["laptop", "host"])
+def test_only_what_changed_is_sent(folders: Folders, side: str, change: str) -> None:
+    folders.remote = agent = CountingAgent()
+    here, there = folders.laptop, folders.host
+    if side == "host":
+        here, there = there, here
+    (here / "data").write_bytes(BASE)
+    sync = folders.open()
+    sync.cycle(scan=False)
+    assert (there / "data").read_bytes() == BASE
+    before = agent.passed
+    new = CHANGES[change](BASE)
+    (here / "data").write_bytes(new)
+    sync.cycle()
+    assert (there / "data").read_bytes() == new
+    assert agent.passed - before < 2.5 * MB
+    assert trash(there) == {BASE}
+
+
+def test_it_is_sent_whole_where_the_receiver_has_something_else(folders: Folders) -> None:
+    """Between comparing and copying, the basis becomes another file: the digest tells."""
+    (folders.laptop / "data").write_bytes(BASE)
+    sync = folders.open()
+    sync.cycle(scan=False)
+    other = bytearray(BASE)
+    other[0:4] = b"evil"
+    stamp = (folders.host / "data").stat()
+    new = CHANGES["appended"](BASE)
+    (folders.laptop / "data").write_bytes(new)
+    (folders.host / "data").write_bytes(other)
+    os.utime(folders.host / "data", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    sync.cycle()
+    ends = {path.read_bytes() for path in (folders.laptop / "data", folders.host / "data")}
+    assert ends == {new, bytes(other)}
+    assert [conflict.key for conflict in sync.status().conflicts] == ["data"]
+
+
+def test_a_moved_big_file_is_not_sent_again(folders: Folders) -> None:
+    folders.remote = agent = CountingAgent()
+    (folders.laptop / "data").write_bytes(BASE)
+    sync = folders.open()
+    sync.cycle(scan=False)
+    before = agent.passed
+    (folders.laptop / "models").mkdir()
+    (folders.laptop / "data").rename(folders.laptop / "models" / "renamed")
+    sync.cycle()
+    assert (folders.host / "models" / "renamed").read_bytes() == BASE
+    assert not (folders.host / "data").exists()
+    assert agent.passed - before < 100_000
+
+
+def test_a_small_save_does_not_wait_for_a_big_file(folders: Folders) -> None:
+    """While a checkpoint is on its way, the code that is edited goes ahead of it."""
+    sync = folders.live()
+    (folders.laptop / "big").write_bytes(os.urandom(40 * MB))
+    (folders.laptop / "small.py").write_text("print()")
+    order: list[str] = []
+    from tests.lab_tests.sync.folders import eventually
+
+    def seen() -> bool:
+        for name in ("small.py", "big"):
+            if name not in order and (folders.host / name).exists():
+                order.append(name)
+        return len(order) == 2
+
+    eventually(seen, 30)
+    assert order == ["small.py", "big"]
+    assert sync.flush(10).clean
+    assert _size(folders.host / "big") == 40 * MB
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
