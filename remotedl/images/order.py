@@ -72,6 +72,7 @@ class Sources:
 
 FROM = re.compile(r"^\s*FROM\s+(?:--platform=\S+\s+)?(\S+)(?:\s+AS\s+(\S+))?", re.I | re.M)
 ARG = re.compile(r"^\s*ARG\s+(\w+)=(\S+)", re.I | re.M)
+DECLARED = re.compile(r"^\s*ARG\s+(\w+)", re.I | re.M)
 VARIABLE = re.compile(r"\$(?:\{(\w+)(?::-([^}]*))?\}|(\w+))")
 
 
@@ -91,6 +92,11 @@ def base_images(dockerfile: str, build_args: Mapping[str, str]) -> tuple[str, ..
         if stage:
             stages.add(stage)
     return tuple(sorted(found))
+
+
+def declared_arguments(dockerfile: str) -> frozenset[str]:
+    """The build arguments that a Dockerfile knows."""
+    return frozenset(DECLARED.findall(dockerfile))
 
 
 def instruction_lines(dockerfile: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from remotedl.errors import ConfigError
 from remotedl.images import catalogue
 from remotedl.images.choose import Variant
 from remotedl.images.dockerignore import left_out_by
-from remotedl.images.order import Order
+from remotedl.images.order import Order, declared_arguments
 from remotedl.images.recipe import ContextFile, context_files, recipe_hash
 from remotedl.images.requirements import read as read_requirements
 from remotedl.images.wish import ImageRef
@@ -42,7 +42,12 @@ def catalogue_order(
 ) -> Order:
     """One image of the catalogue, on top of `parent`; `given` are the user's own arguments."""
     context = _plain(catalogue.folder(recipe.name), lambda name: name == README)
-    arguments = {"BASE_IMAGE": parent, **dict(variant.build_args), **given}
+    (own,) = (one for one in recipe.variants if one.name == variant.name)
+    dockerfile = (catalogue.folder(recipe.name) / "Dockerfile").read_text("utf-8")
+    # Only what it declares: what another image of the lineage is for must not make this one anew.
+    known = declared_arguments(dockerfile)
+    asked = {**dict(own.build_args), **given}
+    arguments = {"BASE_IMAGE": parent} | {n: v for n, v in asked.items() if n in known}
     if recipe.parent:
         # The user's base image is under the lowest of the lineage; this one stands on its parent.
         arguments["BASE_IMAGE"] = parent

@@ -17,12 +17,26 @@ CPU = Variant("cpu", "debian:bookworm-slim", ("amd64",))
 
 def test_a_catalogue_image_stands_on_its_parent() -> None:
     (base,) = catalogue.lineage(_recipe("base"))
-    order = catalogue_order(base, CPU, CPU.base_image, {"BASE_IMAGE": "mine:1", "X": "y"})
-    assert order.build_args == {"BASE_IMAGE": "mine:1", "X": "y"}
+    order = catalogue_order(base, CPU, CPU.base_image, {"BASE_IMAGE": "mine:1"})
+    assert order.build_args == {"BASE_IMAGE": "mine:1"}
     assert order.tag.startswith("remotedl/base:")
     assert order.recipe.startswith(order.tag.rpartition(":")[2])
     upper = catalogue_order(_recipe("pytorch"), CPU, order.tag, {"BASE_IMAGE": "mine:1"})
     assert upper.build_args["BASE_IMAGE"] == order.tag
+
+
+def test_images_of_one_parent_share_it() -> None:
+    """Arguments are for the image that declares them; base is the same under all of them."""
+    base = _recipe("base")
+    tags = {
+        catalogue_order(base, variant, "x", {"TENSORFLOW": "mine", "JAX": "mine"}).tag
+        for name in catalogue.names()
+        for variant in _recipe(name).variants
+        if variant.name == "cpu"
+    }
+    assert len(tags) == 1
+    jax = catalogue_order(_recipe("jax"), CPU, "x", {"JAX": "mine", "TENSORFLOW": "other"})
+    assert jax.build_args == {"BASE_IMAGE": "x", "JAX": "mine"}
 
 
 def test_a_readme_is_no_part_of_a_recipe() -> None:
