@@ -42,6 +42,9 @@ CHUNK = 1 << 18
 PING_S = 10.0
 SILENCE_S = 20.0
 """The link is lost when nothing came for so long although pings were sent."""
+FAR_S = 0.003
+SLOW = 25e6
+"""Bytes a second; contents are deflated on a far link that carries less."""
 START_S = 30.0
 END_S = 5.0
 ERRORS_KEPT = 4000
@@ -98,6 +101,7 @@ class Peer:
         self._arrivals: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._intake: Intake | None = None
         self._heard = time.monotonic()
+        self._round_trip = float("inf")
         self._closing = False
         self._lost: RemotedlError | None = None
         self._errors = bytearray()
@@ -201,7 +205,12 @@ class Peer:
 
     def get(self, wanted: Sequence[Wanted]) -> Reply:
         """Have contents sent into the staging area; answered when all are there or given up."""
-        return self._ask(Type.GET, pack_get(wanted), data=True)
+        return self._ask(Type.GET, pack_get(wanted, deflate=self._is_far), data=True)
+
+    @property
+    def _is_far(self) -> bool:
+        """A round trip is so long that the link may well be slow."""
+        return FAR_S < self._round_trip < float("inf")
 
     def flush(self, cookie: str) -> Reply:
         return self._ask(Type.FLUSH, protocol.pack_json({"cookie": cookie}))
@@ -233,6 +242,7 @@ class Peer:
             try:
                 self._wire.control(Type.BYE, 0)
                 self._wire.drain(1)
+                self._process.shutdown_write()
                 self._stopped.wait(END_S)  # until the agent's output ends
             except (Closed, LinkLost, TimeoutError):
                 pass
@@ -285,7 +295,7 @@ class Peer:
 
     def _take(self, frame: Frame) -> None:
         kind, stream = frame.type, frame.stream
-        if kind in (Type.PUT, Type.DATA, Type.COPY):
+        if kind in (Type.PUT, Type.DATA, Type.DEFLATED, Type.COPY):
             self._arrivals.put(frame)
         elif kind in (Type.SNAP, Type.DIRTY):
             listing = unpack_listing(frame.payload)
@@ -303,9 +313,13 @@ class Peer:
                 self._acknowledge(frame)
         elif kind is Type.CREDIT:
             self._wire.more_credit(_number(frame.payload))
+            self._wire.deflates = self._is_far and self._wire.rate < SLOW
         elif kind is Type.HELLO:
             self._hello.set(protocol.unpack_json(frame.payload))
-        elif kind is not Type.PING:
+            self._send_ping()
+        elif kind is Type.PING:
+            self._round_trip = min(self._round_trip, _since(frame.payload))
+        else:
             raise Malformed(f"a {kind.name} from the agent")
 
     def _acknowledge(self, frame: Frame) -> None:
@@ -341,6 +355,8 @@ class Peer:
                     self._arrived(self._intake.put(frame.stream, frame.payload))
                 elif frame.type is Type.DATA:
                     self._arrived(self._intake.data(frame.stream, frame.payload))
+                elif frame.type is Type.DEFLATED:
+                    self._arrived(self._intake.deflated(frame.stream, frame.payload))
                 elif frame.type is Type.COPY:
                     self._arrived(self._intake.copy(frame.stream, frame.payload))
                 elif frame.type is Type.ACK and frame.stream % 2:
@@ -376,9 +392,12 @@ class Peer:
                 self._stop(LinkLost(f"{self._remote.name} has not answered for {silent:.0f} s"))
                 return
             try:
-                self._wire.control(Type.PING, 0, b"\0")
+                self._send_ping()
             except Closed:
                 return
+
+    def _send_ping(self) -> None:
+        self._wire.control(Type.PING, 0, b"\0" + struct.pack(">d", time.monotonic()))
 
     # Ending
 
@@ -470,6 +489,14 @@ def refusal(answer: Mapping[str, Any], host: str, root: str) -> RemotedlError:
         return FolderUnusable(f"{where} is a whole home folder", hint=hint)
     hint = "set workdir in hosts.toml to a folder that is yours and has room"
     return FolderUnusable(f"{where} cannot be synced: {said}", hint=hint)
+
+
+def _since(payload: bytes) -> float:
+    """How long ago this ping was sent."""
+    if len(payload) != 9:
+        raise Malformed("a ping that is none")
+    (sent,) = struct.unpack(">d", payload[1:])
+    return max(0.0, time.monotonic() - float(sent))
 
 
 def _number(payload: bytes) -> int:

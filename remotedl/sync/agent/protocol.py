@@ -13,7 +13,8 @@ what was wrong. No I/O: bytes come in, bytes go out.
 | GET | laptop | a table of files that it wants |
 | PUT | both | which contents follow on this stream: digest, size, where to start |
 | DATA | both | the bytes of those contents, one after the other, cut small |
-| COPY | laptop | instead of DATA: take this range from the file that is replaced |
+| DEFLATED | both | DATA, compressed |
+| COPY | both | instead of DATA: take this range from the file that is replaced |
 | COMMIT | laptop | a table of changes: path, what is expected there, what shall be there |
 | OPS | laptop | JSON: a request about the trash, the staging area or the rules |
 | ACK | both | JSON: how the request of this stream ended |
@@ -81,6 +82,7 @@ class Type(IntEnum):
     FLUSH = 12
     CREDIT = 13
     BYE = 14
+    DEFLATED = 15
 
 
 class Frame(NamedTuple):

@@ -107,7 +107,7 @@ class Agent:
             self._keeper.post(lambda: self._open(request))
         elif not self._opened:
             raise Malformed("a request before HELLO")
-        elif kind in (Type.PUT, Type.DATA, Type.COPY, Type.ACK):
+        elif kind in (Type.PUT, Type.DATA, Type.DEFLATED, Type.COPY, Type.ACK):
             self._arrivals.put(lambda: self._arrive(frame))
         elif kind is Type.GET:
             self._get(frame)
@@ -208,6 +208,8 @@ class Agent:
             arrived = self._intake.put(frame.stream, frame.payload)
         elif frame.type is Type.DATA:
             arrived = self._intake.data(frame.stream, frame.payload)
+        elif frame.type is Type.DEFLATED:
+            arrived = self._intake.deflated(frame.stream, frame.payload)
         elif frame.type is Type.COPY:
             arrived = self._intake.copy(frame.stream, frame.payload)
         else:
@@ -237,7 +239,7 @@ class Agent:
             self._intake.close()
 
     def _get(self, frame: Frame) -> None:
-        wanted = unpack_get(frame.payload)
+        wanted, self._wire.deflates = unpack_get(frame.payload)
         big = any(one.entry.size > SMALL for one in wanted)
         (self._big if big else self._small).put((frame.stream, wanted))
 

@@ -13,10 +13,12 @@ from remotedl.sync.agent.blocks import Range, compare
 from remotedl.sync.agent.disk import READ, read_blocks
 from remotedl.sync.agent.folder import Folder, Way
 from remotedl.sync.agent.protocol import (
+    DATA_SIZE,
     Content,
     Malformed,
     Type,
     check_path,
+    inflate,
     pack_contents,
     pack_entries,
     pack_json,
@@ -74,6 +76,10 @@ class Intake:
         arriving.data(payload)
         self._credit(len(payload))
         return self._ended(stream, arriving)
+
+    def deflated(self, stream: int, payload: bytes) -> Optional[Arrived]:
+        """Raises Malformed."""
+        return self.data(stream, inflate(payload, DATA_SIZE))
 
     def copy(self, stream: int, payload: bytes) -> Optional[Arrived]:
         """Raises Malformed."""
@@ -362,9 +368,9 @@ class Outflow:
             self._wire.in_order(Type.COPY, stream, pack_copy(path, piece.old + done, size))
 
 
-def pack_get(wanted: Sequence[Wanted]) -> bytes:
+def pack_get(wanted: Sequence[Wanted], *, deflate: bool = False) -> bytes:
     """Several small files, or one big one with where to start and what to build upon."""
-    head: Dict[str, Any] = {}
+    head: Dict[str, Any] = {"deflate": deflate}
     if len(wanted) == 1:
         head["start"] = wanted[0].start
         basis = wanted[0].basis
@@ -375,8 +381,8 @@ def pack_get(wanted: Sequence[Wanted]) -> bytes:
     return _LENGTH.pack(len(packed)) + packed + table
 
 
-def unpack_get(payload: bytes) -> List[Wanted]:
-    """Raises Malformed."""
+def unpack_get(payload: bytes) -> Tuple[List[Wanted], bool]:
+    """What is wanted, and whether to deflate it. Raises Malformed."""
     try:
         (size,) = _LENGTH.unpack_from(payload)
         head = unpack_json(payload[4 : 4 + size])
@@ -393,7 +399,7 @@ def unpack_get(payload: bytes) -> List[Wanted]:
         if entry is None or entry.digest is None or not 0 <= start <= entry.size:
             raise Malformed("a GET of something that is no file")
         wanted.append(Wanted(path, entry, start, basis))
-    return wanted
+    return wanted, bool(head.get("deflate"))
 
 
 def pack_copy(path: str, start: int, size: int) -> bytes:

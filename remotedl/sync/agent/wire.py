@@ -6,13 +6,19 @@ One thread writes; others hand frames in. It does not know what the frames mean.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Tuple
 
-from remotedl.sync.agent.protocol import CREDIT_START, DATA_SIZE, Type, header
+from remotedl.sync.agent.protocol import CREDIT_START, DATA_SIZE, Type, deflate, header
 
 WAITING_LIMIT = 1 << 20
 """Bytes of data that wait for the writer; whoever adds more waits too."""
+DEFLATE_FROM = 256
+WORTH = 0.9
+"""What shrinks less is sent as it is, and so are the next pieces."""
+SKIP = 8
+TIMED = 1 << 20
 GATHER = 1 << 16
 """Frames are joined up to here into one write."""
 
@@ -32,7 +38,14 @@ class Wire:
         self._control: Deque[Tuple[bytes, bytes]] = deque()
         self._data: Deque[Tuple[bytes, Any]] = deque()
         self._waiting = 0
+        self._timed = 0
+        self._timed_s = 0.0
         self._credit = CREDIT_START
+        self._skip = 0
+        self.deflates = False
+        """Set by whoever knows that the link is slow."""
+        self.rate = float("inf")
+        """Bytes a second that went out lately while there was enough to send."""
         self._closed = False
         self._busy = False
         self._thread = threading.Thread(target=self._run, name="sync-wire", daemon=True)
@@ -59,7 +72,22 @@ class Wire:
                 while self._credit < len(piece) and not self._closed:
                     self._change.wait()
                 self._credit -= len(piece)
-            self._queue(header(Type.DATA, stream, len(piece)), piece)
+            packed = self._packed(piece)
+            kind = Type.DATA if packed is piece else Type.DEFLATED
+            self._queue(header(kind, stream, len(packed)), packed)
+
+    def _packed(self, piece: Any) -> Any:
+        """Deflated where the link is slow and it helps; credit counts the bytes that come out."""
+        if not self.deflates or len(piece) < DEFLATE_FROM:
+            return piece
+        if self._skip:
+            self._skip -= 1
+            return piece
+        packed = deflate(piece)
+        if len(packed) > WORTH * len(piece):
+            self._skip = SKIP
+            return piece
+        return packed
 
     def more_credit(self, size: int) -> None:
         with self._change:
@@ -95,11 +123,20 @@ class Wire:
             if batch is None:
                 return
             try:
-                self._send(b"".join(batch))
+                self._send_timed(b"".join(batch))
             except BaseException as exc:  # noqa: BLE001
                 self.close()
                 self._lost(exc)
                 return
+
+    def _send_timed(self, data: bytes) -> None:
+        began = time.monotonic()
+        self._send(data)
+        self._timed_s += time.monotonic() - began
+        self._timed += len(data)
+        if self._timed >= TIMED:
+            self.rate = self._timed / max(self._timed_s, 1e-6)
+            self._timed, self._timed_s = 0, 0.0
 
     def _next(self) -> Optional[List[Any]]:
         with self._change:

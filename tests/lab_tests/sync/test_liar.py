@@ -56,6 +56,9 @@ class Liar:
                     self.say(Type.HELLO, 0, protocol.pack_json(HELLO))
                 elif got.type in self.answers:
                     self.answers[got.type](self, got)
+                elif got.type is Type.BYE:
+                    self._theirs.close()
+                    return
                 elif got.type is Type.OPS:
                     self.say(Type.ACK, got.stream, b"{}")
 

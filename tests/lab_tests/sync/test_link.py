@@ -292,3 +292,19 @@ def _cmdline(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def test_a_far_and_slow_link_carries_deflated_contents(
+    over: Over, host: Sshd, bad_link: MakeBadLink
+) -> None:
+    folders = over(host)
+    text = b"".join(b"loss %d = %f\n" % (number, number / 7) for number in range(400_000))
+    (folders.laptop / "up.log").write_bytes(text)
+    folders.host.mkdir(exist_ok=True)
+    (folders.host / "down.log").write_bytes(text[::-1])
+    link = bad_link(host, delay_s=0.01, bandwidth=8 * MB)
+    over.again(folders, host.login.at(link.address, link.port))
+    folders.once()
+    folders.assert_equal()
+    assert link.bytes_down < len(text) / 2
+    assert link.bytes_up < len(text) * 0.8, "the rate is known after the first MiB or two"
