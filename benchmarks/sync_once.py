@@ -8,35 +8,42 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from remotedl.ssh.connection import Connection
+    from tests.lab.login import Login
 
 
 def sync_once(argv: list[str]) -> int:
     address, port, user, key, known_hosts, laptop, state = argv
-    from remotedl.config.models import HostConfig, SyncConfig
+    from remotedl.config.models import SyncConfig
     from remotedl.sync.engine import Sync
+    from tests.lab.login import Login
 
-    host = HostConfig(address=address, port=int(port), user=user, identity_file=key)
+    login = Login(address, int(port), user, Path(key), Path(known_hosts))
+    opened: list[Connection] = []
 
-    def log_in() -> Connection:
-        from remotedl.ssh import connect
-
-        opened.append(
-            connect(
-                host,
-                prompt=Nobody(),
-                known_hosts=Path(known_hosts),
-                ssh_config=Path("/dev/null"),
-            )
-        )
+    def connect() -> Connection:
+        opened.append(log_in(login))
         return opened[0]
 
-    opened: list[Connection] = []
-    sync = Sync(Path(laptop), log_in, "~/project", SyncConfig(), state_dir=Path(state), watch=False)
+    sync = Sync(
+        Path(laptop), connect, "~/project", SyncConfig(), state_dir=Path(state), watch=False
+    )
     sync.open()
     outcome = sync.cycle(scan=False)
     sync.close()
     opened[0].close()
     return 1 if outcome.pending else 0
+
+
+def log_in(login: Login) -> Connection:
+    """A connection with the lab's key, and nothing of this machine's user."""
+    from remotedl.ssh import connect
+
+    return connect(
+        login.host_config(),
+        prompt=Nobody(),
+        known_hosts=login.known_hosts,
+        ssh_config=Path("/dev/null"),
+    )
 
 
 class Nobody:
