@@ -13,6 +13,7 @@ from remotedl.provision.facts import HostFacts, Space
 from remotedl.provision.findings import Finding, Grade, Place
 from remotedl.provision.managers import APT_ENV
 from remotedl.provision.plan import plan
+from remotedl.provision.plan_gpu import describe_gpus
 from remotedl.provision.settings import SettingsBroken, read_settings
 from remotedl.provision.steps import Run, Stage, Step, Wish
 from remotedl.provision.symptoms import recognise
@@ -230,7 +231,7 @@ def _stolen_config(facts: HostFacts, host: str) -> Finding:
             Stage.SETTINGS,
             f"give {folder} to {facts.person.name}",
             "docker cannot read its settings",
-            (Run(("chown", "-R", f"{facts.person.uid}:", folder)),),
+            (Run(("chown", "-R", f"{facts.person.name}:", folder)),),
         ),
     )
 
@@ -318,16 +319,6 @@ def _toolkit(facts: HostFacts, host: str) -> Iterator[Finding]:
 
 
 def _missing_specification(facts: HostFacts, host: str) -> Finding:
-    refresh = facts.engine.units.get("nvidia-cdi-refresh.path", ("-", ""))[0] not in ("-", "")
-    argv = (
-        ("systemctl", "restart", "nvidia-cdi-refresh.service")
-        if refresh
-        else ("nvidia-ctk", "cdi", "generate", "--output=/etc/cdi/nvidia.yaml")
-    )
-    why = "neither /etc/cdi nor /var/run/cdi holds one"
-    what = "write the CDI specification of the GPUs"
-    leaves = ("/etc/cdi", "/etc/cdi/nvidia.yaml")
-    step = Step("describe-gpus", Stage.SETTINGS, what, why, (Run(argv),), leaves=leaves)
     return Finding(
         "specification-missing",
         Place.TOOLKIT,
@@ -335,7 +326,7 @@ def _missing_specification(facts: HostFacts, host: str) -> Finding:
         "no CDI specification describes the GPUs",
         "the service that writes it did not run",
         f"remotedl doctor {host} --fix",
-        step,
+        describe_gpus(facts),
     )
 
 

@@ -30,7 +30,7 @@ def parse_engine(sections: Mapping[str, Section]) -> Engine:
     base = replace(base, host=pairs.get("at", ""))
     way = pairs.get("way", "none")
     version = text_of(info.get("ServerVersion")) or podman_version(info)
-    if way not in ("direct", "sudo") or not version or info.get("ServerErrors"):
+    if way not in ("direct", "sudo") or not version:
         errors = names_of(info.get("ServerErrors"))
         lines = [line for line in said.lines[2:] if line.strip() and not line.startswith("{")]
         return replace(base, problem="\n".join(errors or lines))

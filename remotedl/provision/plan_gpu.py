@@ -258,20 +258,24 @@ def _specification(facts: HostFacts, done: GpuPlan) -> None:
     """
     if facts.toolkit.specs or not facts.toolkit.version or not facts.driver.smi_works:
         return
-    if facts.engine.units.get("nvidia-cdi-refresh.path", ("-", ""))[0] not in ("-", "not-found"):
-        run = Run(("systemctl", "restart", "nvidia-cdi-refresh.service"))
-    else:
+    done.steps.append(describe_gpus(facts))
+
+
+def describe_gpus(facts: HostFacts) -> Step:
+    """By the toolkit's own service where it is there: it keeps the file fresh, and in /var/run."""
+    unit = facts.engine.units.get("nvidia-cdi-refresh.path", ("-", ""))[0]
+    if unit in ("-", "not-found"):
         run = Run(("nvidia-ctk", "cdi", "generate", f"--output={CDI_SPEC}"))
-    done.steps.append(
-        Step(
-            "describe-gpus",
-            Stage.SETTINGS,
-            "write the CDI specification of the GPUs",
-            "neither /etc/cdi nor /var/run/cdi holds one",
-            (run,),
-            leaves=("/etc/cdi", CDI_SPEC),
-            optional=True,
-        )
+    else:
+        run = Run(("systemctl", "restart", "nvidia-cdi-refresh.service"))
+    return Step(
+        "describe-gpus",
+        Stage.SETTINGS,
+        "write the CDI specification of the GPUs",
+        "neither /etc/cdi nor /var/run/cdi holds one",
+        (run,),
+        leaves=("/etc/cdi", CDI_SPEC),
+        optional=True,
     )
 
 

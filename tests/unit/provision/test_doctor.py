@@ -10,7 +10,7 @@ from remotedl.provision.doctor import findings_of_host
 from remotedl.provision.doctor_laptop import KeyFile, LaptopFacts, findings_of_laptop
 from remotedl.provision.facts import ConfigFile, Driver, Engine, HostFacts, PciGpu, Space
 from remotedl.provision.findings import Finding, Grade, LocalFix, Place, in_order, last_line
-from remotedl.provision.steps import Wish
+from remotedl.provision.steps import Run, Step, Wish
 from tests.unit.provision import rendering
 
 
@@ -86,6 +86,34 @@ def test_repairs_that_are_safe_come_with_a_step_and_others_do_not() -> None:
     assert not any(
         f.safe_to_fix for f in found(facts_of("driver-mismatch")).values() if f.grade is Grade.BAD
     )
+
+
+@pytest.mark.parametrize(("unit", "command"), [
+    ("enabled", "systemctl restart nvidia-cdi-refresh.service"),
+    ("not-found", "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"),
+    ("-", "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"),
+])  # fmt: skip
+def test_a_specification_is_written_by_the_service_where_there_is_one(
+    unit: str, command: str
+) -> None:
+    facts = facts_of("cdi-specification-missing")
+    units = {"nvidia-cdi-refresh.path": (unit, "")}
+    facts = replace(facts, engine=replace(facts.engine, units=units))
+
+    step = found(facts)["specification-missing"].fix
+
+    assert isinstance(step, Step) and isinstance(step.actions[0], Run)
+    assert " ".join(step.actions[0].argv) == command
+
+
+def test_a_stolen_folder_goes_back_to_its_owner_by_name() -> None:
+    # GNU chown takes "1000:" for a mistake
+    engine = replace(facts_of("ready").engine, config_dir_stolen=True)
+
+    step = found(replace(facts_of("ready"), engine=engine))["docker-config-stolen"].fix
+
+    assert isinstance(step, Step) and isinstance(step.actions[0], Run)
+    assert step.actions[0].argv == ("chown", "-R", "ubuntu:", "/home/ubuntu/.docker")
 
 
 def test_repositories_of_the_old_days_and_doubled_ones() -> None:
