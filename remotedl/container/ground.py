@@ -17,7 +17,7 @@ from importlib import resources
 from remotedl.config.models import HostConfig
 from remotedl.container.services import Service, Tools, services_json, supervisord_conf
 from remotedl.container.spec import Folders, ProjectName, User
-from remotedl.errors import ContainerError, StateCorrupt
+from remotedl.errors import ContainerError, RemoteCommandFailed, StateCorrupt
 from remotedl.ssh.remote import Remote
 
 PAYLOAD = ("launch.py", "job.py", "health.py", "keep.py", "idle.py")
@@ -113,7 +113,7 @@ def token_of(
     if ground.token is not None:
         return ground.token
     fresh = f"{ground.folders.run}/token.{random(4)}"
-    remote.put(random(32).encode(), fresh)
+    _write(remote, random(32).encode(), fresh)
     argv = ["sh", "-c", KEEP_FIRST, "sh", fresh, f"{ground.folders.run}/token"]
     return remote.run(argv).text.strip()
 
@@ -140,9 +140,30 @@ def furnish(remote: Remote, ground: Ground, files: Mapping[str, bytes]) -> froze
         known = {}  # the stamp is a shortcut, not a state: without it everything is written
     changed = frozenset(name for name in files if known.get(name) != digests[name])
     for name in sorted(changed):
-        remote.put(files[name], f"{ground.folders.run}/{name}")
-    remote.put(stamp.encode(), f"{ground.folders.run}/{STAMP}")
+        _write(remote, files[name], f"{ground.folders.run}/{name}")
+    _write(remote, stamp.encode(), f"{ground.folders.run}/{STAMP}")
     return changed
+
+
+def _write(remote: Remote, data: bytes, path: str) -> None:
+    try:
+        remote.put(data, path)
+    except RemoteCommandFailed as exc:
+        raise ContainerError(
+            f"{path} cannot be written: {exc.message}",
+            hint=f"make room in the home folder on {remote.name} (df -h ~)",
+        ) from exc
+
+
+def _write(remote: Remote, data: bytes, path: str) -> None:
+    try:
+        remote.put(data, path)
+    except RemoteCommandFailed as exc:
+        folder = path.rsplit("/", 1)[0]
+        raise ContainerError(
+            f"{remote.name}: {path} cannot be written: {exc.message}",
+            hint=f"ssh {remote.name} df -h {folder}",
+        ) from exc
 
 
 def _groups(numbers: str, names: str) -> tuple[tuple[int, str], ...]:
