@@ -36,8 +36,8 @@ class Login:
         """The same login over another way (a bad link, a new address), known under that name."""
         known_hosts = self.known_hosts.with_name(f"known_hosts-{address}-{port}")
         there = replace(self, address=address, port=port, known_hosts=known_hosts)
-        lines = self.known_hosts.read_text(encoding="ascii").splitlines()
-        keys = [line.split(" ", 1)[1] for line in lines if line.split(" ", 1)[0] == self.known_name]
+        entries = [line.split(" ", 1) for line in self.known_hosts.read_text("ascii").splitlines()]
+        keys = [key for names, key in entries if self.known_name in names.split(",")]
         known_hosts.write_text(
             "".join(f"{there.known_name} {key}\n" for key in keys), encoding="ascii"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.lab.fixtures import MakeHost
 from tests.lab.host import Host
 from tests.lab.laptop import Laptop
 from tests.lab.services import Registry
-from tests.lab.sessions import Live
+from tests.lab.sessions import Live, eventually, live_session
 from tests.lab.sshd import MakeSshd, Sshd
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
@@ -107,15 +108,33 @@ def test_a_folder_that_is_not_writable(laptop: Laptop, live_bookworm: Live) -> N
     assert host.sh("docker ps -aq") == before
 
 
-def test_a_full_home_on_the_host(laptop: Laptop, live_bookworm: Live) -> None:
+@pytest.fixture
+def tiny_home(live_bookworm: Live) -> Iterator[Host]:
+    """The host on which tim's home is a disk of 24 MB; emptied afterwards."""
     host = live_bookworm.host
-    laptop.know("h1", host.login_as("tim"))
-    (laptop.folder / "big").write_bytes(bytes(40_000_000))
-    try:
-        refused(laptop, 63, "space")
-        assert (laptop.folder / "big").stat().st_size == 40_000_000
-    finally:
-        laptop.run("down", "h1", "--purge", "--yes", check=False)
+    yield host
+    host.sh("docker ps -aq --filter label=remotedl.owner=tim | xargs -r docker rm -f")
+    host.sh("rm -rf /home/tim/.remotedl /home/tim/remotedl /home/tim/filler")
+
+
+def test_a_full_home_on_the_host(laptop: Laptop, tiny_home: Host) -> None:
+    laptop.know("h1", tiny_home.login_as("tim"))
+    argv = ["dd", "if=/dev/zero", "of=/home/tim/filler", "bs=64k"]
+    assert "No space" in tiny_home.exec(argv, user="tim", check=False).stderr
+    (laptop.folder / "kept.txt").write_text("kept\n")
+    text = refused_with_any(laptop, {50, 63})
+    assert "pace" in text and "/home/tim" in text
+    assert (laptop.folder / "kept.txt").read_text() == "kept\n"
+
+
+def test_a_file_that_does_not_fit_on_the_host_is_named(laptop: Laptop, tiny_home: Host) -> None:
+    laptop.know("h1", tiny_home.login_as("tim"))
+    (laptop.folder / "big.bin").write_bytes(bytes(40_000_000))
+    (laptop.folder / "small.py").write_text("print('small')\n")
+    with live_session(tiny_home, laptop) as live:
+        eventually(lambda: "big.bin" in str(live.status()["sync"]))
+        assert tiny_home.read(f"{live.workdir}/small.py") == "print('small')\n"
+    assert (laptop.folder / "big.bin").stat().st_size == 40_000_000
 
 
 def test_a_full_disk_under_docker(laptop: Laptop, make_host: MakeHost) -> None:

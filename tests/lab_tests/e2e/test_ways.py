@@ -104,6 +104,7 @@ def test_down_purge_takes_away_what_remotedl_put_there(
     with live_session(host, traveller):
         assert "remotedl" in host.sh("ls -A /home/tim")
     traveller.run("down", "h1", "--purge", "--yes")
-    assert host.sh("find /home/tim -name '*remotedl*'") == ""
+    assert host.sh("find /home/tim/remotedl /home/tim/.remotedl -type f") == ""
+    assert "project-" not in host.sh("ls /home/tim/remotedl")
     assert host.sh("docker ps -aq --filter label=remotedl.owner=tim") == ""
     assert host.sh("docker images -q") == images

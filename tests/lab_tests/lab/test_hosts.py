@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.lab.badlink import MakeBadLink, login_over
 from tests.lab.fixtures import MakeHost
 from tests.lab.host import Host
 from tests.lab.users import CAST, User
@@ -76,6 +77,13 @@ def test_power_and_address(make_host: MakeHost) -> None:
     host.change_address()
     assert host.address != before
     assert over_ssh(host, "ada", "cat kept") == "kept"
+
+
+def test_a_host_is_known_through_a_bad_link(bookworm_host: Host, bad_link: MakeBadLink) -> None:
+    link = bad_link(bookworm_host)
+    argv = login_over(link, bookworm_host).ssh_argv("id -un")
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    assert (done.stdout, done.stderr) == ("ada\n", "")
 
 
 def test_hosts_reach_each_other_by_name(make_host: MakeHost, bookworm_host: Host) -> None:
