@@ -44,7 +44,7 @@ def plan_purge(place: Workplace, ground: Ground, *, files_in_step: int | None) -
     base = ground.folders.run.rsplit("/run/", 1)[0]
     result = place.remote.run(["sh", "-c", OTHERS, "sh", f"{base}/run", place.project.id])
     others = [line for line in result.text.splitlines() if line]
-    stays = [f"{ground.folders.data}: your data"]
+    stays = [f"{ground.folders.data}: your data, unless it is empty"]
     folders = [ground.folders.run]
     there = int(place.remote.run(["sh", "-c", COUNT, "sh", ground.folders.workdir]).text)
     if files_in_step is None:
@@ -71,8 +71,10 @@ def purge(place: Workplace, ground: Ground, wanted: Purge, report: Report) -> No
     if wanted.images and place.engine is not None:
         prune(place.engine, report)
     place.remote.run(["rm", "-rf", "--", *wanted.folders])
-    # Empty parents that we made go as well; full ones stay.
-    parents = [ground.folders.workdir.rsplit("/", 1)[0], ground.folders.run.rsplit("/", 2)[0]]
+    # Empty folders that we made go as well; full ones (the data, the journal) stay.
+    runs = ground.folders.run.rsplit("/", 1)[0]
+    own, projects = runs.rsplit("/", 1)[0], ground.folders.workdir.rsplit("/", 1)[0]
+    parents = [runs, own, ground.folders.data, projects]
     place.remote.run(["rmdir", "--ignore-fail-on-non-empty", "--", *parents], check=False)
 
 
