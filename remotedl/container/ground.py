@@ -155,17 +155,6 @@ def _write(remote: Remote, data: bytes, path: str) -> None:
         ) from exc
 
 
-def _write(remote: Remote, data: bytes, path: str) -> None:
-    try:
-        remote.put(data, path)
-    except RemoteCommandFailed as exc:
-        folder = path.rsplit("/", 1)[0]
-        raise ContainerError(
-            f"{remote.name}: {path} cannot be written: {exc.message}",
-            hint=f"ssh {remote.name} df -h {folder}",
-        ) from exc
-
-
 def _groups(numbers: str, names: str) -> tuple[tuple[int, str], ...]:
     """Group names of a directory service may hold spaces; then numbers stand in for them."""
     gids, words = [int(number) for number in numbers.split()], names.split()
