@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remotedl import ssh
 from remotedl.config.models import HostConfig, RuntimeKind
@@ -39,6 +39,9 @@ from remotedl.session.workplace import (
     remembered_access,
 )
 from remotedl.ssh.remote import Remote
+
+if TYPE_CHECKING:
+    from remotedl.ssh.connection import Connection
 
 BACK_WITHIN_S = 120.0
 """How long a followed job waits for a lost link before it says how to come back."""
@@ -70,7 +73,7 @@ class Errand:
         """The live session of this project and host, if there is one."""
         return read_record(self.folder)
 
-    def connect(self) -> Remote:
+    def connect(self) -> Connection:
         self.prompt.begin()
         return ssh.connect(
             self.host,

@@ -27,6 +27,12 @@ def provision(
     undo: Annotated[
         bool, typer.Option("--undo", help="Take back what provisioning changed, newest first.")
     ] = False,
+    reboot: Annotated[
+        bool, typer.Option("--reboot", help="Do a reboot that is needed, and go on after it.")
+    ] = False,
+    via_laptop: Annotated[
+        bool, typer.Option("--via-laptop", help="The host fetches packages through this laptop.")
+    ] = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
     accept_new: AcceptOption = False,
@@ -34,6 +40,11 @@ def provision(
     """Make a host ready: NVIDIA's driver, Docker, the Container Toolkit. Twice changes nothing."""
     if dry_run and undo:
         raise UsageError("--dry-run and --undo do not go together", hint="remotedl provision -h")
+    if reboot and via_laptop:
+        raise UsageError(
+            "--reboot and --via-laptop do not go together: the way through the laptop would break",
+            hint="remotedl provision --via-laptop, and --reboot afterwards",
+        )
     if as_json and not dry_run:
         raise UsageError("--json goes with --dry-run", hint="remotedl provision --dry-run --json")
     with errand_of(context, host, accept_new=accept_new, quiet=as_json) as errand:
@@ -42,7 +53,7 @@ def provision(
         elif undo:
             _undo(errand, yes=yes)
         else:
-            _converge(errand, yes=yes)
+            _converge(errand, yes=yes, reboot=reboot, via_laptop=via_laptop)
 
 
 def _preview(errand: "Errand") -> "Plan":
@@ -56,24 +67,12 @@ def _preview(errand: "Errand") -> "Plan":
         remote.close()
 
 
-def _converge(errand: "Errand", *, yes: bool) -> None:
-    from remotedl.provision.apply import converge
-    from remotedl.provision.steps import wish_of
+def _converge(errand: "Errand", *, yes: bool, reboot: bool, via_laptop: bool) -> None:
+    from remotedl.session.making_ready import make_ready
 
-    remote = errand.connect()
-    try:
-        outcome = converge(
-            remote,
-            wish_of(errand.host),
-            report=errand.report,
-            confirm=lambda question: yes or errand.prompt.confirm(question),
-        )
-    finally:
-        remote.close()
+    outcome = make_ready(errand, yes=yes, reboot=reboot, through_laptop=via_laptop)
     for notice in outcome.notices:
         errand.report.warn(notice.text, hint=notice.hint)
-    for step in outcome.declined:
-        errand.report.warn(f"not done, nobody said yes: {step.what}", hint="remotedl provision -y")
     done = f"{len(outcome.done)} steps done" if outcome.done else "nothing to do"
     engine = outcome.facts.engine.version or "no Docker"
     errand.report.stage("provision", f"{errand.host_name}: {done}; Docker {engine}")
