@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,16 +180,19 @@ class FullDisk(FaultyDisk):
     def __init__(self, space: int) -> None:
         super().__init__(errno.ENOSPC, lambda call, name: False)
         self.space = space
+        self._one_at_a_time = threading.Lock()
 
     def write(self, fd: int, data: Any) -> int:
-        if self.broken and len(data) > self.space:
-            if not self.space:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            data = memoryview(data)[: self.space]
-        done = Disk.write(self, fd, data)
-        if self.broken:
-            self.space -= done
-        return done
+        # The agent writes in several threads: space that two of them took would go below nothing.
+        with self._one_at_a_time:
+            if self.broken and len(data) > self.space:
+                if not self.space:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                data = memoryview(data)[: self.space]
+            done = Disk.write(self, fd, data)
+            if self.broken:
+                self.space -= done
+            return done
 
 
 class StingyDisk(Disk):
