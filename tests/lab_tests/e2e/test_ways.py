@@ -103,8 +103,7 @@ def test_down_purge_takes_away_what_remotedl_put_there(
     with live_session(host, traveller):
         assert "remotedl" in host.sh("ls -A /home/tim")
     traveller.run("down", "h1", "--purge", "--yes")
-    assert host.sh("find /home/tim/remotedl /home/tim/.remotedl -type f") == ""
-    assert "project-" not in host.sh("ls /home/tim/remotedl")
+    assert host.sh("ls -A /home/tim | grep remotedl || true") == ""
     assert host.sh("docker ps -aq --filter label=remotedl.owner=tim") == ""
     used = host.sh(f"docker inspect -f '{{{{.Config.Image}}}}' {live_bookworm.container}").strip()
     assert host.sh(f"docker images -q {used}")  # another project's image stays
