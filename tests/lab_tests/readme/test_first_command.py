@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,18 +18,27 @@ SHOWN = ("http://127.0.0.1:", "lab?token=", "all of it works")
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Path:
+def folder() -> Iterator[Path]:
+    """A folder that every user may enter; pytest's own are root's alone."""
+    made = Path(tempfile.mkdtemp(prefix="remotedl-readme-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def clone(folder: Path) -> Path:
     """What a `git clone` gives: nothing that is not committed."""
-    target = tmp_path / "remotedl"
+    target = folder / "remotedl"
     subprocess.run(["git", "clone", "-q", "--no-hardlinks", ROOT, target], check=True)
     return target
 
 
 @pytest.fixture
-def ordinary_user(tmp_path: Path) -> Iterator[pwd.struct_passwd]:
+def ordinary_user(folder: Path) -> Iterator[pwd.struct_passwd]:
     """A user of this machine without any right, for as long as the test runs."""
     name = f"rdl{os.getpid()}"
-    home = tmp_path / "home"
+    home = folder / "home"
     subprocess.run(["useradd", "--create-home", "--home-dir", home, name], check=True)
     yield pwd.getpwnam(name)
     subprocess.run(["pkill", "-u", name], check=False)
@@ -68,11 +78,7 @@ def test_demo_in_a_fresh_clone_with_an_empty_home(clone: Path, tmp_path: Path) -
 @pytest.mark.lab
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S)
-def test_demo_as_an_ordinary_user(
-    clone: Path, tmp_path: Path, ordinary_user: pwd.struct_passwd
-) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+def test_demo_as_an_ordinary_user(clone: Path, ordinary_user: pwd.struct_passwd) -> None:
     for path in (clone, *clone.rglob("*")):
         shutil.chown(path, ordinary_user.pw_uid, ordinary_user.pw_gid)
     said = make_demo(clone, Path(ordinary_user.pw_dir), ordinary_user)
