@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -101,7 +102,7 @@ def place() -> Iterator[Place]:
 
 
 def make_tree(root: Path, files: int = FILES) -> int:
-    """Files of source-like text in about one directory for twelve of them; bytes in all."""
+    """Files of source code in about one directory for twelve of them; bytes in all."""
     chance = random.Random(20_000)
     folders = [root]
     for number in range(files // 12):
@@ -111,14 +112,20 @@ def make_tree(root: Path, files: int = FILES) -> int:
             folder = root / f"pkg{number}"
         folder.mkdir(parents=True, exist_ok=True)
         folders.append(folder)
-    words = [f"{chance.getrandbits(40):x} " for _ in range(3000)]
+    corpus = _corpus()
     total = 0
     for number in range(files):
         size = min(int(chance.lognormvariate(7.9, 1.35)), 1 << 20)
-        text = "".join(chance.choices(words, k=size // 11 + 1))[:size]
-        (chance.choice(folders) / f"module{number}.py").write_text(text)
+        at = chance.randrange(len(corpus) - size)
+        (chance.choice(folders) / f"module{number}.py").write_bytes(corpus[at : at + size])
         total += size
     return total
+
+
+def _corpus() -> bytes:
+    """Real source code: Python's own library."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    return b"".join(path.read_bytes() for path in sorted(library.glob("*.py")))
 
 
 def timed(argv: Sequence[str]) -> float:

@@ -43,8 +43,7 @@ PING_S = 10.0
 SILENCE_S = 20.0
 """The link is lost when nothing came for so long although pings were sent."""
 FAR_S = 0.003
-SLOW = 25e6
-"""Bytes a second; contents are deflated on a far link that carries less."""
+"""From this round trip on, contents are deflated as far as it pays."""
 START_S = 30.0
 END_S = 5.0
 ERRORS_KEPT = 4000
@@ -313,12 +312,12 @@ class Peer:
                 self._acknowledge(frame)
         elif kind is Type.CREDIT:
             self._wire.more_credit(_number(frame.payload))
-            self._wire.deflates = self._is_far and self._wire.rate < SLOW
         elif kind is Type.HELLO:
             self._hello.set(protocol.unpack_json(frame.payload))
             self._send_ping()
         elif kind is Type.PING:
             self._round_trip = min(self._round_trip, _since(frame.payload))
+            self._wire.deflates = self._is_far
         else:
             raise Malformed(f"a {kind.name} from the agent")
 

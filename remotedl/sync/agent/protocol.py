@@ -244,8 +244,8 @@ def parts(rows: Sequence[Any], size: int = TABLE_ROWS) -> Iterator[Sequence[Any]
         yield rows[start : start + size]
 
 
-def deflate(data: bytes) -> bytes:
-    return zlib.compress(data, 1)
+def deflate(data: Any, level: int) -> bytes:
+    return zlib.compress(data, level)
 
 
 def inflate(data: bytes, limit: int) -> bytes:

@@ -18,7 +18,9 @@ DEFLATE_FROM = 256
 WORTH = 0.9
 """What shrinks less is sent as it is, and so are the next pieces."""
 SKIP = 8
-TIMED = 1 << 20
+LEVELS = (1, 3, 6)
+"""zlib's, from 110 MB/s to the most that a link is worth."""
+WINDOW_S = 0.25
 GATHER = 1 << 16
 """Frames are joined up to here into one write."""
 
@@ -38,14 +40,13 @@ class Wire:
         self._control: Deque[Tuple[bytes, bytes]] = deque()
         self._data: Deque[Tuple[bytes, Any]] = deque()
         self._waiting = 0
-        self._timed = 0
-        self._timed_s = 0.0
+        self._level = 0
+        self._since = time.monotonic()
+        self._blocked_s = 0.0
         self._credit = CREDIT_START
         self._skip = 0
         self.deflates = False
-        """Set by whoever knows that the link is slow."""
-        self.rate = float("inf")
-        """Bytes a second that went out lately while there was enough to send."""
+        """Set by whoever knows that the link is long, and so may well be slow."""
         self._closed = False
         self._busy = False
         self._thread = threading.Thread(target=self._run, name="sync-wire", daemon=True)
@@ -83,7 +84,7 @@ class Wire:
         if self._skip:
             self._skip -= 1
             return piece
-        packed = deflate(piece)
+        packed = deflate(piece, LEVELS[self._level])
         if len(packed) > WORTH * len(piece):
             self._skip = SKIP
             return piece
@@ -132,11 +133,18 @@ class Wire:
     def _send_timed(self, data: bytes) -> None:
         began = time.monotonic()
         self._send(data)
-        self._timed_s += time.monotonic() - began
-        self._timed += len(data)
-        if self._timed >= TIMED:
-            self.rate = self._timed / max(self._timed_s, 1e-6)
-            self._timed, self._timed_s = 0, 0.0
+        ended = time.monotonic()
+        self._blocked_s += ended - began
+        if ended - self._since >= WINDOW_S:
+            self._adapt(self._blocked_s / (ended - self._since))
+            self._since, self._blocked_s = ended, 0.0
+
+    def _adapt(self, blocked: float) -> None:
+        """A link that blocks deserves more effort; a link that waits for us deserves less."""
+        if blocked > 0.7:
+            self._level = min(self._level + 1, len(LEVELS) - 1)
+        elif blocked < 0.3:
+            self._level = max(self._level - 1, 0)
 
     def _next(self) -> Optional[List[Any]]:
         with self._change:
