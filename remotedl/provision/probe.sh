@@ -66,7 +66,8 @@ ask_person() {
     echo "name $(limit id -un)"
     echo "groups $(limit id -Gn)"
     echo "home $HOME"
-    echo "shell $SHELL"
+    shell=$(limit getent passwd "$uid" | cut -d: -f7)
+    echo "shell ${shell:-$SHELL}"
     echo "runtime $runtime"
     if [ -w "$HOME" ]; then echo "home_writable yes"; fi
 }

@@ -207,5 +207,5 @@ def test_a_foreign_image_with_too_new_a_cuda(local: Place, project: Project, deb
 
 
 def test_an_unknown_word_is_not_pulled_in_silence(local: Place) -> None:
-    with pytest.raises((ImageNotFound, EngineError), match="pulling pytroch"):
+    with pytest.raises((ImageNotFound, EngineError), match="did you mean pytorch"):
         local.ensure(ImageWish(image="pytroch"))

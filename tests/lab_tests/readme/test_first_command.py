@@ -39,7 +39,9 @@ def ordinary_user(folder: Path) -> Iterator[pwd.struct_passwd]:
     """A user of this machine without any right, for as long as the test runs."""
     name = f"rdl{os.getpid()}"
     home = folder / "home"
-    subprocess.run(["useradd", "--create-home", "--home-dir", home, name], check=True)
+    # A number that nobody has: containers of other tests run as 1000 and the like.
+    uid = str(50_000 + os.getpid() % 10_000)
+    subprocess.run(["useradd", "--create-home", "--home-dir", home, "-u", uid, name], check=True)
     yield pwd.getpwnam(name)
     subprocess.run(["pkill", "-u", name], check=False)
     subprocess.run(["userdel", "--force", name], check=False, capture_output=True)

@@ -72,12 +72,15 @@ def test_a_link_that_ends_is_noticed_by_everything_on_it(
         except LinkLost as exc:
             noticed.append(type(exc))
 
-    uses = [
-        lambda: process.recv(10),
-        lambda: process.wait(),
-        lambda: remote.run(["sleep", "60"]),
-        lambda: process.sendall(bytes(64 << 20)),
-    ]
+    def read_on() -> None:
+        while process.recv(1 << 16):
+            pass
+
+    def write_on() -> None:
+        while True:
+            process.sendall(bytes(1 << 20))
+
+    uses = [read_on, process.wait, lambda: remote.run(["sleep", "60"]), write_on]
     threads = [threading.Thread(target=use, args=(call,)) for call in uses]
     for thread in threads:
         thread.start()
