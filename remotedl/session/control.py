@@ -3,6 +3,9 @@
 `multiprocessing.connection` gives a unix socket or, on Windows, a named pipe, and an HMAC
 handshake with the record's key. Only bytes are exchanged (no pickles). A request is one object
 {"do": NAME, …}, the reply {"ok": …} or {"error": message, "hint": …, "code": …}.
+
+Neither side may hang on the other: a session that is stopped (SIGSTOP, a debugger) is told as one
+that does not answer, and a client that says nothing holds up no other client.
 """
 
 from __future__ import annotations
@@ -15,13 +18,22 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import (
+    Client,
+    Connection,
+    Listener,
+    answer_challenge,
+    deliver_challenge,
+)
 from pathlib import Path
 from typing import Any
 
 from remotedl.errors import RemotedlError, SessionError
 
 Handler = Callable[[Mapping[str, Any]], Any]
+HELLO_S = 2.0
+"""Within which a session that runs has taken a request; what it is asked for may take longer."""
+_BACKLOG = 16
 _UNIX_PATH_LIMIT = 100
 _LARGEST = 16 * 1024 * 1024
 
@@ -34,7 +46,8 @@ class ControlServer:
         self._handlers = handlers
         self._scratch: Path | None = None
         self.address = self._choose_address(folder)
-        self._listener = Listener(self.address, authkey=self.key)
+        # Without the key here: who stalls in the handshake must not keep the next one waiting.
+        self._listener = Listener(self.address, backlog=_BACKLOG)
         self._closing = False
         self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
         self._thread.start()
@@ -45,7 +58,7 @@ class ControlServer:
         self._closing = True
         # accept() has no time-out: a last connection of our own wakes it.
         with contextlib.suppress(OSError, EOFError, AuthenticationError):
-            Client(self.address, authkey=self.key).close()
+            Client(self.address).close()
         self._thread.join(5)
         self._listener.close()
         if self._scratch is not None:
@@ -67,7 +80,7 @@ class ControlServer:
         while True:
             try:
                 client = self._listener.accept()
-            except (OSError, EOFError, AuthenticationError):
+            except OSError:
                 client = None
             if self._closing:
                 if client is not None:
@@ -77,7 +90,9 @@ class ControlServer:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: Connection[Any, Any]) -> None:
-        with client, contextlib.suppress(OSError, EOFError):
+        with client, contextlib.suppress(OSError, EOFError, AuthenticationError):
+            deliver_challenge(client, self.key)
+            answer_challenge(client, self.key)
             while True:
                 request = json.loads(client.recv_bytes(_LARGEST))
                 client.send_bytes(json.dumps(self._answer(request)).encode())
@@ -94,18 +109,54 @@ class ControlServer:
             return {"error": f"{type(exc).__name__}: {exc}", "code": 1}
 
 
-def ask(address: str, key: bytes, do: str, *, timeout_s: float = 30, **fields: Any) -> Any:
-    """One request to a running session. Raises SessionError, or the error that it answers."""
-    try:
-        with Client(address, authkey=key) as client:
-            client.send_bytes(json.dumps({"do": do, **fields}).encode())
-            if not client.poll(timeout_s):
-                raise SessionError(f"the session does not answer within {timeout_s:.0f} s")
-            reply = json.loads(client.recv_bytes(_LARGEST))
-    except (OSError, EOFError, AuthenticationError) as exc:
-        raise SessionError(f"the session does not answer: {exc}", hint="remotedl status") from exc
+def ask(
+    address: str,
+    key: bytes,
+    do: str,
+    *,
+    timeout_s: float = 30,
+    hello_s: float = HELLO_S,
+    **fields: Any,
+) -> Any:
+    """One request to a running session. Raises SessionError, or the error that it answers.
+
+    `hello_s`: until it has taken the request; `timeout_s`: from then until it has answered.
+    """
+    talk = _Talk(address, key, json.dumps({"do": do, **fields}).encode())
+    # In a thread, because neither connect nor the handshake knows a time-out on every system. One
+    # that hangs is left behind: it ends with its other side, or with us.
+    threading.Thread(target=talk.run, name="ask", daemon=True).start()
+    if not talk.taken.wait(hello_s):
+        raise SessionError(f"it does not answer within {hello_s:g} s", hint="remotedl status")
+    if not talk.over.wait(timeout_s):
+        raise SessionError(f"it has not answered within {timeout_s:g} s", hint="remotedl status")
+    if talk.trouble is not None:
+        said = str(talk.trouble) or type(talk.trouble).__name__
+        raise SessionError(f"it does not answer: {said}", hint="remotedl status")
+    reply = json.loads(talk.reply)
     if "error" in reply:
         error = RemotedlError(reply["error"], hint=reply.get("hint", ""))
         error.exit_code = int(reply.get("code", 1))
         raise error
     return reply["ok"]
+
+
+class _Talk:
+    """One request and its reply, from a thread that somebody waits for, or not."""
+
+    def __init__(self, address: str, key: bytes, request: bytes) -> None:
+        self._address, self._key, self._request = address, key, request
+        self.taken, self.over = threading.Event(), threading.Event()
+        self.reply = b""
+        self.trouble: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            with Client(self._address, authkey=self._key) as client:
+                client.send_bytes(self._request)
+                self.taken.set()
+                self.reply = client.recv_bytes(_LARGEST)
+        except (OSError, EOFError, AuthenticationError) as exc:
+            self.trouble = exc
+        self.taken.set()
+        self.over.set()

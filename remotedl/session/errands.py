@@ -6,9 +6,11 @@ session knows (the sync, the laptop's ports) is asked of it through the control 
 
 from __future__ import annotations
 
+import os
 import posixpath
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,8 +29,8 @@ from remotedl.session.backoff import delays
 from remotedl.session.control import ask
 from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
-from remotedl.session.registry import Record, read_record
-from remotedl.session.status import Snapshot
+from remotedl.session.registry import Record, read_record, running_sessions
+from remotedl.session.status import Phase, Snapshot
 from remotedl.session.syncing import SessionSync
 from remotedl.session.tunnels import JUPYTER, TENSORBOARD
 from remotedl.session.workplace import (
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 BACK_WITHIN_S = 120.0
 """How long a followed job waits for a lost link before it says how to come back."""
 FLUSH_S = 600.0
+STATUS_S = 3.0
 RUN_FOLDER_THERE = 'test -d "$HOME/.remotedl/run/$1"'
 
 
@@ -132,11 +135,62 @@ def ask_session(errand: Errand, do: str, *, timeout_s: float = 30, **fields: Any
 
 
 def ask_record(record: Record, do: str, *, timeout_s: float = 30, **fields: Any) -> Any:
-    return ask(record.address, bytes.fromhex(record.key), do, timeout_s=timeout_s, **fields)
+    """Raises SessionError naming the process where it does not answer."""
+    try:
+        return ask(record.address, bytes.fromhex(record.key), do, timeout_s=timeout_s, **fields)
+    except SessionError as exc:
+        name = f"{Path(record.root).name} with {record.host}"
+        raise SessionError(
+            f"the session of {name} (process {record.pid}): {exc.message}",
+            hint=wake_hint(record.pid),
+        ) from exc
+
+
+def wake_hint(pid: int) -> str:
+    """What to type about a session process that does not answer."""
+    if os.name == "nt":
+        return f"taskkill /F /PID {pid}, then remotedl up"
+    return f"kill -CONT {pid} if it was stopped; or kill -9 {pid}, then remotedl up"
 
 
 def snapshot_of(record: Record) -> Snapshot:
-    return Snapshot.from_json(ask_record(record, "status", timeout_s=5))
+    return Snapshot.from_json(ask_record(record, "status", timeout_s=STATUS_S))
+
+
+def every_snapshot() -> list[Snapshot]:
+    """Of each session on this laptop, asked side by side: one that hangs delays no other."""
+
+    def look(folder: Path, record: Record) -> Snapshot | None:
+        try:
+            return snapshot_of(record)
+        except SessionError as exc:
+            ended = read_record(folder) is None
+            return None if ended else seen_from_outside(record, exc)
+
+    found = list(running_sessions())
+    with ThreadPoolExecutor(max(len(found), 1)) as pool:
+        seen = list(pool.map(lambda one: look(*one), found))
+    return [snapshot for snapshot in seen if snapshot is not None]
+
+
+def seen_from_outside(record: Record, trouble: SessionError) -> Snapshot:
+    """What can be told of a session whose process does not answer."""
+    return Snapshot(
+        host=record.host,
+        address="",
+        project=Path(record.root).name,
+        root=record.root,
+        workdir="",
+        pid=record.pid,
+        phase=Phase.SILENT,
+        detail="its process does not answer",
+        since=record.started,
+        runtime="",
+        image=None,
+        container=None,
+        gpus="",
+        warnings=((trouble.message, trouble.hint),),
+    )
 
 
 # ---------------------------------------------------------------- jobs
@@ -259,7 +313,7 @@ def end_session(errand: Errand) -> bool:
 def page_url(errand: Errand, page: str) -> str:
     """The address of `jupyter` or `tensorboard` on this laptop."""
     name = {"jupyter": JUPYTER, "tensorboard": TENSORBOARD}[page]
-    snapshot = Snapshot.from_json(ask_session(errand, "status"))
+    snapshot = Snapshot.from_json(ask_session(errand, "status", timeout_s=STATUS_S))
     for tunnel in snapshot.tunnels:
         if tunnel.name == name and tunnel.url is not None:
             return tunnel.url

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from remotedl.errors import RemotedlError
+from remotedl.errors import RemotedlError, SessionError
 from remotedl.provision.examine import examine
 from remotedl.provision.examine import fix as mend
-from remotedl.provision.findings import Finding
+from remotedl.provision.findings import Finding, Grade, Place, in_order
 from remotedl.provision.gpus import GpuView, look_at_gpus, views
 from remotedl.session.errands import Errand, snapshot_of
 from remotedl.session.tunnels import wanted_tunnels
@@ -41,9 +41,8 @@ def gpu_views(errand: Errand) -> tuple[tuple[GpuView, ...], str]:
 
 def _look(errand: Errand, remote: Remote | None, trouble: RemotedlError | None) -> list[Finding]:
     wants = wanted_tunnels(errand.project.config.project, errand.host)
-    record = errand.session()
-    own = [tunnel.port for tunnel in snapshot_of(record).tunnels] if record is not None else []
-    return examine(
+    own, silent = _own_session(errand)
+    found = examine(
         remote,
         host_name=errand.host_name,
         host=errand.host,
@@ -52,3 +51,16 @@ def _look(errand: Errand, remote: Remote | None, trouble: RemotedlError | None) 
         own_ports=own,
         link_error=trouble,
     )
+    return list(in_order([*found, *silent]))
+
+
+def _own_session(errand: Errand) -> tuple[list[int], list[Finding]]:
+    """The ports of our own session; a finding where it is there and does not answer."""
+    record = errand.session()
+    if record is None:
+        return [], []
+    try:
+        return [tunnel.port for tunnel in snapshot_of(record).tunnels], []
+    except SessionError as exc:
+        finding = Finding("session-silent", Place.LAPTOP, Grade.BAD, exc.message, mend=exc.hint)
+        return [], [finding]

@@ -14,6 +14,8 @@ class Phase(StrEnum):
     LIVE = "live"
     RECONNECTING = "reconnecting"
     STOPPED = "stopped"
+    SILENT = "silent"
+    """Told by others: its process is there and does not answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,10 +248,9 @@ def down(
 
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Every session of this laptop: link, sync, ports, container, GPUs, jobs."""
-    from remotedl.session.errands import snapshot_of
-    from remotedl.session.registry import running_sessions
+    from remotedl.session.errands import every_snapshot
 
-    snapshots = [snapshot_of(record) for _, record in running_sessions()]
+    snapshots = every_snapshot()
     if as_json:
         typer.echo(json.dumps([one.as_json() for one in snapshots], indent=2))
         return

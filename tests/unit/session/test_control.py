@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from multiprocessing.connection import Client
 from pathlib import Path
 
 import pytest
 
 from remotedl.errors import RemotedlError, SessionError, SyncHalted
 from remotedl.session.control import ControlServer, ask
+from remotedl.session.errands import seen_from_outside, snapshot_of
+from remotedl.session.registry import FORMAT, Record
+from remotedl.session.status import Phase
 
 
 def halt(_: object) -> None:
@@ -68,3 +76,41 @@ def test_a_path_too_long_for_a_unix_socket_is_no_obstacle(tmp_path: Path) -> Non
     assert ask(server.address, server.key, "echo") == 1
     server.close()
     assert not Path(server.address).parent.exists()
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Iterator[Record]:
+    """A session's process that is there, holds its lock, and does nothing (SIGSTOP)."""
+    code = (
+        "import pathlib, sys, time\n"
+        "from remotedl.session.control import ControlServer\n"
+        f"server = ControlServer(pathlib.Path({str(tmp_path)!r}), {{}})\n"
+        "print(server.address, server.key.hex(), flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    address, key = process.stdout.readline().split()
+    process.send_signal(signal.SIGSTOP)
+    yield Record(FORMAT, "0" * 16, "/thesis", "h1", process.pid, address, key, 1.5)
+    process.kill()
+    process.communicate()
+
+
+def test_a_session_that_is_stopped_does_not_hang_whoever_asks(stopped: Record) -> None:
+    began = time.monotonic()
+    for _ in range(40):  # more than its backlog holds: then connect hangs, not the handshake
+        with pytest.raises(SessionError, match="does not answer"):
+            ask(stopped.address, bytes.fromhex(stopped.key), "status", hello_s=0.01)
+    with pytest.raises(SessionError) as caught:
+        snapshot_of(stopped)
+    assert time.monotonic() - began < 5
+    assert f"thesis with h1 (process {stopped.pid})" in caught.value.message
+    assert f"kill -CONT {stopped.pid}" in caught.value.hint
+    seen = seen_from_outside(stopped, caught.value)
+    assert (seen.phase, seen.pid, seen.project) == (Phase.SILENT, stopped.pid, "thesis")
+
+
+def test_a_client_that_says_nothing_holds_up_no_other(server: ControlServer) -> None:
+    with Client(server.address), Client(server.address):
+        assert ask(server.address, server.key, "echo", text="x") == "x"
