@@ -45,6 +45,7 @@ from remotedl.container.services import JUPYTER_PORT, Service, Tools, Where, ser
 from remotedl.container.spec import (
     DATA,
     GROUP_BASE,
+    LABEL_GPUS,
     LABEL_OWNER,
     LABEL_PROJECT,
     LABEL_SPEC,
@@ -117,21 +118,20 @@ class DockerRuntime:
     def plan(self, wanted: Wanted) -> Plan:
         """What `ensure` would do. Makes the project's folders on the host, and nothing else."""
         ground = survey(self._remote, self._project, wanted.host)
-        return self._plan(
-            _spec(self._project, wanted, ground), self._find(ground.user.name), ground
-        )
+        spec = self._spec(wanted, ground)
+        return self._plan(spec, self._find(ground.user.name), ground)
 
     def ensure(
         self, wanted: Wanted, *, report: Report = SILENT, consent: Consent = unless_jobs_run
     ) -> Running:
         """The container that is wanted, running and answering. Twice is as good as once."""
         ground = survey(self._remote, self._project, wanted.host)
-        spec = _spec(self._project, wanted, ground)
+        spec = self._spec(wanted, ground)
         self._tools = spec.image.tools
         extra = [parse_mount(text, ground.user.home).source for text in wanted.config.mounts]
         check_mounts(self._remote, extra)
         token = token_of(self._remote, ground)
-        found = _services(wanted, ground)
+        found = _services(wanted, spec)
         changed = furnish(self._remote, ground, furnishing(found, spec.image.tools, wanted.secrets))
         old = self._find(ground.user.name)
         plan = self._plan(spec, old, ground)
@@ -142,7 +142,7 @@ class DockerRuntime:
             self._wait(container, report)
         if wanted.config.autostop is not None or ground.watched:
             watch = Autostop(self._remote, ground.folders.run)
-            watch.apply(wanted.config, container.name, wanted.gpus.devices, report)
+            watch.apply(wanted.config, container.name, _gpus_of(container), report)
         return _running(container, plan.change, ground, token)
 
     def resume(self, host: HostConfig, *, report: Report = SILENT) -> Running:
@@ -235,6 +235,21 @@ class DockerRuntime:
             self._engine.containers.remove(container.id, force=True)
 
     # ------------------------------------------------------------ bringing it about
+
+    def _spec(self, wanted: Wanted, ground: Ground) -> ContainerSpec:
+        if wanted.image is None:
+            raise ContainerError("no image is given for the container", hint="remotedl up")
+        return container_spec(
+            project=self._project,
+            host=wanted.host,
+            config=wanted.config,
+            user=ground.user,
+            folders=ground.folders,
+            image=wanted.image,
+            gpus=wanted.gpus,
+            time_zone=ground.time_zone or None,
+            rootless=self._engine.report().rootless,
+        )
 
     def _plan(self, spec: ContainerSpec, old: Container | None, ground: Ground) -> Plan:
         if old is None:
@@ -342,8 +357,8 @@ class DockerRuntime:
         passwd = self._read(container, "/etc/passwd").decode("utf-8", "replace") or PASSWD_BASE
         group = self._read(container, "/etc/group").decode("utf-8", "replace") or GROUP_BASE
         files = {
-            "etc/group": group_file(group, ground.user).encode(),
-            "etc/passwd": passwd_file(passwd, ground.user, spec.home).encode(),
+            "etc/group": group_file(group, spec.inner).encode(),
+            "etc/passwd": passwd_file(passwd, spec.inner, spec.home).encode(),
         }
         zone = f"{ZONES}/{spec.env.get('TZ', '')}"
         if ground.time_zone == spec.env.get("TZ") and not self._read(container, zone):
@@ -460,25 +475,9 @@ def _running(container: Container, change: Change, ground: Ground, token: str) -
     )
 
 
-def _spec(project: ProjectName, wanted: Wanted, ground: Ground) -> ContainerSpec:
-    if wanted.image is None:
-        raise ContainerError("no image is given for the container", hint="remotedl up")
-    return container_spec(
-        project=project,
-        host=wanted.host,
-        config=wanted.config,
-        user=ground.user,
-        folders=ground.folders,
-        image=wanted.image,
-        gpus=wanted.gpus,
-        time_zone=ground.time_zone or None,
-    )
-
-
-def _services(wanted: Wanted, ground: Ground) -> list[Service]:
-    assert wanted.image is not None
+def _services(wanted: Wanted, spec: ContainerSpec) -> list[Service]:
     where = Where(workspace=WORKSPACE, run=RUN_FOLDER, bind=BIND)
-    return services(wanted.config, where, wanted.image.tools, root=ground.user.uid == 0)
+    return services(wanted.config, where, spec.image.tools, root=spec.inner.uid == 0)
 
 
 def _worth_keeping(engine: Engine, container: Container) -> tuple[str, ...]:
@@ -497,6 +496,12 @@ def _is_own(path: str) -> bool:
     if path.endswith(".pyc"):
         return True  # Python writes them anew wherever it may
     return any(path == own or path.startswith(f"{own}/") for own in OWN_PATHS)
+
+
+def _gpus_of(container: Container) -> tuple[str, ...]:
+    """What it was given when it was made: "auto:1" may pick another one by now."""
+    listed = container.labels.get(LABEL_GPUS, "")
+    return tuple(listed.split(",")) if listed else ()
 
 
 def _host_ports(container: Container) -> dict[int, int]:

@@ -39,6 +39,8 @@ LABEL_PROJECT = "remotedl.project"
 LABEL_OWNER = "remotedl.owner"
 LABEL_SPEC = "remotedl.spec"
 LABEL_VERSION = "remotedl.version"
+LABEL_GPUS = "remotedl.gpus"
+"""Indexes with commas, or "all": `remotedl gpus` of every user of the host shows them."""
 LABEL_TOOLS = "remotedl.tools"
 """On images and containers: the folder of a Jupyter of remotedl's own; absent: on PATH."""
 
@@ -117,6 +119,8 @@ class ContainerSpec:
     image: Image
     user: str
     groups: tuple[int, ...]
+    inner: User
+    """Who the SSH user is to the container (`seen_inside`)."""
     home: str
     command: tuple[str, ...]
     mounts: tuple[Mount, ...]
@@ -157,10 +161,12 @@ def container_spec(
     image: Image,
     gpus: GpuRequest = NO_GPUS,
     time_zone: str | None = None,
+    rootless: bool = False,
 ) -> ContainerSpec:
     """The container that this project wants on this host. Raises ConfigError for bad sizes."""
-    home = f"/home/{user.name}"
-    env = {"HOME": home, "USER": user.name, "LOGNAME": user.name, "SHELL": "/bin/bash"}
+    inner = seen_inside(user, rootless=rootless)
+    home = f"/home/{inner.name}"
+    env = {"HOME": home, "USER": inner.name, "LOGNAME": inner.name, "SHELL": "/bin/bash"}
     if time_zone:
         env["TZ"] = time_zone
     env |= config.env
@@ -168,8 +174,9 @@ def container_spec(
         project=project,
         owner=user.name,
         image=image,
-        user=f"{user.uid}:{user.gid}",
-        groups=tuple(sorted(gid for gid, _ in user.groups if gid != user.gid)),
+        user=f"{inner.uid}:{inner.gid}",
+        groups=tuple(sorted(gid for gid, _ in inner.groups if gid != inner.gid)),
+        inner=inner,
         home=home,
         command=image.tools.supervisord(f"{RUN_FOLDER}/services.conf"),
         mounts=_mounts(config, folders, user.home, home),
@@ -182,6 +189,17 @@ def container_spec(
         memory_bytes=None if config.memory is None else parse_size(config.memory, "memory"),
         healthcheck=_healthcheck(config, image.tools),
     )
+
+
+def seen_inside(user: User, *, rootless: bool) -> User:
+    """Who the SSH user is to the container.
+
+    An engine without root maps its own user to the container's root and every other number to
+    one that owns nothing on the host: only as root does the container write the user's files.
+    """
+    if not rootless:
+        return user
+    return replace(user, name="root", uid=0, gid=0, group="root", groups=())
 
 
 def spec_hash(spec: ContainerSpec) -> str:
@@ -215,9 +233,11 @@ def canonical_json(value: object) -> bytes:
 def labels(spec: ContainerSpec, version: str) -> dict[str, str]:
     """How the container testifies about itself."""
     tools = {LABEL_TOOLS: spec.image.tools.folder} if spec.image.tools.folder else {}
+    gpus = {LABEL_GPUS: ",".join(spec.gpus.devices)} if spec.gpus.devices else {}
     return {
         **spec.labels,
         **tools,
+        **gpus,
         LABEL_PROJECT: spec.project.id,
         LABEL_OWNER: spec.owner,
         LABEL_SPEC: spec_hash(spec),

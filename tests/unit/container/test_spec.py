@@ -12,6 +12,7 @@ from remotedl.config.models import HostConfig, JupyterConfig, ProjectConfig, Ten
 from remotedl.container.gpus import GpuRequest, GpuWay
 from remotedl.container.services import Tools
 from remotedl.container.spec import (
+    LABEL_GPUS,
     LABEL_OWNER,
     LABEL_PROJECT,
     LABEL_SPEC,
@@ -74,6 +75,18 @@ def test_runs_as_the_ssh_user_with_a_home_of_its_own() -> None:
     assert new.groups == ("44",)
     assert new.env["HOME"] == "/home/ada"
     assert Mount(f"{FOLDERS.run}/home", "/home/ada") in new.mounts
+
+
+def test_an_engine_without_root_runs_it_as_its_root_which_is_the_ssh_user() -> None:
+    rootless = spec(ProjectConfig(mounts=("~/big:/big",)), rootless=True)
+    new = new_container(rootless, "1.0")
+    assert (new.user, new.groups, new.env["HOME"]) == ("0:0", (), "/home/root")
+    assert Mount(f"{FOLDERS.run}/home", "/home/root") in new.mounts
+    assert Mount("/home/ada/big", "/big") in new.mounts, "the host's home is still the user's"
+    assert new.labels[LABEL_OWNER] == "ada"
+    passwd = passwd_file("root:x:0:0:root:/root:/bin/sh\n", rootless.inner, rootless.home)
+    assert passwd == "root:x:0:0:root:/home/root:/bin/bash\n"
+    assert spec_hash(rootless) != spec_hash(spec(ProjectConfig(mounts=("~/big:/big",))))
 
 
 def test_ports_are_on_the_hosts_loopback_and_picked_by_the_engine() -> None:
@@ -141,6 +154,9 @@ def test_labels_testify() -> None:
     assert labels[LABEL_OWNER] == "ada"
     assert labels[LABEL_VERSION] == "1.0"
     assert re.fullmatch(r"[0-9a-f]{64}", labels[LABEL_SPEC])
+    assert LABEL_GPUS not in labels
+    some = GpuRequest(GpuWay.RUNTIME, ("0", "3"), runtime="nvidia")
+    assert new_container(spec(gpus=some), "1.0").labels[LABEL_GPUS] == "0,3"
 
 
 @pytest.mark.parametrize(
