@@ -73,6 +73,8 @@ class HostConfig(Strict):
     user: str | None = None
     port: Port | None = None
     identity_file: str | None = None
+    known_hosts: str | None = None
+    """A file of host keys instead of the user's and the system's known_hosts."""
     jump: str | None = None
     """[user@]host[:port], or several with commas, as ProxyJump takes them."""
     runtime: RuntimeKind = RuntimeKind.DOCKER

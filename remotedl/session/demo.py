@@ -6,19 +6,21 @@ Only the box is this machine: a folder of its own plays the host's home.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from remotedl.config.models import RuntimeKind
+from remotedl.config.load import FILE_NAME
+from remotedl.config.models import HostConfig, RuntimeKind
 from remotedl.config.paths import state_dir
 from remotedl.report import Report
 from remotedl.session.errands import Errand, workplace
 from remotedl.session.options import UpOptions
-from remotedl.session.project import Project, open_project
+from remotedl.session.project import open_project
 from remotedl.session.prompting import RememberingPrompt
 from remotedl.session.session import Session
 from remotedl.ssh.embedded import EmbeddedHost
@@ -26,6 +28,7 @@ from remotedl.ssh.prompt import NOBODY
 
 HOST_NAME = "demo"
 SAMPLE = "sample_project"
+WRITTEN_BY_US = "# Written by `remotedl demo` at each start; the host lives as long as the demo."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +46,19 @@ def embedded(report: Report, folder: Path | None = None) -> Iterator[Demo]:
     `folder` keeps the host's home between runs, so that the second demo starts in seconds.
     """
     base = folder or state_dir() / "demo"
-    project = _sample_project(base / "laptop" / SAMPLE)
+    folder = _sample_folder(base / "laptop" / SAMPLE)
     with EmbeddedHost(base / "host") as login:
         # The key lies in a folder that is thrown away with the host; agents are not asked.
-        host = login.host.model_copy(update={"runtime": RuntimeKind.NATIVE, "gpus": "none"})
-        options = UpOptions(known_hosts=login.known_hosts)
-        session = Session(project, HOST_NAME, host, options, NOBODY, report)
-        errand = Errand(
-            project,
-            HOST_NAME,
-            host,
-            RememberingPrompt(NOBODY),
-            report,
-            known_hosts=login.known_hosts,
-        )
+        changes = {
+            "runtime": RuntimeKind.NATIVE,
+            "gpus": "none",
+            "known_hosts": str(login.known_hosts),
+        }
+        host = login.host.model_copy(update=changes)
+        name_the_host(folder, host)
+        project = open_project(folder)
+        session = Session(project, HOST_NAME, host, UpOptions(), NOBODY, report)
+        errand = Errand(project, HOST_NAME, host, RememberingPrompt(NOBODY), report)
         try:
             yield Demo(session, errand)
         finally:
@@ -65,14 +67,24 @@ def embedded(report: Report, folder: Path | None = None) -> Iterator[Demo]:
                 place.runtime.stop()
 
 
-def _sample_project(folder: Path) -> Project:
+def _sample_folder(folder: Path) -> Path:
     """A project to play with; what the user changed in it stays."""
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with resources.as_file(_sample()) as source:
             shutil.copytree(source, folder)
-    project = open_project(folder)
-    return replace(project, config_path=None)
+    return folder
+
+
+def name_the_host(folder: Path, host: HostConfig) -> None:
+    """So that every command works there in a second terminal. A file of the user's own stays."""
+    path = folder / FILE_NAME
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(WRITTEN_BY_US):
+        return
+    table = host.model_dump(mode="json", exclude_defaults=True)
+    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    text = "\n".join([WRITTEN_BY_US, f"[hosts.{HOST_NAME}]", *lines, ""])
+    path.write_text(text, encoding="utf-8")
 
 
 def _sample() -> resources.abc.Traversable:

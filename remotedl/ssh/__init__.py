@@ -27,13 +27,16 @@ def connect(
     """Log in on `host`, by way of its jump hosts, every host key checked.
 
     An unknown key is accepted with `accept_new`, or when `prompt` says yes, and remembered.
-    `known_hosts` and `ssh_config` take the place of the user's and the system's files.
+    `known_hosts` (else the host's own setting) and `ssh_config` take the place of the user's and
+    the system's files.
     Raises HostUnreachable, HostKeyUnknown, HostKeyChanged, AuthFailed, ConfigError.
     """
     # paramiko and fabric take 0.2 s to import; `remotedl --help` must not pay that.
     from remotedl.ssh import client_config, opener, route
     from remotedl.ssh.connection import Connection
 
+    if known_hosts is None and host.known_hosts is not None:
+        known_hosts = Path(host.known_hosts).expanduser()
     files = (ssh_config,) if ssh_config is not None else client_config.default_files()
     text = client_config.read(files)
     hops = route.plan_route(host, config_text=text, known_hosts_file=known_hosts)

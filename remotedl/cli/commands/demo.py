@@ -35,7 +35,10 @@ def demo(
         with reporting(plain=plain) as report:
             demo = stack.enter_context(embedded(report))
             demo.session.bring_up()
-            report.note(f"project folder: {demo.errand.project.root}")
+            root = demo.errand.project.root
+            report.note(f"project folder: {root}")
+            if not once:
+                report.note(f"in a second terminal: cd '{root}' && remotedl run -- python train.py")
             if once:
                 for line in demo.session.addresses():
                     typer.echo(line)
