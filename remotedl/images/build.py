@@ -32,8 +32,8 @@ def build(
     """The image of `order`, newly built. Raises BuildFailed, ImageNotFound, EngineError."""
     refuse_if_full(engine, remote, host, order.size, f"building {order.title}")
     _fetch_private_bases(engine, order, host, report)
-    if has_buildx(remote, sudo=host.docker_sudo):
-        build_buildx(remote, order, sources, report, sudo=host.docker_sudo)
+    if has_buildx(remote, host):
+        build_buildx(remote, order, sources, host, report)
     else:
         build_classic(engine, order, sources, report)
     image = engine.images.get(order.tag)

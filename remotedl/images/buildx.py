@@ -18,6 +18,7 @@ from remotedl.engine.explain import engine_error
 from remotedl.errors import BuildFailed, EngineError, LinkLost
 from remotedl.images.order import Order, Sources, failure, instruction_lines
 from remotedl.images.recipe import context_tar
+from remotedl.images.wish import HostCapabilities
 from remotedl.report import Report
 from remotedl.ssh.remote import Process, Remote
 
@@ -43,16 +44,16 @@ docker buildx build --secret "id=pip,src=$d/pip.conf" "$@"
 """  # noqa: E501
 
 
-def has_buildx(remote: Remote, *, sudo: bool) -> bool:
+def has_buildx(remote: Remote, host: HostCapabilities) -> bool:
     """Whether the host's docker has a buildx that is new enough."""
-    run = remote.sudo if sudo else remote.run
-    found = run(["docker", "buildx", "version"], check=False)
+    run = remote.sudo if host.docker_sudo else remote.run
+    found = run(["docker", "buildx", "version"], env=host.docker_env, check=False)
     match = VERSION.search(found.text) if found.ok else None
     return match is not None and (int(match[1]), int(match[2])) >= OLDEST
 
 
 def build_buildx(
-    remote: Remote, order: Order, sources: Sources, report: Report, *, sudo: bool
+    remote: Remote, order: Order, sources: Sources, host: HostCapabilities, report: Report
 ) -> None:
     """Build `order` under its tag into the engine's store. Raises BuildFailed, LinkLost."""
     text = order.dockerfile_text()
@@ -61,7 +62,7 @@ def build_buildx(
     lengths = [str(len(secret)) for secret in secrets]
     arguments = _arguments(order, sources)
     argv = ["/bin/sh", "-c", WITH_SECRETS, "remotedl-build", *lengths, *arguments]
-    process = remote.start(argv, sudo=sudo)
+    process = remote.start(argv, sudo=host.docker_sudo, env=host.docker_env)
     watch = _Watch(order, text.decode("utf-8", "replace"), report)
     try:
         sender = _Sender(process, order, b"".join(secrets), text)

@@ -17,6 +17,7 @@ from remotedl.images import catalogue, devcontainer
 from remotedl.images.build import build
 from remotedl.images.choose import choose, fit_or_refuse
 from remotedl.images.credentials import auth_for
+from remotedl.images.lock import one_build
 from remotedl.images.order import RECIPE_LABEL, Order, Sources
 from remotedl.images.orders import (
     catalogue_order,
@@ -173,9 +174,20 @@ class _Way:
         return replace(made, forward_ports=ref.forward_ports, fresh=ref.fresh or made.fresh)
 
     def _made(self, order: Order) -> ImageRef:
-        there = None if self.rebuild else self.engine.images.get(order.tag)
-        if there is not None and there.labels.get(RECIPE_LABEL) == order.recipe:
-            return ImageRef(order.tag, there.id, order.recipe, forward_ports=_ports(there))
+        if not self.rebuild and (there := self._there(order)):
+            return there
+        with one_build(self.remote, order.tag, order.title, self.report) as waited:
+            if waited and (there := self._there(order)):
+                return there
+            return self._build(order)
+
+    def _there(self, order: Order) -> ImageRef | None:
+        image = self.engine.images.get(order.tag)
+        if image is None or image.labels.get(RECIPE_LABEL) != order.recipe:
+            return None
+        return ImageRef(order.tag, image.id, order.recipe, forward_ports=_ports(image))
+
+    def _build(self, order: Order) -> ImageRef:
         self.report.note(f"building {order.title} on the host")
         sources = Sources(pip_index=self.wish.pip_index or "", proxy=self.wish.proxy or "")
         image = build(self.engine, self.remote, order, sources, self.host, self.report)

@@ -23,8 +23,15 @@ class HostCapabilities:
     gpus: int = 0
     docker_sudo: bool = False
     """The docker command line works through sudo only."""
+    docker_host: str = ""
+    """What DOCKER_HOST must hold for it; "" for its own default."""
     disk_free: int | None = None
     """Bytes free where the engine keeps its images; None: not known."""
+
+    @property
+    def docker_env(self) -> dict[str, str]:
+        """For the docker command line."""
+        return {"DOCKER_HOST": self.docker_host} if self.docker_host else {}
 
 
 @dataclass(frozen=True, slots=True)

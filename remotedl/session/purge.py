@@ -60,7 +60,7 @@ def plan_purge(place: Workplace, ground: Ground, *, files_in_step: int | None) -
     if others:
         stays.append(f"images and agent: {len(others)} other project(s) of yours use them")
     else:
-        folders += [f"{base}/agent", f"{base}/native", f"{base}/claims"]
+        folders += [f"{base}/{name}" for name in ("agent", "native", "claims", "locks")]
         images = _unused(place)
     return Purge(tuple(folders), images, tuple(stays))
 

@@ -179,6 +179,7 @@ def image_on_host(
         driver=facts.driver.loaded,
         gpus=len(facts.gpus),
         docker_sudo=facts.engine.access == "sudo",
+        docker_host=facts.engine.host,
         disk_free=facts.space["docker"].free if "docker" in facts.space else None,
     )
     wish = image_wish(project.config.project, host, project.root)

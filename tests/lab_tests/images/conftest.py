@@ -102,9 +102,9 @@ class Place:
 
 
 @pytest.fixture
-def local(here: Engine) -> Place:
+def local(here: Engine, tmp_path: Path) -> Place:
     """This machine: quick, and it may be given what a host may not."""
-    return Place(here, LocalRemote())
+    return Place(here, LocalRemote(tmp_path))
 
 
 @pytest.fixture(params=["bookworm", "trixie"])

@@ -11,7 +11,7 @@ import pytest
 
 from remotedl.config.models import LocalImage
 from remotedl.errors import BuildFailed, ConfigError, EngineError, ImageNotFound, ImageUnfit
-from remotedl.images import ImageRef, ImageWish
+from remotedl.images import HostCapabilities, ImageRef, ImageWish
 from remotedl.images.buildx import has_buildx
 from remotedl.images.keeping import made_here
 from tests.lab_tests.images.conftest import OURS, Place
@@ -29,8 +29,9 @@ def wish(folder: Path, **more: object) -> ImageWish:
 def test_each_host_has_the_builder_that_it_is_tested_for(
     bookworm_place: Place, trixie_place: Place
 ) -> None:
-    assert not has_buildx(bookworm_place.remote, sudo=True)
-    assert has_buildx(trixie_place.remote, sudo=True)
+    through_sudo = HostCapabilities(docker_sudo=True)
+    assert not has_buildx(bookworm_place.remote, through_sudo)
+    assert has_buildx(trixie_place.remote, through_sudo)
 
 
 def test_a_dockerfile_is_built_once(place: Place, project: Project) -> None:
