@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from remotedl.config.models import HostConfig
-from remotedl.errors import RemotedlError
+from remotedl.config.models import HostConfig, SudoMode
+from remotedl.errors import RemotedlError, SudoRefused
 from remotedl.provision.apply import SYSTEM_CLOCK, carry_out
 from remotedl.provision.doctor import findings_of_host
 from remotedl.provision.doctor_laptop import findings_of_laptop
@@ -80,15 +81,20 @@ def _host_findings(
     remote: Remote, name: str, host: HostConfig, now: Callable[[], float], sys_root: str
 ) -> list[Finding]:
     wish = wish_of(host)
+    refused: list[Finding] = []
     try:
         trip = remote.ping(PING_LIMIT_S)
-        facts = gather(remote, wish, sys_root=sys_root)
+        try:
+            facts = gather(remote, wish, sys_root=sys_root)
+        except SudoRefused as exc:
+            refused.append(_as_finding("sudo", Place.HOST, exc))
+            facts = gather(remote, replace(wish, sudo=SudoMode.NONE), sys_root=sys_root)
     except RemotedlError as exc:
         return [_as_finding("host", Place.HOST, exc)]
     grade = Grade.WARN if trip > SLOW_LINK_S else Grade.GOOD
     cause = "edits and terminals will feel slow" if grade is Grade.WARN else ""
     link = Finding("link", Place.LINK, grade, f"{name} answers in {trip * 1000:.0f} ms", cause)
-    return [link, *findings_of_host(facts, wish, name, int(now()))]
+    return [link, *refused, *findings_of_host(facts, wish, name, int(now()))]
 
 
 def _as_finding(name: str, place: Place, exc: RemotedlError) -> Finding:

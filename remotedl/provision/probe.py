@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 
-from remotedl.config.models import SudoMode
-from remotedl.errors import ProvisionError, SudoRefused
+from remotedl.config.models import RuntimeKind, SudoMode
+from remotedl.errors import ProvisionError
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.frame import ProbeUnreadable, Section, merge, read_frame
 from remotedl.provision.parse import parse_facts
@@ -28,18 +28,15 @@ def gather(remote: Remote, wish: Wish | None = None, *, sys_root: str = "") -> H
 
     With a `wish`, the URLs that its plan depends on are tried too. The sudo password is asked
     for only where an engine is there that the user cannot reach without it.
-    Raises ProvisionError when the answer makes no sense, TimeoutError, LinkLost.
+    Raises ProvisionError when the answer makes no sense, SudoRefused, TimeoutError, LinkLost.
     """
     wish = wish or Wish()
     first = ask(remote, "user", sys_root)
     facts = parse_facts(first)
     urls = urls_to_check(facts, wish)
     later = list[Mapping[str, Section]]()
-    if _hidden_engine(facts) and wish.sudo is not SudoMode.NONE:
-        try:
-            later.append(ask(remote, "root", sys_root, urls, wish.proxy, root=True))
-        except SudoRefused:
-            return parse_facts(merge([first, {"sudo_mode": Section(1, "missing")}]))
+    if _hidden_engine(facts) and _may_be_root(wish):
+        later.append(ask(remote, "root", sys_root, urls, wish.proxy, root=True))
     elif urls:
         later.append(ask(remote, "net", sys_root, urls, wish.proxy))
     return parse_facts(merge([first, *later])) if later else facts
@@ -96,3 +93,7 @@ def exports(variables: Mapping[str, str]) -> bytes:
 
 def _hidden_engine(facts: HostFacts) -> bool:
     return facts.sudo == "password" and "docker" in facts.tools and not facts.engine.works
+
+
+def _may_be_root(wish: Wish) -> bool:
+    return wish.sudo is not SudoMode.NONE and wish.runtime is not RuntimeKind.NATIVE

@@ -57,6 +57,13 @@ def test_a_wrong_sudo_password_changes_nothing(bare: Host, log_in: LogIn) -> Non
     assert untouched(bare)
 
 
+def test_nobody_to_type_sudos_password_is_said_as_that(bare: Host, log_in: LogIn) -> None:
+    with pytest.raises(SudoRefused, match="asks for the password of bob, and nobody typed it"):
+        converge(log_in(bare, "bob", Password(None)), NO_GPU)
+
+    assert untouched(bare)
+
+
 def test_a_nearly_full_disk_is_refused_before_anything_changes(
     make_host: MakeHost, log_in: LogIn
 ) -> None:

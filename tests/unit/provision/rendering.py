@@ -32,11 +32,15 @@ def load(name: str) -> dict[str, Any]:
 
 
 def facts_of(case: dict[str, Any]) -> HostFacts:
+    return parse_facts(sections_of(case))
+
+
+def sections_of(case: dict[str, Any]) -> dict[str, Section]:
     """The case's facts file, with the sections under "change" in place of its own."""
     sections = read_frame((CASES / case["facts"]).read_bytes())
     for name, lines in case.get("change", {}).items():
         sections[name] = Section(0, "\n".join(lines))
-    return parse_facts(sections)
+    return sections
 
 
 def wish_of(case: dict[str, Any]) -> Wish:
