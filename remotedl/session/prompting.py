@@ -6,15 +6,21 @@ A reconnect, a second connection and sudo must not ask again; nothing is written
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
+from remotedl.session import keyring
 from remotedl.ssh.prompt import Prompt
+
+AGAIN = ("That was not it. ", "Wrong passphrase. ")
+"""What `ssh` says before a question that was answered wrongly."""
 
 
 class RememberingPrompt:
-    """Asks `inner` once a question; a secret that was asked for again right away was wrong."""
+    """Asks the keyring, then `inner`; a secret that is asked for again right away was wrong."""
 
-    def __init__(self, inner: Prompt) -> None:
+    def __init__(self, inner: Prompt, kept: Callable[[str], str | None] = keyring.look_up) -> None:
         self._inner = inner
+        self._kept = kept
         self._known: dict[str, str] = {}
         self._used: set[str] = set()
         self._lock = threading.Lock()
@@ -25,16 +31,23 @@ class RememberingPrompt:
             self._used.clear()
 
     def secret(self, question: str) -> str | None:
+        key = _plain(question)
         with self._lock:
-            known = self._known.get(question)
-            if known is not None and question not in self._used:
-                self._used.add(question)
-                return known
-            answer = self._inner.secret(question)
+            answer = None
+            if key not in self._used:
+                answer = self._known.get(key) or self._kept(key)
+            if answer is None:
+                answer = self._inner.secret(question)
             if answer is not None:
-                self._known[question] = answer
-                self._used.add(question)
+                self._known[key] = answer
+                self._used.add(key)
             return answer
 
     def confirm(self, question: str) -> bool:
         return self._inner.confirm(question)
+
+
+def _plain(question: str) -> str:
+    for words in AGAIN:
+        question = question.removeprefix(words)
+    return question
