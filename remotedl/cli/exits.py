@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import traceback
 
-from remotedl.errors import RemotedlError
+from remotedl.errors import FolderUnusable, RemotedlError
+
+NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS)
 
 
 def run() -> None:
@@ -22,11 +25,26 @@ def run() -> None:
         sys.stderr.close()
         raise SystemExit(1) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            full = _no_room(error)
+            _explain(full)
+            raise SystemExit(full.exit_code) from None
         if "--debug" in sys.argv:
             raise
         _say(f"remotedl: internal error: {type(error).__name__}: {error}")
         _say("  next: run it again with --debug and report what it prints")
         raise SystemExit(1) from None
+
+
+def _no_room(error: OSError) -> RemotedlError:
+    """Of the laptop: what the host says of its disks is translated in its rooms."""
+    from remotedl.config.paths import APP, state_place
+
+    where = error.filename or state_place()
+    return FolderUnusable(
+        f"{APP} cannot write on this laptop ({where}): {error.strerror}",
+        hint=f"make room there (df -h '{where}'), then run the same command again",
+    )
 
 
 def end_in_order() -> None:

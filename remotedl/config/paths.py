@@ -27,13 +27,22 @@ def config_dir() -> Path:
     return platformdirs.user_config_path(APP, appauthor=False)
 
 
-def _private(named: str | None, default: str) -> Path:
-    if named:
-        folder = Path(named)
-    else:
-        import platformdirs
+def state_place() -> Path:
+    """Where `state_dir` is; made or not."""
+    return _place(os.environ.get("REMOTEDL_STATE"), "user_state_path")
 
-        folder = getattr(platformdirs, default)(APP, appauthor=False)
+
+def _place(named: str | None, default: str) -> Path:
+    if named:
+        return Path(named)
+    import platformdirs
+
+    folder: Path = getattr(platformdirs, default)(APP, appauthor=False)
+    return folder
+
+
+def _private(named: str | None, default: str) -> Path:
+    folder = _place(named, default)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if os.name == "posix" and folder.stat().st_mode & 0o077:
         folder.chmod(0o700)

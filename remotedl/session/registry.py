@@ -100,7 +100,12 @@ def read_record(folder: Path) -> Record | None:
             f"{path} was written by another version of remotedl",
             hint="remotedl down with that version, or delete the file once no session runs",
         )
-    record = Record(**data)
+    try:
+        record = Record(**data)
+    except TypeError as exc:
+        raise StateCorrupt(
+            f"{path} is damaged: {exc}", hint=f"end the session's process, then delete {path}"
+        ) from exc
     return record if _held(folder) else None
 
 

@@ -86,7 +86,7 @@ class Database:
         except OSError as exc:
             raise FolderUnusable(f"{path}: {exc.strerror}") from exc
         except sqlite3.Error as exc:
-            raise self._corrupt(exc) from exc
+            raise self._translated(exc) from exc
 
     def close(self) -> None:
         """Say that all was written in order."""
@@ -308,7 +308,9 @@ class Database:
     def _translated(self, exc: sqlite3.Error) -> StateCorrupt | FolderUnusable:
         code = getattr(exc, "sqlite_errorname", "")
         if code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_BUSY")):
-            return FolderUnusable(f"{self.path} cannot be written: {exc}")
+            return FolderUnusable(
+                f"{self.path} cannot be written: {exc}", hint=f"df -h '{self.path.parent}'"
+            )
         return self._corrupt(exc)
 
     def _corrupt(self, exc: Exception) -> StateCorrupt:

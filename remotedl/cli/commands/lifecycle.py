@@ -113,8 +113,10 @@ def up(
             return
         try:
             session.bring_up()
-        except BaseException:
+        except BaseException as exc:
             session.close()
+            if isinstance(exc, KeyboardInterrupt):
+                report.note("stopped on the way up: remotedl up goes on from there")
             raise
     stay(session, plain=plain, browse=not no_open)
 

@@ -1,0 +1,144 @@
+"""What goes wrong on the laptop: a killed or stopped session, Ctrl-C, another version, a full disk.
+
+Every one of them is said plainly, loses nothing, and the next `up` reaches the same end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from remotedl.errors import FolderUnusable, SessionError, StateCorrupt
+from tests.lab.sessions import eventually
+from tests.lab_tests.session.conftest import MakeTrip, Trip
+
+pytestmark = pytest.mark.timeout(180)
+
+STAGES = (r"\[connect\]", r"\[native\]", r"waiting for Jupyter", r"\[sync\]", r"\[tunnel\]")
+
+
+def test_a_killed_background_process_is_no_session_and_up_comes_back(trip: Trip) -> None:
+    pid = trip.up_in_background()
+    before = trip.status()
+    os.kill(pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], 10)
+    assert trip.statuses() == []
+    trip.up_in_background()
+    after = trip.status()
+    assert after["pid"] != pid
+    assert after["tunnels"] == before["tunnels"]  # the ports and, in the address, the token
+    assert trip.page("Jupyter").get("/api").text == "{}"
+
+
+def test_a_stopped_session_process_is_named_within_seconds(trip: Trip) -> None:
+    pid = trip.up_in_background()
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    told = trip.status()
+    status = trip.laptop.run("status")
+    down = trip.laptop.run("down", check=False)
+    assert time.monotonic() - began < 30, "each took far more than the two seconds it waits"
+    assert (told["phase"], told["pid"]) == ("silent", pid)
+    assert down.code == SessionError.exit_code
+    for said in (status.text, down.text):
+        assert f"process {pid}" in said
+        assert f"kill -CONT {pid}" in said
+    os.kill(pid, signal.SIGCONT)
+    trip.await_live()
+    trip.laptop.run("down")
+    assert trip.statuses() == []
+
+
+def test_ctrl_c_at_each_stage_ends_in_order_and_up_goes_on(trip: Trip) -> None:
+    for words in STAGES:
+        up = trip.laptop.start("up", "h1", "--no-open")
+        up.wait_for(words)
+        up.interrupt()
+        assert up.wait(30) == 130, up.text
+        assert "remotedl up goes on from there" in up.text
+        assert "Traceback" not in up.text
+        assert "internal error" not in up.text
+    assert not list(trip.laptop.home.rglob("session.json"))
+    trip.up()
+    assert trip.page("Jupyter").get("/api").text == "{}"
+
+
+def test_a_state_folder_of_another_version_is_said_and_left_alone(trip: Trip) -> None:
+    pid = trip.up_in_background()
+    record = next(trip.laptop.home.rglob("session.json"))
+    text = record.read_text()
+    record.write_text(json.dumps({**json.loads(text), "format": 99}))
+    for words in (["status"], ["down"], ["up", "--no-open"]):
+        said = trip.laptop.run(*words, check=False)
+        assert said.code == StateCorrupt.exit_code, said.text
+        assert f"{record} was written by another version of remotedl" in said.text
+        assert "next: " in said.text
+    assert psutil.pid_exists(pid)
+    record.write_text(text)
+    assert trip.is_live()
+
+
+def test_a_second_up_attaches_and_ctrl_c_leaves_the_session(trip: Trip) -> None:
+    pid = trip.up_in_background()
+    second = trip.laptop.start("up", "h1", "--no-open")
+    second.wait_for(r"runs already: this is it(.|\n)*\[live\]")
+    second.interrupt()
+    assert second.wait(30) == 130
+    assert trip.status()["pid"] == pid
+    refused = trip.laptop.run("up", "h1", "--gpus", "1", check=False)
+    assert refused.code == SessionError.exit_code
+    assert "count when one begins" in refused.text
+
+
+def test_ports_that_are_taken_move_and_say_so(make_trip: MakeTrip) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        trip = make_trip(jupyter={"port": port})
+        up = trip.up()
+        jupyter = next(t for t in trip.status()["tunnels"] if t["name"] == "Jupyter")
+        assert jupyter["port"] != port
+        assert re.search(rf"warning: port {port} of this laptop is taken", up.text)
+        assert f":{jupyter['port']}/lab?token=" in up.stdout
+        assert trip.page("Jupyter").get("/api").text == "{}"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB for the state of the laptop."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("room", [0, 40_960])
+def test_a_full_disk_on_the_laptop(trip: Trip, small_disk: Path, room: int) -> None:
+    """Full at once, and full when the sync wants to write down what it did."""
+    state = {"REMOTEDL_STATE": str(small_disk)}
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - room))
+    up = trip.laptop.start("up", "h1", "--no-open", env=state)
+    assert up.wait(60) == FolderUnusable.exit_code, up.text
+    assert str(small_disk) in up.text
+    assert "df -h" in up.text
+    filler.unlink()
+    again = trip.laptop.start("up", "h1", "--no-open", env=state)
+    again.wait_for(r"token=")
+    there = next(trip.sshd.home.glob("remotedl/project-*")) / "hello.py"
+    eventually(there.exists)
+    assert (trip.laptop.folder / "hello.py").exists()
+    again.interrupt()
+    assert again.wait(30) == 130
