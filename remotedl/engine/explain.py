@@ -34,6 +34,12 @@ CDI_FAILED = re.compile(r"CDI device injection failed", re.IGNORECASE)
 OTHER_PLATFORM = re.compile(
     r"no matching manifest for|does not match the (specified|detected) .*platform", re.IGNORECASE
 )
+NO_REGISTRY = re.compile(
+    r"dial tcp|no such host|i/o timeout|TLS handshake timeout|Client\.Timeout exceeded"
+    r"|request canceled while waiting|network is unreachable"
+    r"|no route to host|proxyconnect tcp|failed to do request",
+    re.IGNORECASE,
+)
 NO_MOUNT = re.compile(r"bind source path does not exist: (.*)", re.IGNORECASE)
 
 
@@ -52,6 +58,12 @@ def engine_error(what: str, message: str, *, status: int | None = None) -> Engin
         return EngineError(text, hint="remotedl doctor --fix")
     if OTHER_PLATFORM.search(message):
         return EngineError(text, hint="choose an image that is built for the host's architecture")
+    if NO_REGISTRY.search(message):
+        return EngineError(
+            f"{text} (the host does not reach that registry)",
+            hint="remotedl image pull IMAGE --via-laptop; or set proxy of this host in hosts.toml; "
+            "or, with Docker on this laptop: remotedl image load IMAGE",
+        )
     if match := NO_MOUNT.search(message):
         return EngineError(
             f"{what}: the host has no {match[1]}",

@@ -107,6 +107,7 @@ class Images:
         pull: bool = False,
         platform: str = "",
         target: str = "",
+        network: str = "",
     ) -> Iterator[BuildEvent]:
         """Build by the classic builder from a streamed tar. Raises BuildFailed with the reason.
 
@@ -125,6 +126,7 @@ class Images:
         }
         params |= {"platform": platform} if platform else {}
         params |= {"target": target} if target else {}
+        params |= {"networkmode": network} if network else {}
         headers = {"Content-Type": "application/x-tar"}
         if auths:
             configs = {server: _auth_fields(auth) for server, auth in auths.items()}

@@ -80,6 +80,8 @@ def _arguments(order: Order, sources: Sources) -> list[str]:
     arguments += ["--file", order.dockerfile]
     if order.target:
         arguments += ["--target", order.target]
+    if sources.host_network:
+        arguments += ["--network", "host"]
     for name, value in sorted(order.build_args.items()):
         arguments += ["--build-arg", f"{name}={value}"]
     for name in sorted(sources.proxy_args):

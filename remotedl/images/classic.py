@@ -27,6 +27,7 @@ def build_classic(engine: Engine, order: Order, sources: Sources, report: Report
         tag=order.tag,
         dockerfile=order.dockerfile,
         target=order.target,
+        network="host" if sources.host_network else "",
         labels=order.all_labels,
         build_args={**order.build_args, **sources.proxy_args, **_index_argument(sources)},
     )

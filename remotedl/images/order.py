@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from remotedl import __version__
 from remotedl.errors import BuildFailed
@@ -68,6 +69,11 @@ class Sources:
             return {}
         names = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy")
         return dict.fromkeys(names, self.proxy)
+
+    @property
+    def host_network(self) -> bool:
+        """A proxy on the host's own loopback is reached from nowhere but the host's network."""
+        return urlsplit(self.proxy).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 FROM = re.compile(r"^\s*FROM\s+(?:--platform=\S+\s+)?(\S+)(?:\s+AS\s+(\S+))?", re.I | re.M)

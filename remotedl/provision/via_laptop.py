@@ -13,7 +13,7 @@ to it ends, whether we close it or are killed.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -77,17 +77,17 @@ class Way:
     """The proxy's URL as the host sees it; it holds the credential: never into argv or a log."""
     proxy: LaptopProxy
 
-    @property
-    def build_args(self) -> dict[str, str]:
-        """For builds, on the host's network: predefined arguments, which images do not keep."""
-        return proxy_variables(self.url)
-
 
 @contextmanager
-def via_laptop(remote: Door, wish: Wish, *, report: Report = SILENT) -> Iterator[Way]:
-    """Open the way for the length of the block. Raises TunnelError where sshd forbids it."""
+def via_laptop(
+    remote: Door, wish: Wish, *, ports: Collection[int] = (), report: Report = SILENT
+) -> Iterator[Way]:
+    """Open the way for the length of the block; `ports`: further ones that it may lead to.
+
+    Raises TunnelError where sshd forbids it.
+    """
     secret = secrets.token_urlsafe(24)
-    proxy = LaptopProxy(f"{USER}:{secret}", allowed_ports(wish))
+    proxy = LaptopProxy(f"{USER}:{secret}", allowed_ports(wish) | set(ports))
     listener = remote.listen_remote("127.0.0.1", 0, proxy.serve)
     url = f"http://{USER}:{secret}@127.0.0.1:{listener.port}"
     report.note(f"{remote.name} reaches the internet through this laptop while this runs")

@@ -5,15 +5,20 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from remotedl.config.models import RuntimeKind
+from remotedl.config.models import HostConfig, RuntimeKind
 from remotedl.engine import Container, Engine
 from remotedl.errors import ContainerError, EngineError, UsageError
-from remotedl.images.credentials import auth_for
+from remotedl.images.credentials import auth_for, registry_of
 from remotedl.images.keeping import Made, Snapshot, made_here, prune, snapshot
 from remotedl.images.pull import pull
 from remotedl.images.transfer import Loaded, load
+from remotedl.provision.facts import HostFacts
+from remotedl.provision.plan_engine import restart_question
 from remotedl.provision.probe import gather
+from remotedl.provision.steps import wish_of
+from remotedl.provision.via_laptop import engine_through, via_laptop
 from remotedl.session.errands import Errand, connected
 from remotedl.session.options import UpOptions
 from remotedl.session.stages import image_on_host
@@ -38,27 +43,74 @@ def images_of(errand: Errand) -> tuple[Made, ...]:
         return made_here(engine)
 
 
-def build_image(errand: Errand, *, rebuild: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """How the host gets at what it needs."""
+
+    through_laptop: bool = False
+    yes: bool = False
+    """Docker may be restarted under running containers for it."""
+
+
+AS_IT_IS = Fetching()
+
+
+def build_image(errand: Errand, *, rebuild: bool, fetching: Fetching = AS_IT_IS) -> str:
     """The project's image on the host, without starting anything; its reference."""
     with _engine_place(errand) as (place, _):
         facts = gather(place.remote)
         options = UpOptions(rebuild=rebuild)
-        image, ref = image_on_host(
-            place, errand.project, errand.host, facts, options, errand.report
-        )
+        with _way_out(errand, facts, fetching) as host:
+            image, ref = image_on_host(place, errand.project, host, facts, options, errand.report)
         errand.report.stage("image", f"{ref.reference} {image.id[7:19]}")
         return ref.reference
 
 
-def pull_image(errand: Errand, reference: str) -> str:
+def pull_image(errand: Errand, reference: str, fetching: Fetching = AS_IT_IS) -> str:
     """Fetch `reference` with the laptop's credentials; its id."""
-    with _engine_place(errand) as (_, engine):
+    with _engine_place(errand) as (place, engine):
         errand.report.stage("pull", reference)
         architecture = engine.report().architecture
         auth = auth_for(reference)
-        return pull(
-            engine, reference, architecture=architecture, report=errand.report, auth=auth
-        ).id
+        facts = gather(place.remote) if fetching.through_laptop else HostFacts()
+        with _way_out(errand, facts, fetching, reference):
+            return pull(
+                engine, reference, architecture=architecture, report=errand.report, auth=auth
+            ).id
+
+
+@contextmanager
+def _way_out(
+    errand: Errand, facts: HostFacts, fetching: Fetching, reference: str = ""
+) -> Iterator[HostConfig]:
+    """The host as hosts.toml has it, or with a way through this laptop for pulls and builds."""
+    if not fetching.through_laptop:
+        yield errand.host
+        return
+    if facts.engine.kind != "docker":
+        raise UsageError(
+            f"{errand.host_name} has {facts.engine.kind} in place of a Docker of the system's, "
+            "whose way out is not changed here",
+            hint="remotedl image load sends an image of the laptop's Docker",
+        )
+    question = restart_question(facts)
+    if question and not fetching.yes and not errand.prompt.confirm(question):
+        raise UsageError(
+            "Docker was not restarted, and pulls do not go through the laptop",
+            hint="the same command with --yes",
+        )
+    port = registry_of(reference).rpartition(":")[2]
+    ports = [int(port)] if port.isdigit() else []
+    remote = errand.connect()
+    try:
+        wish = wish_of(errand.host)
+        with (
+            via_laptop(remote, wish, ports=ports, report=errand.report) as way,
+            engine_through(remote, way),
+        ):
+            yield errand.host.model_copy(update={"proxy": way.url})
+    finally:
+        remote.close()
 
 
 def load_image(errand: Errand, reference: str) -> Loaded:

@@ -72,6 +72,17 @@ def test_a_proxy_goes_by_the_names_that_leave_no_trace() -> None:
     }
 
 
+@pytest.mark.parametrize(("proxy", "host"), [
+    ("http://user:hush@127.0.0.1:3128", True),
+    ("http://localhost:3128", True),
+    ("http://[::1]:3128", True),
+    ("http://proxy.example:3128", False),
+    ("", False),
+])  # fmt: skip
+def test_a_proxy_on_the_hosts_loopback_takes_the_hosts_network(proxy: str, host: bool) -> None:
+    assert Sources(proxy=proxy).host_network is host
+
+
 def test_secrets_are_not_in_a_repr() -> None:
     assert "hush" not in repr(Sources(pip_index="https://u:hush@x", proxy="http://u:hush@y"))
 
