@@ -75,7 +75,7 @@ def view(now: Snapshot, footer: str, at: float, *, rule: bool = True) -> Rendera
     if now.sync is not None:
         line, style = sync_line(now.sync, at)
         rows.append(_row("sync", line, style))
-        rows += [_row("", text, "yellow") for text in sync_remedies(now.sync)]
+        rows += [_row("", text, "yellow", whole=True) for text in sync_remedies(now.sync)]
     rows += [_row("GPU" if first else "", text) for first, text in _marked(now.gpu_lines)]
     rows += [_row("jobs" if first else "", text) for first, text in _marked(job_lines(now))]
     for text, hint in now.warnings:
@@ -94,40 +94,32 @@ def sync_line(sync: SyncLine, at: float) -> tuple[str, str]:
     """The one line that never lies about the sync, and its style."""
     if sync.halted is not None:
         return f"halted: {sync.halted}", "bold red"
+    troubled = bool(sync.conflicts or sync.frozen or sync.failures or sync.paused)
     parts = []
     if sync.paused:
         parts.append("paused")
-    elif sync.pending:
-        parts.append(f"{sync.pending} pending")
-    elif sync.last_success is not None:
-        parts.append("in step")
-    else:
+    elif sync.last_success is None:
         parts.append("first comparison…")
+    elif not (sync.pending or troubled):
+        parts.append("in step")
+    parts.append(f"{sync.pending} pending")
     if sync.last_success is not None:
         parts.append(f"last {lasting(max(at - sync.last_success, 0))} ago")
     if sync.note:
         parts.append(sync.note)
-    troubled = bool(sync.conflicts or sync.frozen or sync.degraded or sync.paused)
     parts.append(f"{len(sync.conflicts)} conflicts")
-    if sync.frozen:
-        parts.append(f"{len(sync.frozen)} frozen")
+    parts.append(f"{len(sync.frozen)} frozen")
+    parts.append("polling" if sync.degraded else "watching")
+    if sync.failures:
+        parts.append(f"{len(sync.failures)} refused")
     if sync.left_out:
         parts.append(f"{len(sync.left_out)} left on the host")
-    return " · ".join(parts), "yellow" if troubled else "green"
+    return " · ".join(parts), "yellow" if troubled or sync.degraded else "green"
 
 
 def sync_remedies(sync: SyncLine) -> list[str]:
     """What to type about each trouble of the sync."""
-    lines = []
-    if sync.paused:
-        lines.append("paused: remotedl sync resume")
-    if sync.conflicts:
-        lines.append(f"changed on both sides: {_some(sync.conflicts)}: remotedl sync conflicts")
-    if sync.frozen:
-        lines.append(f"left alone: {_some(sync.frozen)}: remotedl sync status")
-    if sync.degraded:
-        lines.append(sync.degraded)
-    return lines
+    return [f"{what}  next: {mend}" for what, mend in sync.remedies]
 
 
 def tunnel_line(tunnel: TunnelStatus) -> str:
@@ -159,22 +151,18 @@ def _title(now: Snapshot, at: float) -> Text:
     return title
 
 
-def _row(label: str, text: str, style: str = "") -> Text:
+def _row(label: str, text: str, style: str = "", *, whole: bool = False) -> Text:
+    """`whole`: over several lines where it must be, since a cut command is none."""
     from rich.text import Text
 
     row = Text.assemble((f"  {label:<{_LABEL}}", "dim"), (text, style))
-    if "://" not in text:
+    if "://" not in text and not whole:
         row.no_wrap, row.overflow = True, "ellipsis"
     return row
 
 
 def _marked(lines: tuple[str, ...]) -> list[tuple[bool, str]]:
     return [(index == 0, line) for index, line in enumerate(lines)]
-
-
-def _some(paths: tuple[str, ...]) -> str:
-    shown = ", ".join(paths[:3])
-    return shown + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _watch_plain(snapshot: Callable[[], Snapshot], stop: threading.Event) -> None:

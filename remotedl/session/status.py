@@ -48,6 +48,10 @@ class SyncLine:
     paused: bool
     halted: str | None
     note: str = ""
+    failures: tuple[str, ...] = ()
+    """Paths that could not be brought over, and why."""
+    remedies: tuple[tuple[str, str], ...] = ()
+    """Each trouble and what to type about it, the gravest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +99,7 @@ class Snapshot:
 
 
 def _sync_line(data: dict[str, Any]) -> SyncLine:
-    lists = ("conflicts", "frozen", "left_out")
-    return SyncLine(**{**data, **{name: tuple(data[name]) for name in lists}})
+    lists = ("conflicts", "frozen", "left_out", "failures")
+    known = {name: tuple(data[name]) for name in lists}
+    remedies = tuple((what, mend) for what, mend in data["remedies"])
+    return SyncLine(**{**data, **known, "remedies": remedies})

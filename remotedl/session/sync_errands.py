@@ -11,13 +11,16 @@ from remotedl.container.ground import survey
 from remotedl.errors import SessionError
 from remotedl.session.errands import FLUSH_S, Errand, ask_session
 from remotedl.session.registry import SessionLock
-from remotedl.session.syncing import SessionSync
+from remotedl.session.syncing import SessionSync, halts_named
+from remotedl.sync.safety import HaltKind
 
 LOOK_S = 60.0
 
 
 @contextmanager
-def own_sync(errand: Errand, *, first_cycle: bool = True) -> Iterator[SessionSync]:
+def own_sync(
+    errand: Errand, *, first_cycle: bool = True, allowed: frozenset[HaltKind] = frozenset()
+) -> Iterator[SessionSync]:
     """A sync of our own for as long as the block runs; no session may have one meanwhile."""
     lock = SessionLock(errand.folder)
     if not lock.acquire():
@@ -29,7 +32,7 @@ def own_sync(errand: Errand, *, first_cycle: bool = True) -> Iterator[SessionSyn
     sync = SessionSync(errand.project, errand.folder, errand.report, errand.report.note)
     try:
         workdir = survey(remote, errand.name, errand.host).folders.workdir
-        sync.open(remote, workdir)
+        sync.open(remote, workdir, allowed)
         if first_cycle:
             sync.cycle()
         yield sync
@@ -48,10 +51,12 @@ def request(errand: Errand, do: str, *, timeout_s: float = LOOK_S, **fields: Any
         return sync.requests()[do](fields)
 
 
-def conflicts_of(errand: Errand, *, diffs: bool) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The conflicts and, where asked for, each one's diff by path."""
+def conflicts_of(
+    errand: Errand, *, diffs: bool
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The conflicts and, where asked for, what differs in each, by path."""
 
-    def both(ask: Callable[..., Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    def both(ask: Callable[..., Any]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
         rows = ask("sync-conflicts")
         wanted = [row["path"] for row in rows] if diffs else []
         return rows, {path: ask("sync-diff", path=path) for path in wanted}
@@ -62,15 +67,22 @@ def conflicts_of(errand: Errand, *, diffs: bool) -> tuple[list[dict[str, Any]], 
         return both(lambda do, **fields: sync.requests()[do](fields))
 
 
-def sync_once(errand: Errand, allow: Iterable[str]) -> dict[str, Any]:
-    """Both sides in step, once. What could not be brought over is named."""
+def sync_once(
+    errand: Errand, allow: Iterable[str], announce: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Both sides in step, once. What could not be brought over is named.
+
+    `announce` is handed the plan before the first byte is moved.
+    """
+    kinds = halts_named(allow)
     if errand.session() is not None:
-        if tuple(allow):
-            ask_session(errand, "sync-allow", kinds=list(allow))
+        if kinds:
+            ask_session(errand, "sync-allow", kinds=sorted(kinds), timeout_s=FLUSH_S)
+        announce(ask_session(errand, "sync-plan", timeout_s=LOOK_S))
         found: dict[str, Any] = ask_session(errand, "sync-flush", timeout_s=FLUSH_S)
         return found
-    with own_sync(errand, first_cycle=False) as sync:
-        sync.allow(allow)
+    with own_sync(errand, first_cycle=False, allowed=kinds) as sync:
+        announce(sync.requests()["sync-plan"]({}))
         sync.cycle()
         return sync.flush(FLUSH_S)
 

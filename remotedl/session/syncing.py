@@ -9,21 +9,23 @@ from typing import Any
 
 from remotedl.errors import LinkLost, RemotedlError, SyncError, UsageError
 from remotedl.report import Report
-from remotedl.session.diffs import LARGEST, diff
 from remotedl.session.project import Project
 from remotedl.session.status import SyncLine
+from remotedl.session.sync_rows import (
+    barrier_row,
+    comparison_row,
+    conflict_row,
+    plan_row,
+    step_row,
+    sync_line,
+)
 from remotedl.ssh.remote import Remote
-from remotedl.sync.agent.tree import Entry
 from remotedl.sync.engine import Sync
-from remotedl.sync.history import PastStep, what_happened
 from remotedl.sync.lanes import Choice
 from remotedl.sync.safety import HaltKind
-from remotedl.sync.status import Barrier, State, SyncStatus
-from remotedl.sync.verdict import Conflict, Operation, Verdict, Where
+from remotedl.sync.verdict import Where
 
 FLUSH_S = 600.0
-FAILED_LIMIT = 1000
-"""Paths that a snapshot names of each kind; more would not be read."""
 SYNC_REQUESTS = frozenset(
     f"sync-{name}"
     for name in (
@@ -31,6 +33,10 @@ SYNC_REQUESTS = frozenset(
         *("conflicts", "resolve", "diff", "history", "undo"),
     )
 )
+
+
+OF_ROOTS = frozenset([HaltKind.ROOT_MISSING, HaltKind.ROOT_REPLACED])
+"""Halts that only a new beginning can let pass."""
 
 
 class SessionSync:
@@ -55,8 +61,13 @@ class SessionSync:
         self.open(remote, workdir)
         self.cycle()
 
-    def open(self, remote: Remote, workdir: str) -> None:
-        """Lock and compare both sides; no file of the user is touched yet."""
+    def open(
+        self, remote: Remote, workdir: str, allowed: frozenset[HaltKind] = frozenset()
+    ) -> None:
+        """Lock and compare both sides; no file of the user is touched yet.
+
+        `allowed`: halts that the user lets pass, this once.
+        """
         self._report.stage("sync", "comparing")
         self.disconnect()
         self._remote, self._workdir = remote, workdir
@@ -67,6 +78,7 @@ class SessionSync:
             self._project.config.project.sync,
             state_dir=self._folder,
             report=self._report,
+            allowed=allowed,
         )
         try:
             opening = sync.open()
@@ -152,10 +164,10 @@ class SessionSync:
             return self.resume()
 
         def allow(request: Mapping[str, Any]) -> Any:
-            return self.allow(request["kinds"])
+            return self.allow(halts_named(request["kinds"]))
 
         def plan(_: Mapping[str, Any]) -> Any:
-            return plan_row(self._opened().plan())
+            return plan_row(*self._opened().estimate())
 
         def conflicts(_: Mapping[str, Any]) -> Any:
             return [conflict_row(one) for one in self._opened().status().conflicts]
@@ -165,7 +177,7 @@ class SessionSync:
             return self.flush(FLUSH_S)
 
         def diff(request: Mapping[str, Any]) -> Any:
-            return self.diff(request["path"])
+            return comparison_row(self._opened().compare(request["path"]))
 
         def history(request: Mapping[str, Any]) -> Any:
             steps = self._opened().history(int(request.get("limit", 100)))
@@ -186,33 +198,22 @@ class SessionSync:
         assert found.keys() == SYNC_REQUESTS
         return found
 
-    def diff(self, key: str) -> str:
-        """The laptop's version of a conflict beside the host's. Raises UsageError."""
-        known = {conflict.key for conflict in self._opened().status().conflicts}
-        if key not in known or self._remote is None:
-            raise UsageError(f"{key} is no conflict", hint="remotedl sync conflicts")
-        limit = str(LARGEST + 1)
-        there = self._remote.run(["head", "-c", limit, "--", f"{self._workdir}/{key}"], check=False)
-        try:
-            with (self._project.root / key).open("rb") as file:
-                here = file.read(LARGEST + 1)
-        except OSError as exc:
-            return f"{key}: {exc.strerror} on the laptop\n"
-        return diff(key, here, there.stdout)
-
-    def allow(self, kinds: Iterable[str]) -> None:
-        """Let these halts pass, once. Raises UsageError for one that there is not."""
-        try:
-            self._opened().allow([HaltKind(kind) for kind in kinds])
-        except ValueError as exc:
-            known = ", ".join(kind.value for kind in HaltKind if kind is not HaltKind.UNSOUND)
-            raise UsageError(f"{exc}; there are: {known}", hint="remotedl sync -h") from None
+    def allow(self, kinds: frozenset[HaltKind]) -> None:
+        """Let these halts pass, once. Raises SyncError, LinkLost."""
+        if not kinds & OF_ROOTS:
+            self._opened().allow(kinds)
+            return
+        if self._remote is None:
+            raise _no_link()
+        live = self._thread is not None
+        self.open(self._remote, self._workdir, kinds)
+        self.cycle()
+        if live:
+            self.start()
 
     def _opened(self) -> Sync:
         if self._sync is None:
-            raise SyncError(
-                "the link to the host is gone: nothing can be synced", hint="remotedl status"
-            )
+            raise _no_link()
         return self._sync
 
     def _run(self, sync: Sync, stop: threading.Event) -> None:
@@ -224,86 +225,16 @@ class SessionSync:
             self._failure = LinkLost(f"the sync ended: {type(exc).__name__}: {exc}")
 
 
-def sync_line(status: SyncStatus, mode: str) -> SyncLine:
-    """What the live view and `status` show of a SyncStatus. Pure."""
-    failed = tuple(f"{failure.key} ({failure.why})" for failure in status.failures)
-    frozen = tuple(f"{frozen.key} ({frozen.issue.value})" for frozen in status.frozen)
-    note = ", ".join(
-        f"{one.key} {100 * one.done // max(one.size, 1)} %" for one in status.transfers[:3]
-    )
-    return SyncLine(
-        mode=mode,
-        last_success=status.last_success,
-        pending=status.pending,
-        conflicts=tuple(c.key for c in status.conflicts)[:FAILED_LIMIT],
-        frozen=(frozen + failed)[:FAILED_LIMIT],
-        left_out=tuple(left.key for left in status.left_out)[:FAILED_LIMIT],
-        degraded=_degraded(status),
-        paused=status.state is State.PAUSED,
-        halted=None if status.halt is None else status.halt.error().message,
-        note=note,
-    )
+def _no_link() -> SyncError:
+    message = "the link to the host is gone: nothing can be synced"
+    return SyncError(message, hint="remotedl status")
 
 
-def barrier_row(barrier: Barrier) -> dict[str, Any]:
-    """A barrier for JSON: what it could not bring over is named."""
-    return {
-        "clean": barrier.clean,
-        "pending": barrier.pending,
-        "failures": [failure.key for failure in barrier.failures],
-        "conflicts": [conflict.key for conflict in barrier.conflicts],
-        "frozen": [frozen.key for frozen in barrier.frozen],
-    }
-
-
-def conflict_row(conflict: Conflict) -> dict[str, Any]:
-    """A conflict for JSON."""
-    sides = {"ancestor": conflict.ancestor, "laptop": conflict.laptop, "remote": conflict.remote}
-    row: dict[str, Any] = {"path": conflict.key, "kind": conflict.kind.value}
-    return row | {
-        side: None if entry is None else entry_row(entry) for side, entry in sides.items()
-    }
-
-
-def entry_row(entry: Entry) -> dict[str, Any]:
-    digest = entry.digest.hex() if entry.digest is not None else None
-    return {"kind": entry.kind.value, "size": entry.size, "sha256": digest, "target": entry.target}
-
-
-def step_row(step: PastStep) -> dict[str, Any]:
-    """A step of the history for JSON."""
-    changes = [
-        {"path": one.path, "did": what_happened(one), "why": one.reason, "can_undo": one.can_return}
-        for one in step.changes
-    ]
-    return {"id": step.id, "side": step.where.value, "at": step.at, "changes": changes}
-
-
-def plan_row(verdict: Verdict) -> dict[str, Any]:
-    """What a cycle would do, for JSON: sizes in bytes, the largest first."""
-
-    def side(operations: Iterable[Operation]) -> list[dict[str, Any]]:
-        rows = [
-            {
-                "path": one.key,
-                "does": "delete" if one.new is None else "write",
-                "size": one.new.size if one.new is not None else 0,
-                "reason": one.reason.value,
-            }
-            for one in operations
-        ]
-        return sorted(rows, key=lambda row: (-int(str(row["size"])), str(row["path"])))
-
-    return {
-        "to_remote": side(verdict.to_remote),
-        "to_laptop": side(verdict.to_laptop),
-        "conflicts": [conflict_row(conflict) for conflict in verdict.conflicts],
-        "frozen": [f"{one.key} ({one.issue.value})" for one in verdict.frozen],
-        "left_out": [f"{one.key} ({one.why.value})" for one in verdict.left_out],
-    }
-
-
-def _degraded(status: SyncStatus) -> str | None:
-    sides = (("laptop", status.laptop_watching), ("host", status.remote_watching))
-    polled = [f"{side}: {how}" for side, how in sides if how.startswith("poll")]
-    return "changes are looked for by polling: " + "; ".join(polled) if polled else None
+def halts_named(kinds: Iterable[str]) -> frozenset[HaltKind]:
+    """What `--allow` names. Raises UsageError for what is no halt, or cannot be let pass."""
+    known = {kind.value: kind for kind in HaltKind if kind is not HaltKind.UNSOUND}
+    unknown = sorted(set(kinds) - known.keys())
+    if unknown:
+        message = f"there is no halt {unknown[0]!r}; there are: {', '.join(known)}"
+        raise UsageError(message, hint="remotedl sync --help")
+    return frozenset(known[kind] for kind in kinds)

@@ -25,6 +25,7 @@ from remotedl.sync.agent.tree import Change, Entry, Kind, changed_keys
 from remotedl.sync.agent.tree import key as key_of
 from remotedl.sync.agent.undo import REASON as UNDO
 from remotedl.sync.carry import Carried
+from remotedl.sync.conflicts import Comparison
 from remotedl.sync.database import Step
 from remotedl.sync.estimate import Estimate, estimate
 from remotedl.sync.firstcopy import can_begin, copy_while_reading
@@ -37,7 +38,8 @@ from remotedl.sync.reconcile import reconcile
 from remotedl.sync.rules import is_rules_file, read_rules
 from remotedl.sync.safety import Halt, HaltKind, check_roots, clear
 from remotedl.sync.status import Barrier, Counts, Opening, Outcome, State, SyncStatus
-from remotedl.sync.verdict import Operation, Verdict, Where, settle
+from remotedl.sync.verdict import Conflict, Operation, Verdict, Where, settle
+from remotedl.sync.versions import compare_versions
 
 RETRY_S = 1.0
 """What was busy or had changed is tried again after so long."""
@@ -169,8 +171,9 @@ class Sync:
             self._check_roots()
             return self._decide()
 
-    def estimate(self) -> tuple[Verdict, Estimate]:
-        """What a cycle would do now, and what it would cost at the rate measured just now.
+    def estimate(self) -> tuple[Verdict, Estimate, Halt | None]:
+        """What a cycle would do now, what it would cost at the rate measured just now, and
+        whether safety would stop it.
 
         Raises SyncHalted, LinkLost.
         """
@@ -183,7 +186,9 @@ class Sync:
 
             rate = measure_rate(ask, self._clock)
             here, there = _digests(pair.replica.side.tree), _digests(pair.picture.tree)
-            return verdict, estimate(verdict, here, there, rate)
+            halt = clear(verdict, pair.ancestor, pair.replica.side, pair.picture.side)
+            cost = estimate(verdict, here, there, rate)
+            return verdict, cost, halt if isinstance(halt, Halt) else None
 
     def cycle(self, *, scan: bool = True) -> Outcome:
         """Bring both sides together: until nothing is left that can be done now.
@@ -272,13 +277,16 @@ class Sync:
     def resolve(self, key: str, choice: Choice) -> None:
         """Settle a conflict, for the two versions that are there now. Raises UsageError."""
         with self._lock:
-            conflict = next((one for one in self._outcome.conflicts if one.key == key), None)
-            if conflict is None:
-                raise UsageError(f"{key} is no conflict", hint="remotedl sync conflicts")
+            conflict = self._conflict(key)
             decision = Decision(choice, conflict.version)
             self._pair.database.decide(key, decision)
             self._changed = None
         self._wake.set()
+
+    def compare(self, key: str) -> Comparison:
+        """What differs in a conflict. Raises UsageError, LinkLost."""
+        with self._lock:
+            return compare_versions(self._pair, self._conflict(key))
 
     def history(self, limit: int = 100) -> tuple[PastStep, ...]:
         """What the sync changed, newest first. Raises LinkLost, ProtocolError."""
@@ -304,6 +312,12 @@ class Sync:
             self._note({key_of(change.path) for change in done})
         self._wake.set()
         return undone
+
+    def _conflict(self, key: str) -> Conflict:
+        found = next((one for one in self._outcome.conflicts if one.key == key), None)
+        if found is None:
+            raise UsageError(f"{key} is no conflict", hint="remotedl sync conflicts")
+        return found
 
     # The first copy
 

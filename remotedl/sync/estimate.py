@@ -38,8 +38,10 @@ class Estimate(NamedTuple):
 
     to_laptop: Way
     to_remote: Way
+    rate: float | None
+    """Bytes a second, as measured just now on this link; None if it was not."""
     seconds: float | None
-    """At the measured rate; None if none was measured."""
+    """At that rate."""
     largest: tuple[Item, ...]
     """The biggest first, of both ways."""
     conflicts: int
@@ -71,6 +73,7 @@ def estimate(
     return Estimate(
         to_laptop,
         to_remote,
+        rate,
         seconds,
         tuple(items[:LARGEST]),
         len(verdict.conflicts),

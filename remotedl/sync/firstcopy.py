@@ -73,7 +73,10 @@ def _still(pair: Pair) -> Side:
     """The laptop's side with its small parts copied: another thread adds to them."""
     side = pair.replica.side
     return side._replace(
-        issues=dict(side.issues), spelling=dict(side.spelling), holding=frozenset(side.holding)
+        issues=dict(side.issues),
+        spelling=dict(side.spelling),
+        holding=frozenset(side.holding),
+        twins=dict(side.twins),
     )
 
 

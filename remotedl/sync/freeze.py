@@ -40,7 +40,8 @@ class Freezer:
                 self.add(key, where, issue)
 
     def add(self, key: str, where: Where, issue: Issue) -> None:
-        self._found.setdefault(key, set()).add(Frozen(key, where, issue))
+        spellings = self._sides[where].twins.get(key, ()) if issue is Issue.COLLIDING else ()
+        self._found.setdefault(key, set()).add(Frozen(key, where, issue, spellings))
         self._below.clear()
 
     def covers(self, key: str) -> bool:

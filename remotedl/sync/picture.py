@@ -26,6 +26,7 @@ class Picture:
         self.issues: dict[str, Issue] = {}
         self.spelling: dict[str, str] = {}
         self.holding: frozenset[str] = frozenset()
+        self.twins: dict[str, tuple[str, ...]] = {}
         self.traits = Traits()
         self.marker: str | None = None
         self.gone = ""
@@ -34,7 +35,7 @@ class Picture:
 
     @property
     def side(self) -> Side:
-        return Side(self.tree, self.issues, self.spelling, self.holding, self.traits)
+        return Side(self.tree, self.issues, self.spelling, self.holding, self.traits, self.twins)
 
     def take(self, listing: Listing) -> set[str]:
         """Take one part in; the keys whose entry or issue changed. Raises ProtocolError."""
@@ -54,6 +55,7 @@ class Picture:
                 changed |= self._take_issues(listing.around.issues)
                 self.spelling = _checked_spelling(listing.around.spelling)
                 self.holding = frozenset(listing.around.holding)
+                self.twins = _checked_twins(listing.around.twins)
         except (BadPath, Malformed) as exc:
             raise ProtocolError(f"the agent on the host speaks nonsense: {exc}") from exc
         if len(self.tree) > KEYS_LIMIT:
@@ -96,6 +98,13 @@ class Picture:
         }
         self.issues = dict(issues)
         return changed
+
+
+def _checked_twins(twins: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    for key, paths in twins.items():
+        for path in paths:
+            _checked_spelling({key: path})
+    return dict(twins)
 
 
 def _checked_spelling(spelling: Mapping[str, str]) -> dict[str, str]:

@@ -95,6 +95,8 @@ class Frozen(NamedTuple):
     key: str
     where: Where
     issue: Issue
+    spellings: tuple[str, ...] = ()
+    """The paths on disk that are one name to us, where that is the issue."""
 
 
 class LeftOutWhy(StrEnum):

@@ -12,7 +12,8 @@ from remotedl.cli.context import JsonOption, errand_of
 from remotedl.errors import SyncError, UsageError
 
 PathArgument = Annotated[str, typer.Argument(metavar="PATH", help="Relative to the project.")]
-LARGEST = 10
+LISTED = 10
+"""Rows of one kind on a terminal; `--json` has all."""
 
 app = typer.Typer(
     no_args_is_help=False,
@@ -28,26 +29,38 @@ def register(root: typer.Typer) -> None:
 def sync(
     context: typer.Context,
     host: HostOption = None,
-    once: Annotated[bool, typer.Option("--once", help="One comparison, then end.")] = False,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Say what will move, bring both sides in step, then end."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would go which way; change nothing.")
     ] = False,
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="Let a halt pass, once: its name is in the halt's message."),
+        typer.Option(
+            metavar="HALT", help="With --once: let this halt pass; the halt's message names it."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Keep this folder and the host's in step."""
     if context.invoked_subcommand is not None:
         return
+    if allow and not once:
+        raise UsageError("--allow goes with --once", hint="remotedl sync --once --allow HALT")
     from remotedl.session.sync_errands import request, sync_live, sync_once
 
     with errand_of(context, host, quiet=as_json) as errand:
         if dry_run:
             _print_plan(request(errand, "sync-plan"), as_json=as_json)
         elif once:
-            _print_barrier(sync_once(errand, allow or ()), as_json=as_json)
+            plans: list[dict[str, Any]] = []
+            announce = plans.append if as_json else _announce
+            barrier = sync_once(errand, allow or (), announce)
+            for plan in plans:
+                barrier["plan"] = plan
+            _print_barrier(barrier, as_json=as_json)
         else:
             errand.report.note("Ctrl-C ends the sync")
             sync_live(errand, threading.Event())
@@ -61,6 +74,7 @@ def status(context: typer.Context, host: HostOption = None, as_json: JsonOption 
     from remotedl.cli.live import sync_line, sync_remedies
     from remotedl.session.errands import snapshot_of
     from remotedl.session.sync_errands import require_session
+    from remotedl.sync.remedies import shown
 
     with errand_of(context, host, quiet=True) as errand:
         require_session(errand, "ask")
@@ -76,11 +90,12 @@ def status(context: typer.Context, host: HostOption = None, as_json: JsonOption 
         typer.echo(f"  {text}")
     for what, paths in (
         ("conflict", line.conflicts),
+        ("refused", line.failures),
         ("frozen", line.frozen),
         ("left", line.left_out),
     ):
         for path in paths:
-            typer.echo(f"  {what:<9} {path}")
+            typer.echo(f"  {what:<9} {shown(path)}")
 
 
 @app.command()
@@ -91,6 +106,7 @@ def resolve(
     remote: Annotated[bool, typer.Option("--remote", help="The host's version wins.")] = False,
     both: Annotated[bool, typer.Option("--both", help="Keep both, one under a new name.")] = False,
     host: HostOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Settle a conflict. The version that loses goes to the trash of its side."""
     from remotedl.session.sync_errands import request
@@ -102,15 +118,20 @@ def resolve(
             hint=f"remotedl sync resolve {path} --both",
         )
     with errand_of(context, host, quiet=True) as errand:
-        request(errand, "sync-resolve", path=path, choice=chosen[0])
-    typer.echo(f"{path}: {chosen[0]}")
+        barrier = request(errand, "sync-resolve", path=path, choice=chosen[0])
+    if as_json:
+        typer.echo(json.dumps({"path": path, "choice": chosen[0], **barrier}, indent=2))
+    else:
+        typer.echo(f"{path}: {chosen[0]}")
 
 
 @app.command()
 def conflicts(
     context: typer.Context,
     host: HostOption = None,
-    diffs: Annotated[bool, typer.Option("--diff", help="Show both versions.")] = False,
+    diffs: Annotated[
+        bool, typer.Option("--diff", help="Show what differs: lines, or cells of a notebook.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Paths that both sides changed; both versions are kept until you resolve them."""
@@ -123,12 +144,15 @@ def conflicts(
             row["diff"] = texts.get(row["path"])
         typer.echo(json.dumps(rows, indent=2))
         return
+    from remotedl.sync.remedies import shown, typed
+
     for row in rows:
-        typer.echo(f"{row['path']}: {row['kind']}")
-        typer.echo(texts.get(row["path"], ""), nl=False)
+        typer.echo(f"{shown(row['path'])}: {row['kind']}")
+        for line in texts.get(row["path"], {"lines": ()})["lines"]:
+            typer.echo(shown(line))
     if rows:
-        path = rows[0]["path"]
-        typer.echo(f"next: remotedl sync resolve '{path}' --laptop | --remote | --both", err=True)
+        path = typed(rows[0]["path"])
+        typer.echo(f"next: remotedl sync resolve {path} --laptop | --remote | --both", err=True)
     else:
         typer.echo("no conflicts", err=True)
 
@@ -142,6 +166,7 @@ def history(
 ) -> None:
     """What the sync changed on each side, newest first."""
     from remotedl.session.sync_errands import request
+    from remotedl.sync.remedies import shown
 
     with errand_of(context, host, quiet=True) as errand:
         steps = request(errand, "sync-history", limit=limit)
@@ -151,11 +176,11 @@ def history(
     for step in steps:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(step["at"]))
         typer.echo(f"{step['id']}  {when}  on the {step['side']}")
-        for change in step["changes"][:LARGEST]:
+        for change in step["changes"][:LISTED]:
             mark = "  (can be undone)" if change["can_undo"] else ""
-            typer.echo(f"    {change['did']:<9} {change['path']}{mark}")
-        if len(step["changes"]) > LARGEST:
-            typer.echo(f"    … and {len(step['changes']) - LARGEST} more")
+            typer.echo(f"    {change['did']:<9} {shown(change['path'])}{mark}")
+        if len(step["changes"]) > LISTED:
+            typer.echo(f"    … and {len(step['changes']) - LISTED} more")
 
 
 @app.command()
@@ -171,30 +196,39 @@ def undo(
         str | None, typer.Option("--side", help="laptop or remote, where both have such a step.")
     ] = None,
     host: HostOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Bring back what a step displaced, out of the trash of its side."""
     from remotedl.session.sync_errands import request
+    from remotedl.sync.remedies import shown
 
     if side not in (None, "laptop", "remote"):
         raise UsageError(f"no side {side}", hint="remotedl sync undo --side laptop")
     with errand_of(context, host, quiet=True) as errand:
         done = request(errand, "sync-undo", step=step, where=side, paths=paths or [])
+    if as_json:
+        typer.echo(json.dumps(done, indent=2))
+        return
     for path in done["back"]:
-        typer.echo(f"back      {path}")
+        typer.echo(f"back      {shown(path)}")
     for path, why in done["left"]:
-        typer.echo(f"left      {path} ({why})", err=True)
+        typer.echo(f"left      {shown(path)} ({why})", err=True)
 
 
 @app.command()
-def pause(context: typer.Context, host: HostOption = None) -> None:
+def pause(context: typer.Context, host: HostOption = None, as_json: JsonOption = False) -> None:
     """Change nothing on either side until `resume`."""
     _tell_session(context, host, "sync-pause", "pause")
+    if as_json:
+        typer.echo(json.dumps({"paused": True}))
 
 
 @app.command()
-def resume(context: typer.Context, host: HostOption = None) -> None:
+def resume(context: typer.Context, host: HostOption = None, as_json: JsonOption = False) -> None:
     """Go on; what happened meanwhile is seen."""
     _tell_session(context, host, "sync-resume", "resume")
+    if as_json:
+        typer.echo(json.dumps({"paused": False}))
 
 
 @app.command()
@@ -217,6 +251,8 @@ def _tell_session(context: typer.Context, host: str | None, do: str, what: str) 
 
 
 def _print_barrier(barrier: dict[str, Any], *, as_json: bool) -> None:
+    from remotedl.sync.remedies import shown
+
     if as_json:
         typer.echo(json.dumps(barrier, indent=2))
     elif barrier["clean"]:
@@ -224,32 +260,69 @@ def _print_barrier(barrier: dict[str, Any], *, as_json: bool) -> None:
     else:
         for what in ("conflicts", "frozen", "failures"):
             for path in barrier[what]:
-                typer.echo(f"{what:<9} {path}")
+                typer.echo(f"{what:<9} {shown(path)}")
         mend = "conflicts" if barrier["conflicts"] else "status"
         typer.echo(f"not all is in step; next: remotedl sync {mend}", err=True)
     if not barrier["clean"]:
         raise typer.Exit(SyncError.exit_code)
 
 
+def _announce(plan: dict[str, Any]) -> None:
+    """Before the first byte of `--once`: in short, and as talk."""
+    for line in _cost_lines(plan["estimate"]):
+        typer.echo(line, err=True)
+
+
 def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
     from remotedl.cli.render import amount
+    from remotedl.sync.remedies import shown
 
     if as_json:
         typer.echo(json.dumps(plan, indent=2))
         return
+    for line in _cost_lines(plan["estimate"]):
+        typer.echo(line)
     for side, name in (("to_remote", "to the host"), ("to_laptop", "to the laptop")):
         rows = plan[side]
-        deletes = sum(row["does"] == "delete" for row in rows)
-        size = sum(row["size"] for row in rows)
-        typer.echo(
-            f"{name}: {len(rows) - deletes} to write ({amount(size, 'B')}), {deletes} to delete"
-        )
-        for row in rows[:LARGEST]:
-            typer.echo(f"  {row['does']:<7} {amount(row['size'], 'B'):>9}  {row['path']}")
-        if len(rows) > LARGEST:
-            typer.echo(f"  … and {len(rows) - LARGEST} more")
+        if rows:
+            typer.echo(f"{name}:")
+        for row in rows[:LISTED]:
+            size = amount(row["size"], "B")
+            typer.echo(f"  {row['does']:<7} {size:>9}  {shown(row['path'])} ({row['reason']})")
+        if len(rows) > LISTED:
+            typer.echo(f"  … and {len(rows) - LISTED} more")
     for row in plan["conflicts"]:
-        typer.echo(f"conflict: {row['path']} ({row['kind']})")
+        typer.echo(f"conflict: {shown(row['path'])} ({row['kind']})")
     for what in ("frozen", "left_out"):
         for text in plan[what]:
             typer.echo(f"{what.replace('_', ' ')}: {text}")
+    if plan["halt"] is not None:
+        typer.echo(f"it would halt: {plan['halt']['message']}", err=True)
+        typer.echo(f"next: {plan['halt']['hint']}", err=True)
+
+
+def _cost_lines(cost: dict[str, Any]) -> list[str]:
+    """What goes which way, for how long, and what weighs most."""
+    from remotedl.cli.render import amount, lasting
+    from remotedl.sync.remedies import shown
+
+    names = {"remote": "to the host", "laptop": "to the laptop"}
+    lines: list[str] = []
+    for side, name in names.items():
+        way = cost[f"to_{side}"]
+        parts = [f"{way['files']} files", f"{way['folders']} folders"]
+        if way["deleted"]:
+            parts.append(f"{way['deleted']} to the trash")
+        lines.append(f"{name}: {', '.join(parts)}; {amount(way['bytes'], 'B')}")
+    if cost["seconds"] is not None:
+        rate = f"{amount(cost['rate'], 'B')}/s"
+        lines.append(f"about {lasting(cost['seconds'])} at {rate}, as measured just now")
+    if cost["largest"]:
+        lines.append("the largest:")
+        for item in cost["largest"]:
+            size = amount(item["size"], "B")
+            lines.append(f"  {size:>9}  {names[item['to']]:<13}  {shown(item['path'])}")
+    for what, text in (("conflicts", "in conflict"), ("frozen", "frozen"), ("left_out", "left")):
+        if cost[what]:
+            lines.append(f"{cost[what]} {text}")
+    return lines

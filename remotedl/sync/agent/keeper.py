@@ -266,7 +266,9 @@ class Keeper:
         whole = keys is None
         rows = list(tree.items()) if keys is None else [(one, tree.get(one)) for one in keys]
         side = self.replica.side
-        around = Around(dict(side.issues), dict(side.spelling), frozenset(side.holding))
+        around = Around(
+            dict(side.issues), dict(side.spelling), frozenset(side.holding), dict(side.twins)
+        )
         news = around if whole or around != self._told_around else None
         version = self._generations.version
         pieces = list(parts(rows))

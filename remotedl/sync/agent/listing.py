@@ -38,6 +38,7 @@ class Around(NamedTuple):
     issues: Mapping[str, Issue]
     spelling: Mapping[str, str]
     holding: AbstractSet[str]
+    twins: Mapping[str, Tuple[str, ...]] = {}
 
 
 class Listing(NamedTuple):
@@ -139,6 +140,7 @@ def pack_listing(listing: Listing) -> bytes:
         head["issues"] = {key: issue.value for key, issue in listing.around.issues.items()}
         head["spelling"] = dict(listing.around.spelling)
         head["holding"] = sorted(listing.around.holding)
+        head["twins"] = {key: list(paths) for key, paths in listing.around.twins.items()}
     packed = pack_json(head)
     return _LENGTH.pack(len(packed)) + packed + pack_entries(listing.rows)
 
@@ -155,6 +157,7 @@ def unpack_listing(payload: bytes) -> Listing:
                 {str(key): Issue(issue) for key, issue in head["issues"].items()},
                 {str(key): str(path) for key, path in head["spelling"].items()},
                 frozenset(str(key) for key in head["holding"]),
+                {str(key): tuple(map(str, paths)) for key, paths in head["twins"].items()},
             )
         epoch, number = head["version"]
         marker = head["marker"]

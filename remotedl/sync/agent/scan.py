@@ -139,6 +139,8 @@ class Scanner:
         self.issues: Dict[str, Issue] = {}
         self.spelling: Dict[str, str] = {}
         self.holding: Set[str] = set()
+        self.twins: Dict[str, Tuple[str, ...]] = {}
+        """By key, the paths of names that differ in their Unicode form alone."""
         self.stamps: Dict[str, bytes] = {}
         """By key, of every file and link in the tree."""
         self.again: Dict[str, int] = {}
@@ -168,7 +170,7 @@ class Scanner:
 
     @property
     def side(self) -> Side:
-        return Side(self.tree, self.issues, self.spelling, self.holding, self.traits)
+        return Side(self.tree, self.issues, self.spelling, self.holding, self.traits, self.twins)
 
     def now_ns(self) -> int:
         return int(self.disk.now() * 1e9) + self.skew_ns
@@ -316,8 +318,7 @@ class _Look:
         self._forget_issues(key)
         if self._own.ignore.ignores(key, directory):
             self._own.holding.add(parent_of(key))
-        elif not path.isascii() and self._has_twin(way, path):
-            self._issue(key, Issue.COLLIDING)
+        elif not path.isascii() and self._has_twin(way, path, key):
             return
         elif directory:
             self._note_dir(path, key)
@@ -412,7 +413,7 @@ class _Look:
                 continue
             child = key_prefix + leaf
             if leaf in twins:
-                self._issue(child, Issue.COLLIDING)
+                self._collide(child, prefix, twins[leaf])
             elif directory:
                 self._note_dir(prefix + name, child)
                 dirs.append((prefix + name, child))
@@ -583,6 +584,7 @@ class _Look:
         for one in [other for other in issues if _at_or_below(other, key)]:
             self._issues_before.setdefault(one, issues[one])
             del issues[one]
+            self._own.twins.pop(one, None)
 
     def _forget_holding(self, key: str) -> None:
         holding = self._own.holding
@@ -622,10 +624,17 @@ class _Look:
         self._own.again[key] = since + ABSENT_NS
         return True
 
-    def _has_twin(self, way: Way, path: str) -> bool:
-        """Whether the same name stands beside it in another Unicode form."""
-        above, _, name = path.rpartition("/")
-        return key_of(name) in _twins(self._names_in(way, above))
+    def _has_twin(self, way: Way, path: str, key: str) -> bool:
+        """Whether the same name stands beside it in another Unicode form; that is noted."""
+        above, slash, name = path.rpartition("/")
+        names = _twins(self._names_in(way, above)).get(key_of(name))
+        if names is not None:
+            self._collide(key, above + slash, names)
+        return names is not None
+
+    def _collide(self, key: str, prefix: str, names: List[str]) -> None:
+        self._issue(key, Issue.COLLIDING)
+        self._own.twins[key] = tuple(prefix + name for name in names)
 
 
 def _digest_of_zeros(size: int) -> bytes:
@@ -655,15 +664,13 @@ def _listing(disk: Disk, at: At) -> List[os.DirEntry[str]]:
         return list(found)
 
 
-def _twins(names: Iterable[str]) -> Set[str]:
-    """Leaves that are spelled in two ways in one directory."""
-    once: Set[str] = set()
-    twice: Set[str] = set()
+def _twins(names: Iterable[str]) -> Dict[str, List[str]]:
+    """Leaves that are spelled in several ways in one directory, and how, sorted."""
+    spelled: Dict[str, List[str]] = {}
     for name in names:
         if not name.isascii():
-            leaf = key_of(name)
-            (twice if leaf in once else once).add(leaf)
-    return twice
+            spelled.setdefault(key_of(name), []).append(name)
+    return {leaf: sorted(forms) for leaf, forms in spelled.items() if len(forms) > 1}
 
 
 def _at_or_below(key: str, top: str) -> bool:

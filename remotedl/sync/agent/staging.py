@@ -15,7 +15,15 @@ import stat
 import threading
 from typing import Any, Dict, Optional, Set
 
-from remotedl.sync.agent.disk import CREATE, READ, REOPEN, At, read_blocks, write_all
+from remotedl.sync.agent.disk import (
+    CREATE,
+    READ,
+    REOPEN,
+    At,
+    read_blocks,
+    read_small,
+    write_all,
+)
 from remotedl.sync.agent.folder import Folder
 from remotedl.sync.agent.protocol import Content
 
@@ -132,6 +140,15 @@ class Staging:
             self.disk.unlink(name, at)
             raise
         self.disk.close(fd)
+
+    def read(self, digest: bytes, limit: int) -> bytes:
+        """A content that came to be looked at. Raises NoContent, OSError above `limit` bytes."""
+        data = self._memory.get(digest)
+        if data is not None:
+            return data
+        if digest not in self._ready:
+            raise NoContent(digest.hex())
+        return read_small(self.disk, digest.hex(), self.at, limit)
 
     def spent(self, digests: Set[bytes]) -> None:
         """A batch has put these contents in place; they go unless they came for another one too."""

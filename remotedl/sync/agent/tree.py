@@ -112,6 +112,8 @@ class Side(NamedTuple):
     holding: AbstractSet[str] = frozenset()
     """Keys of dirs that directly hold something never synced: ignored, FIFO, socket, device."""
     traits: Traits = Traits()
+    twins: Mapping[str, Tuple[str, ...]] = {}
+    """Key → all paths on disk that have it, where there are several: they are an issue."""
 
     def path(self, key: str) -> str:
         """How `key` is spelled on this side's disk."""

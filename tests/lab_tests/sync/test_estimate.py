@@ -15,7 +15,8 @@ def test_a_dry_run_says_what_would_move_and_moves_nothing(folders: Folders) -> N
     (folders.host / "down").write_bytes(b"d" * 7000)
     before = tree(folders.laptop), tree(folders.host)
     sync = folders.open()
-    verdict, found = sync.estimate()
+    verdict, found, halt = sync.estimate()
+    assert halt is None
     assert found.to_remote == Way(files=2, folders=0, deleted=1, bytes=300_000)
     assert found.to_laptop == Way(files=1, folders=0, deleted=0, bytes=7000)
     assert [(item.path, item.where) for item in found.largest] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -74,24 +75,40 @@ def test_a_moved_port_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "says", "remedy"),
+    ("line", "says"),
     [
-        (CALM, "in step · last 2.0 s ago · 0 conflicts", None),
-        (replaced(pending=3), "3 pending", None),
-        (replaced(last_success=None), "first comparison", None),
-        (replaced(paused=True), "paused", "remotedl sync resume"),
-        (replaced(conflicts=("a.py",)), "1 conflicts", "remotedl sync conflicts"),
-        (replaced(frozen=("x",)), "1 frozen", "remotedl sync status"),
-        (replaced(degraded="polling: sysctl x"), "in step", "sysctl x"),
-        (replaced(left_out=("big.ckpt",)), "1 left on the host", None),
-        (replaced(halted="the remote folder is empty"), "halted: the remote folder", None),
+        (CALM, "in step · 0 pending · last 2.0 s ago · 0 conflicts · 0 frozen · watching"),
+        (replaced(pending=3), "3 pending · last"),
+        (replaced(last_success=None), "first comparison… · 0 pending"),
+        (replaced(paused=True), "paused · 0 pending"),
+        (replaced(conflicts=("a.py",)), "1 conflicts"),
+        (replaced(frozen=("x",)), "1 frozen"),
+        (replaced(failures=("x (No space left on device)",)), "1 refused"),
+        (replaced(degraded="polling: sysctl x"), "polling"),
+        (replaced(left_out=("big.ckpt",)), "1 left on the host"),
+        (replaced(halted="the remote folder is empty"), "halted: the remote folder"),
     ],
 )
-def test_the_sync_line_names_each_trouble(line: SyncLine, says: str, remedy: str | None) -> None:
-    text, _ = sync_line(line, 102.0)
+def test_the_sync_line_names_each_trouble(line: SyncLine, says: str) -> None:
+    text, style = sync_line(line, 102.0)
     assert says in text
-    remedies = " ".join(sync_remedies(line))
-    assert remedy in remedies if remedy else not remedies
+    calm = line is CALM or line.pending or line.left_out or line.last_success is None
+    assert (style == "green") is bool(calm)
+
+
+@pytest.mark.parametrize("trouble", ["conflicts", "frozen", "failures"])
+def test_it_is_not_in_step_while_something_waits_for_the_user(trouble: str) -> None:
+    assert "in step" not in sync_line(replaced(**{trouble: ("a",)}), 102.0)[0]
+
+
+def test_each_trouble_has_its_command() -> None:
+    line = replaced(remedies=(("changed on both sides: a.py", "remotedl sync conflicts --diff"),))
+    assert sync_remedies(CALM) == []
+    assert sync_remedies(line) == [
+        "changed on both sides: a.py  next: remotedl sync conflicts --diff"
+    ]
+    narrow = " ".join(drawn(replace(SNAPSHOT, sync=line), width=50).split())
+    assert "remotedl sync conflicts --diff" in narrow
 
 
 def test_a_snapshot_survives_json() -> None:

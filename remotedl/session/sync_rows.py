@@ -1,0 +1,133 @@
+"""What the sync says, as plain rows: for the live view, `status`, `--json`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from remotedl.session.status import SyncLine
+from remotedl.sync.agent.tree import Entry
+from remotedl.sync.conflicts import Comparison
+from remotedl.sync.estimate import Estimate, Way
+from remotedl.sync.history import PastStep, what_happened
+from remotedl.sync.remedies import (
+    remedies,
+    shown,
+    shown_failure,
+    shown_frozen,
+    shown_left_out,
+    watching,
+)
+from remotedl.sync.safety import Halt
+from remotedl.sync.status import Barrier, State, SyncStatus
+from remotedl.sync.verdict import Conflict, Operation, Verdict
+
+LISTED = 1000
+"""Paths that are named of each kind; more would not be read."""
+
+
+def sync_line(status: SyncStatus, mode: str) -> SyncLine:
+    """What the live view and `status` show of a SyncStatus. Pure."""
+    note = ", ".join(
+        f"{shown(one.key)} {100 * one.done // max(one.size, 1)} %" for one in status.transfers[:3]
+    )
+    return SyncLine(
+        mode=mode,
+        last_success=status.last_success,
+        pending=status.pending,
+        conflicts=tuple(one.key for one in status.conflicts[:LISTED]),
+        failures=tuple(shown_failure(one) for one in status.failures[:LISTED]),
+        frozen=tuple(shown_frozen(one) for one in status.frozen[:LISTED]),
+        left_out=tuple(shown_left_out(one) for one in status.left_out[:LISTED]),
+        degraded=watching(status),
+        paused=status.state is State.PAUSED,
+        halted=None if status.halt is None else status.halt.error().message,
+        note=note,
+        remedies=tuple((one.what, one.mend) for one in remedies(status)),
+    )
+
+
+def barrier_row(barrier: Barrier) -> dict[str, Any]:
+    """A barrier for JSON: what it could not bring over is named."""
+    return {
+        "clean": barrier.clean,
+        "pending": barrier.pending,
+        "failures": [failure.key for failure in barrier.failures],
+        "conflicts": [conflict.key for conflict in barrier.conflicts],
+        "frozen": [frozen.key for frozen in barrier.frozen],
+    }
+
+
+def conflict_row(conflict: Conflict) -> dict[str, Any]:
+    """A conflict for JSON."""
+    sides = {"ancestor": conflict.ancestor, "laptop": conflict.laptop, "remote": conflict.remote}
+    row: dict[str, Any] = {"path": conflict.key, "kind": conflict.kind.value}
+    return row | {
+        side: None if entry is None else entry_row(entry) for side, entry in sides.items()
+    }
+
+
+def entry_row(entry: Entry) -> dict[str, Any]:
+    digest = entry.digest.hex() if entry.digest is not None else None
+    return {"kind": entry.kind.value, "size": entry.size, "sha256": digest, "target": entry.target}
+
+
+def step_row(step: PastStep) -> dict[str, Any]:
+    """A step of the history for JSON."""
+    changes = [
+        {"path": one.path, "did": what_happened(one), "why": one.reason, "can_undo": one.can_return}
+        for one in step.changes
+    ]
+    return {"id": step.id, "side": step.where.value, "at": step.at, "changes": changes}
+
+
+def comparison_row(comparison: Comparison) -> dict[str, Any]:
+    """What differs in a conflict, for JSON."""
+    return {"how": comparison.how.value, "lines": list(comparison.lines)}
+
+
+def plan_row(verdict: Verdict, cost: Estimate, halt: Halt | None) -> dict[str, Any]:
+    """What a cycle would do and what it costs, for JSON: bytes and seconds, the largest first."""
+
+    def side(operations: Iterable[Operation]) -> list[dict[str, Any]]:
+        rows = [
+            {
+                "path": one.key,
+                "does": "delete" if one.new is None else "write",
+                "size": one.new.size if one.new is not None else 0,
+                "reason": one.reason.value,
+            }
+            for one in operations
+        ]
+        return sorted(rows, key=lambda row: (-int(str(row["size"])), str(row["path"])))
+
+    return {
+        "estimate": estimate_row(cost),
+        "halt": None if halt is None else {"message": halt.message, "hint": halt.hint},
+        "to_remote": side(verdict.to_remote),
+        "to_laptop": side(verdict.to_laptop),
+        "conflicts": [conflict_row(conflict) for conflict in verdict.conflicts],
+        "frozen": [shown_frozen(one) for one in verdict.frozen],
+        "left_out": [shown_left_out(one) for one in verdict.left_out],
+    }
+
+
+def estimate_row(cost: Estimate) -> dict[str, Any]:
+    """What a cycle costs. `rate` in bytes a second, as measured."""
+
+    def way(one: Way) -> dict[str, int]:
+        return one._asdict()
+
+    return {
+        "to_remote": way(cost.to_remote),
+        "to_laptop": way(cost.to_laptop),
+        "rate": cost.rate,
+        "seconds": cost.seconds,
+        "largest": [
+            {"path": item.path, "to": item.where.value, "size": item.size} for item in cost.largest
+        ],
+        "conflicts": cost.conflicts,
+        "frozen": cost.frozen,
+        "left_out": cost.left_out,
+        "left_out_bytes": cost.left_out_bytes,
+    }

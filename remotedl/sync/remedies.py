@@ -1,0 +1,173 @@
+"""What stands in the way of the sync, each with what to type about it. Pure.
+
+The status line may be short, but never silent: whatever is pending, refused, frozen, in conflict,
+halted or watched badly is named here with the command that mends it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from remotedl.sync.agent.tree import Issue
+from remotedl.sync.status import Failure, State, SyncStatus
+from remotedl.sync.verdict import Frozen, LeftOut, LeftOutWhy, Where
+
+SHOWN = 3
+"""Paths that one remedy names; `remotedl sync status` lists all."""
+SYSCTLS = {
+    "fs.inotify.max_user_watches": 1_048_576,
+    "fs.inotify.max_user_instances": 1024,
+    "fs.inotify.max_queued_events": 131_072,
+}
+
+FLUSH = "remotedl sync flush"
+IGNORE = "echo {path} >> .remotedlignore"
+MENDS: dict[Issue, str] = {
+    Issue.UNREADABLE: "chmod -R u+rwX {path}",
+    Issue.UNSTABLE: f"wait until its program is done: {FLUSH}",
+    Issue.COLLIDING: "mv {path} ANOTHER-NAME",
+    Issue.UNSUPPORTED: IGNORE,
+    Issue.UNNAMEABLE: "mv {path} ANOTHER-NAME",
+    Issue.MOUNTPOINT: IGNORE,
+    Issue.HOLDS_IGNORED: "move the ignored files in {path} away",
+    Issue.ZEROED: "save {path} again, or copy the other side's version over it",
+}
+REFUSALS = (
+    ("space", "df -h .", "make room"),
+    ("quota", "df -h .", "make room"),
+    ("belongs to user", 'sudo chown -R "$USER" {path}', ""),
+    ("permission", "chmod -R u+rwX {path}", ""),
+    ("read-only", "mount -o remount,rw", "make it writable"),
+)
+"""Part of what the system said, what to type on that side, what that is for."""
+
+
+class Remedy(NamedTuple):
+    """One trouble and the way out."""
+
+    what: str
+    mend: str
+    """A command; where there is none, what to do. It is typed on the side that `what` names."""
+
+
+def remedies(status: SyncStatus) -> tuple[Remedy, ...]:
+    """All that keeps both sides apart, the gravest first."""
+    return tuple(_all(status))
+
+
+def shown(path: str) -> str:
+    """A path on one line of a terminal: nothing in it moves the cursor or is left out."""
+    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in path)
+
+
+def shown_frozen(item: Frozen) -> str:
+    """A frozen path and why; names that look alike are spelled out."""
+    why = f"{item.issue.value} on the {_side(item.where)}"
+    if item.spellings:
+        why += ": " + ", ".join(ascii(path) for path in item.spellings)
+    return f"{shown(item.key) or 'the whole folder'} ({why})"
+
+
+def shown_failure(failure: Failure) -> str:
+    return f"{shown(failure.key)} ({failure.why} on the {_side(failure.where)})"
+
+
+def shown_left_out(item: LeftOut) -> str:
+    return f"{shown(item.key)} ({item.why.value})"
+
+
+def watching(status: SyncStatus) -> str | None:
+    """What is wrong with how changes are noticed; None where the kernel tells them."""
+    polled = [f"{side}: {how}" for side, how in _watches(status) if how.startswith("poll")]
+    return "changes are looked for by polling: " + "; ".join(polled) if polled else None
+
+
+def _all(status: SyncStatus) -> Iterator[Remedy]:
+    if status.halt is not None:
+        yield Remedy(f"halted: {status.halt.message}", status.halt.hint)
+    if status.state is State.PAUSED:
+        yield Remedy("paused: nothing is changed on either side", "remotedl sync resume")
+    if status.conflicts:
+        paths = [conflict.key for conflict in status.conflicts]
+        yield Remedy(f"changed on both sides: {_some(paths)}", "remotedl sync conflicts --diff")
+    yield from _of_failures(status.failures)
+    yield from _of_frozen(status.frozen)
+    waiting = status.pending - len(status.failures)
+    if waiting > 0 and status.halt is None and status.state is not State.PAUSED:
+        yield Remedy(f"{waiting} on their way", FLUSH)
+    for side, how in _watches(status):
+        if how.startswith("poll"):
+            yield Remedy(f"{side}: changes are looked for by polling", _mend_watching(how))
+    big = [item.key for item in status.left_out if item.why is LeftOutWhy.TOO_BIG]
+    if big:
+        yield Remedy(f"left on the host: {_some(big)}", f"remotedl get {typed(big[0])}")
+
+
+def _of_failures(failures: Iterable[Failure]) -> Iterator[Remedy]:
+    """One for each thing that the system said, on each side."""
+    grouped: dict[tuple[str, Where], list[str]] = {}
+    for failure in failures:
+        grouped.setdefault((failure.why, failure.where), []).append(failure.key)
+    for (why, where), paths in grouped.items():
+        what = f"not written on the {_side(where)}: {_some(paths)}: {why}"
+        yield Remedy(what, _mend_refusal(why, paths[0]))
+
+
+def _mend_refusal(why: str, path: str) -> str:
+    for said, command, purpose in REFUSALS:
+        if said in why.lower():
+            text = command.format(path=typed(path))
+            return f"{purpose}: {text}" if purpose else text
+    return FLUSH
+
+
+def _of_frozen(frozen: Iterable[Frozen]) -> Iterator[Remedy]:
+    """One for each issue on each side."""
+    grouped: dict[tuple[Issue, Where], list[Frozen]] = {}
+    for item in frozen:
+        grouped.setdefault((item.issue, item.where), []).append(item)
+    for (issue, where), items in grouped.items():
+        paths = [item.spellings or (item.key or ".",) for item in items]
+        names = [ascii(one) if len(group) > 1 else one for group in paths for one in group]
+        what = f"left alone, {issue.value} on the {_side(where)}: {_some(names)}"
+        spelled = items[0].spellings
+        path = _spelled_out(spelled[-1]) if spelled else typed(items[0].key or ".")
+        yield Remedy(what, MENDS[issue].format(path=path))
+
+
+def typed(path: str) -> str:
+    """A path as an argument of a shell: safe to be printed, and to be typed."""
+    return shlex.quote(path) if path.isprintable() else _spelled_out(path)
+
+
+def _spelled_out(path: str) -> str:
+    """Byte by byte, for names that look like others or move the cursor."""
+    raw = path.encode("utf-8", "surrogateescape")
+    return "$'" + "".join(_ansi_c(byte) for byte in raw) + "'"
+
+
+def _ansi_c(byte: int) -> str:
+    ch = chr(byte)
+    return ch if 32 <= byte < 127 and ch not in "'\\" else f"\\x{byte:02x}"
+
+
+def _watches(status: SyncStatus) -> tuple[tuple[str, str], ...]:
+    return (("laptop", status.laptop_watching), ("host", status.remote_watching))
+
+
+def _mend_watching(how: str) -> str:
+    sysctl = how.removeprefix("poll").removeprefix(": ")
+    if sysctl in SYSCTLS:
+        return f"sudo sysctl {sysctl}={SYSCTLS[sysctl]}"
+    return "move the folder to a disk of that machine itself"
+
+
+def _side(where: Where) -> str:
+    return "laptop" if where is Where.LAPTOP else "host"
+
+
+def _some(paths: list[str]) -> str:
+    text = ", ".join(shown(path) for path in paths[:SHOWN])
+    return text + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")

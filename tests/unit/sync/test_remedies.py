@@ -1,0 +1,119 @@
+"""Whatever keeps both sides apart is named, each with the command that mends it."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from remotedl.sync.agent.tree import Entry, Issue, Kind
+from remotedl.sync.remedies import MENDS, remedies, shown, shown_frozen, typed, watching
+from remotedl.sync.safety import Halt, HaltKind
+from remotedl.sync.status import Failure, State, SyncStatus
+from remotedl.sync.verdict import Conflict, ConflictKind, Frozen, LeftOut, LeftOutWhy, Where
+
+FILE = Entry(Kind.FILE, bytes(32), 10)
+CALM = SyncStatus(
+    state=State.LIVE,
+    last_success=1.0,
+    pending=0,
+    transfers=(),
+    conflicts=(),
+    frozen=(),
+    failures=(),
+    left_out=(),
+    laptop_watching="events",
+    remote_watching="events",
+    halt=None,
+    files=3,
+)
+TWINS = Frozen("caf\xe9", Where.REMOTE, Issue.COLLIDING, ("cafe\u0301", "caf\xe9"))
+
+
+def told(**changes: object) -> str:
+    return "\n".join(f"{one.what}: {one.mend}" for one in remedies(CALM._replace(**changes)))
+
+
+def test_nothing_is_said_when_nothing_is_wrong() -> None:
+    assert remedies(CALM) == ()
+
+
+def test_a_conflict() -> None:
+    conflict = Conflict("a.py", None, FILE, FILE, ConflictKind.BOTH_NEW, "v")
+    text = told(conflicts=(conflict,))
+    assert text == "changed on both sides: a.py: remotedl sync conflicts --diff"
+
+
+def test_a_halt_says_its_way_on() -> None:
+    halt = Halt(HaltKind.ROOT_EMPTIED, Where.REMOTE, "it is empty", "type this")
+    assert told(halt=halt) == "halted: it is empty: type this"
+
+
+def test_paused() -> None:
+    assert "remotedl sync resume" in told(state=State.PAUSED, pending=4)
+
+
+def test_what_is_on_its_way_can_be_waited_for() -> None:
+    assert told(pending=4) == "4 on their way: remotedl sync flush"
+
+
+@pytest.mark.parametrize(
+    ("why", "mend"),
+    [
+        ("No space left on device", "make room: df -h ."),
+        ("it belongs to user 12345", 'sudo chown -R "$USER" a'),
+        ("Permission denied", "chmod -R u+rwX a"),
+        ("Input/output error", "remotedl sync flush"),
+    ],
+)
+def test_what_was_refused_is_grouped_by_what_the_system_said(why: str, mend: str) -> None:
+    failures = tuple(Failure(key, Where.REMOTE, why) for key in ("a", "b", "c", "d", "e"))
+    text = told(failures=failures, pending=5)
+    assert text == f"not written on the host: a, b, c and 2 more: {why}: {mend}"
+
+
+@pytest.mark.parametrize("issue", list(Issue))
+def test_each_frozen_path_has_its_mend(issue: Issue) -> None:
+    text = told(frozen=(Frozen("a b", Where.LAPTOP, issue),))
+    assert f"{issue.value} on the laptop: a b" in text
+    assert MENDS[issue].format(path="'a b'") in text
+
+
+def test_twins_are_told_apart() -> None:
+    """Both look the same on a terminal: they are spelled out, and what is typed is exact."""
+    text = told(frozen=(TWINS,))
+    assert r"'cafe\u0301', 'caf\xe9'" in text
+    assert text.endswith(r"mv $'caf\xc3\xa9' ANOTHER-NAME")
+    assert shown_frozen(TWINS) == r"café (colliding on the host: 'cafe\u0301', 'caf\xe9')"
+
+
+@pytest.mark.parametrize(
+    ("how", "mend"),
+    [
+        ("poll: fs.inotify.max_user_watches", "sudo sysctl fs.inotify.max_user_watches=1048576"),
+        ("poll: fs.inotify.max_user_instances", "sudo sysctl fs.inotify.max_user_instances=1024"),
+        ("poll", "move the folder to a disk of that machine itself"),
+    ],
+)
+def test_degraded_watching_names_the_knob(how: str, mend: str) -> None:
+    assert told(remote_watching=how) == f"host: changes are looked for by polling: {mend}"
+    assert watching(CALM._replace(remote_watching=how)) is not None
+    assert watching(CALM) is None
+
+
+def test_what_is_too_big_can_be_fetched() -> None:
+    left = LeftOut("runs/model.pt", FILE, LeftOutWhy.TOO_BIG)
+    assert told(left_out=(left,)) == "left on the host: runs/model.pt: remotedl get runs/model.pt"
+    assert told(left_out=(left._replace(why=LeftOutWhy.UPLOAD_ONLY),)) == ""
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "line\nbreak", "\u202etxt.exe", "\udcff", "it's"])
+def test_no_name_reaches_the_terminal_as_a_command(name: str) -> None:
+    assert shown(name).isprintable()
+    assert typed(name).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a b", "it's $HOME", "line\nbreak\\n", "caf\xe9", "\x01'\"\\"])
+def test_what_is_typed_means_the_file(name: str) -> None:
+    done = subprocess.run(["bash", "-c", f"printf %s {typed(name)}"], capture_output=True)
+    assert done.stdout == name.encode()
