@@ -1,8 +1,13 @@
 """Carry out what a cycle was cleared to do: contents to where they are missing, then the changes.
 
 Small contents go along in packs, many on their way at once; big ones wait until `Transfers` has
-brought them. Deletes come last, and not at all while something could not be written. Only what
-was acknowledged counts as done. Nothing is decided here.
+brought them. Only what was acknowledged counts as done. Nothing is decided here.
+
+Deletes come last. None goes ahead while something was refused: a move is a write and a delete,
+and half of it must not happen. Big files on their way hold back the deletes of big files alone
+(the old checkpoint goes when the new one is there), so that a module that was renamed does not
+stand there twice for as long as a data set takes. This does not depend on how quickly a transfer
+fails: one that failed holds back as much as one that runs.
 """
 
 from __future__ import annotations
@@ -82,16 +87,22 @@ class _Trip:
         self._step = step
         self._carried = carried
         self._refused = False
+        self._awaits_big = False
+        """A big content that belongs here is not there yet, or could not be brought."""
         self._digests: set[bytes] | None = None
 
     def _phases(self, operations: Sequence[Operation]) -> Iterator[list[Operation]]:
-        """In their order; deletes only while nothing was refused."""
+        """In their order; deletes that have to wait are left out."""
         for phase, group in groupby(operations, key=lambda op: op.phase):
             ops = list(group)
-            if phase is Phase.DELETE and self._refused:
-                self._carried.pending.extend(ops)
-            else:
-                yield ops
+            if phase is Phase.DELETE:
+                waiting = [op for op in ops if self._must_wait(op)]
+                self._carried.pending.extend(waiting)
+                ops = [op for op in ops if op not in waiting] if waiting else ops
+            yield ops
+
+    def _must_wait(self, op: Operation) -> bool:
+        return self._refused or (self._awaits_big and is_big(op.expected))
 
     def _is_at_hand(self, entry: Entry, tree: Tree) -> bool:
         """Whether the receiver holds this content under another name."""
@@ -118,7 +129,8 @@ class _Trip:
         if why is None:
             self._carried.pending.append(op)
         elif why:
-            self._fail(op, why)
+            self._carried.failures.append(Failure(op.key, self.where, why))
+        self._awaits_big |= why != ""
         return why == ""
 
     def _fail(self, op: Operation, why: str) -> None:

@@ -357,8 +357,12 @@ class _Look:
             else:
                 self._issue(key_of(above), Issue.UNREADABLE)
             return
-        if name in listed or self._own.spelling.get(key, key) != path:
-            return  # it came back, or another spelling of it is what we know: events will say so
+        if name in listed:
+            return  # it came back: events will say so
+        other = None if name.isascii() else _spelled_otherwise(name, listed)
+        if other is not None:
+            self.at(way, above + "/" + other if above else other)
+            return
         self._forget_issues(key)
         self._drop(key)
 
@@ -662,6 +666,12 @@ def _listing(disk: Disk, at: At) -> List[os.DirEntry[str]]:
     """All of a directory, or OSError."""
     with disk.scandir(at) as found:
         return list(found)
+
+
+def _spelled_otherwise(name: str, names: Iterable[str]) -> Optional[str]:
+    """One of these names that differs in its Unicode form alone."""
+    leaf = key_of(name)
+    return next((one for one in sorted(names) if key_of(one) == leaf), None)
 
 
 def _twins(names: Iterable[str]) -> Dict[str, List[str]]:

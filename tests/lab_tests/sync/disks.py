@@ -195,6 +195,19 @@ class FullDisk(FaultyDisk):
             return done
 
 
+class ShortDisk(FaultyDisk):
+    """No file may grow beyond so many bytes, as under a quota: who writes first matters not."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(errno.ENOSPC, lambda call, name: False)
+        self.limit = limit
+
+    def write(self, fd: int, data: Any) -> int:
+        if self.broken and os.lseek(fd, 0, os.SEEK_CUR) + len(data) > self.limit:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return Disk.write(self, fd, data)
+
+
 class StingyDisk(Disk):
     """Writes and reads less than it is asked to."""
 

@@ -22,6 +22,7 @@ from tests.lab_tests.sync.disks import (
     PlainDisk,
     PowerlessDisk,
     RebootedDisk,
+    ShortDisk,
     StingyDisk,
 )
 from tests.lab_tests.sync.folders import AgentInThread, Folders, trash, tree
@@ -187,7 +188,10 @@ def test_poorer_filesystems(make_folders: MakeFolders, side: str, disk: type[Dis
 
 @pytest.mark.parametrize("space", [0, 1, 30_000, len(BIG) + 4])
 def test_full_disk_while_staging(make_folders: MakeFolders, space: int) -> None:
-    """It is said, nothing is half-written, no delete goes ahead; with space it goes on."""
+    """It is said, nothing is half-written or lost, and what was refused holds the deletes back.
+
+    How far the space goes depends on who writes first: the big file on its way, or the small ones.
+    """
     folders = make_folders()
     agree(folders)
     disk = FullDisk(1 << 40)
@@ -201,11 +205,67 @@ def test_full_disk_while_staging(make_folders: MakeFolders, space: int) -> None:
     now = tree(folders.host)
     for name, what in now.items():
         assert what in (before.get(name), DONE.get(name)), f"{name} is half-written"
-    assert space > len(BIG) or "deleted" in now
+    refused = {failure.key for failure in outcome.failures} - {"new/big"}
+    assert ("deleted" in now) is bool(refused)
+    assert "deleted" in now or b"2" in trash(folders.host)
+    assert refused or space > 1
     disk.broken = False
     folders.close()
     folders.once()
     check_all_is_there(folders)
+
+
+def test_a_refused_write_holds_the_deletes_back(make_folders: MakeFolders) -> None:
+    """A move is a write and a delete: half of it must not happen."""
+    folders = make_folders()
+    agree(folders)
+    staged = FaultyDisk(
+        errno.ENOSPC, lambda call, name: call == "create" and name.startswith("new.")
+    )
+    folders.remote = AgentInThread(staged)
+    sync = folders.open()
+    (folders.laptop / "deleted").rename(folders.laptop / "moved")
+    outcome = sync.cycle()
+    assert [failure.key for failure in outcome.failures] == ["moved"]
+    assert outcome.pending == 2
+    assert tree(folders.host)["deleted"] == "- b'2'"
+    staged.broken = False
+    folders.close()
+    folders.once()
+    folders.assert_equal()
+
+
+@pytest.mark.parametrize("side", ["laptop", "host"])
+def test_an_old_checkpoint_goes_only_when_the_new_one_is_there(
+    make_folders: MakeFolders, side: str
+) -> None:
+    """A big file that cannot be written holds back the deletes of big ones, and of no others."""
+    folders = make_folders()
+    here, there = folders.laptop, folders.host
+    if side == "laptop":
+        here, there = there, here
+    (here / "checkpoint-1").write_bytes(BIG)
+    (here / "module.py").write_bytes(b"old name")
+    folders.once()
+    disk = ShortDisk(len(BIG) // 2)
+    options = {}
+    if side == "host":
+        folders.remote = AgentInThread(disk)
+    else:
+        options["disk"] = disk
+    sync = folders.open(**options)
+    (here / "checkpoint-1").unlink()
+    (here / "checkpoint-2").write_bytes(BIG[::-1])
+    (here / "module.py").rename(here / "renamed.py")
+    outcome = sync.cycle()
+    assert [failure.key for failure in outcome.failures] == ["checkpoint-2"]
+    assert sorted(tree(there)) == ["checkpoint-1", "renamed.py"]
+    disk.broken = False
+    folders.close()
+    folders.remote = AgentInThread()
+    folders.once()
+    assert sorted(tree(there)) == ["checkpoint-2", "renamed.py"]
+    assert trash(there) == {BIG, b"old name"}
 
 
 def test_full_disk_on_the_laptop(folders: Folders) -> None:

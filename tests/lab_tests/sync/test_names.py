@@ -10,8 +10,9 @@ import pytest
 
 from remotedl.sync.agent.disk import At, Disk
 from remotedl.sync.agent.tree import Issue
+from remotedl.sync.remedies import shown_frozen
 from tests.lab_tests.sync.conftest import MakeFolders
-from tests.lab_tests.sync.folders import AgentInThread, Folders, tree
+from tests.lab_tests.sync.folders import AgentInThread, Folders, settled, tree
 
 NFC = unicodedata.normalize("NFC", "é")
 NFD = unicodedata.normalize("NFD", "é")
@@ -87,11 +88,25 @@ def test_twins_by_unicode_form_are_frozen(folders: Folders) -> None:
     (folders.host / "other").write_text("goes on")
     outcome = folders.once()
     assert frozen(outcome) == {f"caf{NFC}": Issue.COLLIDING}
+    (item,) = outcome.frozen
+    assert item.spellings == (f"caf{NFD}", f"caf{NFC}")
+    assert shown_frozen(item) == r"café (colliding on the host: 'cafe\u0301', 'caf\xe9')"
     assert sorted(tree(folders.laptop)) == ["other"]
     assert len(tree(folders.host)) == 3
     (folders.host / f"caf{NFD}").unlink()
     assert not folders.once().frozen
     assert (folders.laptop / f"caf{NFC}").read_text() == "composed"
+
+
+def test_twins_by_unicode_form_are_spelled_out_while_live(folders: Folders) -> None:
+    (folders.laptop / "dir").mkdir()
+    (folders.laptop / "dir" / NFC).write_text("composed")
+    sync = folders.live()
+    (folders.laptop / "dir" / NFD).write_text("decomposed")
+    assert [item.spellings for item in settled(sync).frozen] == [(f"dir/{NFD}", f"dir/{NFC}")]
+    (folders.laptop / "dir" / NFC).unlink()
+    assert settled(sync).frozen == ()
+    assert tree(folders.host)["dir/" + NFC] == "- b'decomposed'"
 
 
 def test_one_name_in_two_unicode_forms_is_one_file(folders: Folders) -> None:
