@@ -46,6 +46,8 @@ class GpuLoad:
     name: str = ""
     uuid: str = ""
     """GPU-…: means the same one on the host and in a container that sees a few of them."""
+    held: bool = False
+    """Somebody else's container was given it, or somebody asked for it (a claim)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,12 @@ def choose_devices(wanted: str | int | Sequence[int], gpus: Sequence[GpuLoad]) -
 
 
 def idlest(gpus: Sequence[GpuLoad]) -> list[int]:
-    """Indexes from the least busy on: by the share of memory in use, utilisation, index."""
+    """Indexes from the least busy on: those that nobody holds, then by the share of memory in
+    use, utilisation, index. One that is held is taken only where the others do not do."""
 
-    def load(gpu: GpuLoad) -> tuple[float, int, int]:
-        return (gpu.memory_used / max(gpu.memory_total, 1), gpu.utilisation, gpu.index)
+    def load(gpu: GpuLoad) -> tuple[bool, float, int, int]:
+        share = gpu.memory_used / max(gpu.memory_total, 1)
+        return (gpu.held, share, gpu.utilisation, gpu.index)
 
     return [gpu.index for gpu in sorted(gpus, key=load)]
 

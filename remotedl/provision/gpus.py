@@ -47,6 +47,8 @@ class Holder:
     user: str
     what: str
     """A program, a container or a project."""
+    project: str = ""
+    """Whose container or claim it is; empty for programs."""
     memory: int = 0
     """Bytes of the GPU."""
     until: int = 0
@@ -85,12 +87,26 @@ def views(report: GpuReport) -> tuple[GpuView, ...]:
     return tuple(GpuView(gpu, _holders(gpu, report)) for gpu in report.gpus)
 
 
-def claim(remote: Remote, gpus: Sequence[str], *, project: str, user: str, until: int) -> None:
-    """Say that `user` wants these GPUs (indexes or UUIDs) until then; renews an earlier claim."""
-    body = {"user": user, "gpus": sorted(gpus), "until": until, "project": project}
-    remote.run(
-        ["sh", "-c", WRITE, "claim", _file(remote, project)], stdin=json.dumps(body).encode()
+def held_by_others(report: GpuReport, project: str) -> frozenset[int]:
+    """Indexes of GPUs that a container or a claim of another project holds. Pure.
+
+    Programs on the bare host do not count: what they use is seen in memory and utilisation.
+    """
+    return frozenset(
+        view.gpu.index
+        for view in views(report)
+        if any(one.kind != "process" and one.project != project for one in view.holders)
     )
+
+
+def claim(remote: Remote, gpus: Sequence[str], *, project: str, user: str, until: int) -> None:
+    """Say that `user` wants these GPUs (indexes or UUIDs) until then; renews an earlier claim.
+
+    A note that cannot be written (a full /tmp) is none: nothing depends on it.
+    """
+    body = {"user": user, "gpus": sorted(gpus), "until": until, "project": project}
+    argv = ["sh", "-c", WRITE, "claim", _file(remote, project)]
+    remote.run(argv, stdin=json.dumps(body).encode(), check=False)
 
 
 def release(remote: Remote, project: str) -> None:
@@ -110,16 +126,16 @@ def _holders(gpu: Gpu, report: GpuReport) -> tuple[Holder, ...]:
     for process in gpu.processes:
         container = by_id.get(process.container)
         if container is None:
-            holders.append(Holder("process", process.user, process.name, process.memory))
+            holders.append(Holder("process", process.user, process.name, "", process.memory))
             continue
         seen.add(container.id)
         user = container.owner or process.user
-        holders.append(Holder("container", user, container.name, process.memory))
+        holders.append(Holder("container", user, container.name, container.project, process.memory))
     names = {str(gpu.index), gpu.uuid, "all"}
     for container in report.containers:
         if container.running and container.id not in seen and names & set(container.gpus):
-            holders.append(Holder("container", container.owner, container.name))
+            holders.append(Holder("container", container.owner, container.name, container.project))
     for one in report.claims:
         if one.until > report.now and names & set(one.gpus):
-            holders.append(Holder("claim", one.user, one.project, until=one.until))
+            holders.append(Holder("claim", one.user, one.project, one.project, until=one.until))
     return tuple(holders)

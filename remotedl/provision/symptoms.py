@@ -216,7 +216,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         r"Out of memory: Killed process|oom-kill|OOMKilled",
         "the kernel ended a program for want of memory",
         "the host's memory, or the container's limit, was used up",
-        "remotedl status {host}",
+        "remotedl status",
     ),
     # ---- packages and the network
     Symptom(

@@ -39,7 +39,9 @@ def provision(
 ) -> None:
     """Make a host ready: NVIDIA's driver, Docker, the Container Toolkit. Twice changes nothing."""
     if dry_run and undo:
-        raise UsageError("--dry-run and --undo do not go together", hint="remotedl provision -h")
+        raise UsageError(
+            "--dry-run and --undo do not go together", hint="remotedl provision --help"
+        )
     if reboot and via_laptop:
         raise UsageError(
             "--reboot and --via-laptop do not go together: the way through the laptop would break",

@@ -12,10 +12,11 @@ from remotedl.errors import UnsupportedHost
 from remotedl.provision.apply import converge, preview
 from remotedl.provision.examine import examine, fix
 from remotedl.provision.findings import Grade
-from remotedl.provision.gpus import claim, look_at_gpus, release, views
+from remotedl.provision.gpus import claim, held_by_others, look_at_gpus, release, views
 from remotedl.provision.guardian import judge, watch
 from remotedl.provision.steps import Wish
 from remotedl.provision.undo import undo
+from remotedl.session.idle_gpus import idle_gpus
 from tests.lab.fixtures import MakeHost
 from tests.lab.run import LabRun
 from tests.lab_tests.provision.conftest import LogIn, Told
@@ -111,6 +112,13 @@ def test_a_restart_under_running_containers_is_asked_for_and_gpus_are_seen(
     claim(remote, ["0"], project="p-012345", user="ada@laptop", until=4_000_000_000)
     (view,) = views(look_at_gpus(log_in(host, "bob"), sys_root=SYS_ROOT))
     assert [(h.kind, h.user) for h in view.holders][-1] == ("claim", "ada@laptop")
+    bob = log_in(host, "bob")
+    assert held_by_others(look_at_gpus(bob), "bobs") == {0}
+    assert idle_gpus(bob, "auto:1", "bobs", accepted.facts) == ("0",), "there is no other one"
+    claims = look_at_gpus(remote).claims
+    assert {(one.host_user, one.gpus) for one in claims} == {("ada", ("0",)), ("bob", ("0",))}
+    assert held_by_others(look_at_gpus(remote), "p-012345") == {0}
+    release(bob, "bobs")
     release(remote, "p-012345")
     assert all(c.user != "ada@laptop" for c in look_at_gpus(remote, sys_root=SYS_ROOT).claims)
 

@@ -7,7 +7,6 @@ import shlex
 
 import pytest
 import typer.main
-from click import Context, Group
 
 from remotedl.cli.app import app
 from remotedl.cli.commands.images import one_host
@@ -38,13 +37,11 @@ IMAGE_COMMANDS = [
 def test_it_is_taken(line: str) -> None:
     words = shlex.split(line)[1:]
     command = typer.main.get_command(app)
-    context = Context(command)
-    while isinstance(command, Group):
-        name, *words = words
-        found = command.get_command(context, name)
-        assert found is not None, name
-        command, context = found, Context(found, info_name=name, parent=context)
-    with command.make_context(words[0] if words else "", list(words)) as made:
+    names = ["remotedl"]
+    while commands := getattr(command, "commands", None):
+        command = commands[words[0]]
+        names.append(words.pop(0))
+    with command.make_context(" ".join(names), words) as made:
         assert made.params
 
 

@@ -99,6 +99,12 @@ def test_the_idlest_by_memory_then_by_work() -> None:
     assert idlest(FOUR) == [2, 1, 3, 0]
 
 
+def test_one_that_somebody_holds_is_taken_only_where_the_others_do_not_do() -> None:
+    held = [dataclasses.replace(gpu, held=gpu.index in (1, 2)) for gpu in FOUR]
+    assert idlest(held) == [3, 0, 2, 1]
+    assert choose_devices("auto:3", held) == ("0", "2", "3")
+
+
 # ---------------------------------------------------------------- how
 
 

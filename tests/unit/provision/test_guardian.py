@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remotedl.provision.facts import Gpu, GpuClaim, GpuProcess, HostContainer, Space
 from remotedl.provision.frame import Section
-from remotedl.provision.gpus import GpuReport, views
+from remotedl.provision.gpus import GpuReport, held_by_others, views
 from remotedl.provision.guardian import Readings, judge, readings
 
 WELL = Readings(
@@ -125,3 +125,7 @@ def test_programs_containers_and_claims_on_each_gpu() -> None:
         [("claim", "tim@pc", "p")],
     ]
     assert [view.free for view in found] == [False, False, False]
+    report = GpuReport(gpus, claims, containers, now=100)
+    assert held_by_others(report, "x") == {1, 2}
+    assert held_by_others(report, "p") == {0, 1}
+    assert held_by_others(GpuReport(gpus, claims, (), now=300), "x") == frozenset(), "it is over"
