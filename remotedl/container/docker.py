@@ -205,6 +205,7 @@ class DockerRuntime:
             since=container.started_at,
             ports=_host_ports(container),
             detail=_detail(container),
+            gpus=_gpus_of(container),
         )
 
     def ports(self) -> Mapping[int, int]:

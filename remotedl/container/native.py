@@ -182,6 +182,7 @@ class NativeRuntime:
             image=str(state.get("tools", "")),
             since=str(state.get("started", "")),
             ports=_numbers(state) if state["running"] else {},
+            gpus=("all",),
         )
 
     def ports(self) -> Mapping[int, int]:

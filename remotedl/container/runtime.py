@@ -119,6 +119,8 @@ class Status:
     since: str = ""
     ports: Mapping[int, int] = field(default_factory=dict)
     detail: str = ""
+    gpus: tuple[str, ...] = ()
+    """Of the host, by index, that programs in there see; or ("all",)."""
 
 
 class Runtime(Protocol):

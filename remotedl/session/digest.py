@@ -16,7 +16,7 @@ def digest(before: Snapshot, after: Snapshot, away_s: float) -> str:
     for job in after.jobs:
         ended = job["state"] != "running"
         if ended and (job["id"] in running or job["id"] not in known):
-            parts.append(_job_line(job))
+            parts.append(job_end_line(job))
     still = sum(job["state"] == "running" for job in after.jobs)
     if still:
         parts.append(f"{still} still running")
@@ -40,7 +40,8 @@ def _sync_parts(before: Snapshot, after: Snapshot) -> list[str]:
     return parts
 
 
-def _job_line(job: Mapping[str, Any]) -> str:
+def job_end_line(job: Mapping[str, Any]) -> str:
+    """How a job ended, for people."""
     name = f"job {job['id']} ({job['command'][:40]})"
     if job["state"] == "lost":
         return f"{name} went down with its host"

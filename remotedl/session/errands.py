@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +23,12 @@ from remotedl.container.jobs import Job, Jobs, Position
 from remotedl.container.runtime import State
 from remotedl.container.spec import WORKSPACE, ProjectName
 from remotedl.errors import ContainerError, LinkLost, SessionError, SshError
+from remotedl.provision.gpus import look_at_gpus
 from remotedl.provision.probe import gather
 from remotedl.report import SILENT, Report
 from remotedl.session.backoff import delays
 from remotedl.session.control import ask
+from remotedl.session.job_gpus import NOTED, gpus_for_job
 from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
 from remotedl.session.registry import Record, read_record, running_sessions
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 BACK_WITHIN_S = 120.0
 """How long a followed job waits for a lost link before it says how to come back."""
 FLUSH_S = 600.0
+NOTIFY = "notify"
+"""In a job's note: whoever started it wants to be told of its end."""
 STATUS_S = 3.0
 RUN_FOLDER_THERE = 'test -d "$HOME/.remotedl/run/$1"'
 
@@ -196,13 +200,31 @@ def seen_from_outside(record: Record, trouble: SessionError) -> Snapshot:
 # ---------------------------------------------------------------- jobs
 
 
-def start_job(errand: Errand, argv: Sequence[str], *, after_sync: bool, cwd: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class JobWish:
+    """How a job is to be started."""
+
+    after_sync: bool = True
+    gpus: str | int | tuple[int, ...] | None = None
+    """None: whatever its container has."""
+    notify: bool = False
+    """Its end is told on the laptop's desktop."""
+
+
+def start_job(errand: Errand, argv: Sequence[str], *, wish: JobWish, cwd: Path) -> str:
     """Bring the files up to date, start `argv` where the work runs; the job's id."""
-    note = bring_in_step(errand) if after_sync else {}
+    note = bring_in_step(errand) if wish.after_sync else {}
+    if wish.notify:
+        note[NOTIFY] = True
     with workplace(errand) as (place, ground):
         require_running(errand, place)
         jobs = place.jobs(ground.folders.run)
-        return jobs.start(argv, cwd=inside_folder(errand, ground, cwd), note=note)
+        env: Mapping[str, str] = {}
+        if wish.gpus is not None:
+            gpus = look_at_gpus(place.remote).gpus
+            given = gpus_for_job(wish.gpus, place.runtime.status().gpus, gpus, jobs.all())
+            env, note[NOTED] = given.environment, list(given.indexes)
+        return jobs.start(argv, cwd=inside_folder(errand, ground, cwd), env=env, note=note)
 
 
 def follow_job(

@@ -31,19 +31,23 @@ def with_overrides(
 ) -> tuple[HostConfig, Project]:
     """The configuration with --image and --gpus put in. Raises UsageError."""
     if gpus is not None:
-        try:
-            fields = host.model_dump() | {"gpus": parse_gpus(gpus)}
-            host = HostConfig.model_validate(fields)
-        except (ValueError, ValidationError):
-            raise UsageError(
-                f"--gpus {gpus}: expected all, none, a number, a list like 0,3 or auto:N",
-                hint="remotedl gpus",
-            ) from None
+        host = host.model_copy(update={"gpus": asked_gpus(gpus)})
     if image is not None:
         changed = project.config.project.model_copy(update={"image": image})
         config = project.config.model_copy(update={"project": changed})
         project = replace(project, config=config)
     return host, project
+
+
+def asked_gpus(text: str) -> str | int | tuple[int, ...]:
+    """`--gpus` as hosts.toml would have it, checked. Raises UsageError."""
+    try:
+        return HostConfig(address="any", gpus=parse_gpus(text)).gpus
+    except (ValueError, ValidationError):
+        raise UsageError(
+            f"--gpus {text}: expected all, none, a number, a list like 0,3 or auto:N",
+            hint="remotedl gpus",
+        ) from None
 
 
 def parse_gpus(text: str) -> str | int | tuple[int, ...]:

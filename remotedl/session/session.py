@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from remotedl.config.models import HostConfig
+from remotedl.container.jobs import Job
 from remotedl.container.runtime import Running
 from remotedl.errors import (
     AuthFailed,
@@ -32,7 +33,8 @@ from remotedl.report import Report
 from remotedl.session import stages
 from remotedl.session.backoff import delays
 from remotedl.session.control import ControlServer
-from remotedl.session.digest import digest
+from remotedl.session.digest import digest, job_end_line
+from remotedl.session.errands import NOTIFY
 from remotedl.session.hearing import Heard
 from remotedl.session.notify import notify
 from remotedl.session.options import UpOptions
@@ -50,7 +52,7 @@ from remotedl.session.registry import (
 from remotedl.session.status import Phase, Snapshot
 from remotedl.session.syncing import SYNC_REQUESTS, SessionSync
 from remotedl.session.tunnels import JUPYTER, TENSORBOARD, SessionTunnels, wanted_tunnels
-from remotedl.session.watching import HostWatch
+from remotedl.session.watching import HostWatch, job_row
 from remotedl.session.workplace import Workplace, remember_access
 from remotedl.ssh.prompt import Prompt
 
@@ -121,7 +123,9 @@ class Session:
         self._sync.connect(place.remote, self._running.folders.workdir)
         self._open_tunnels(ready.forward_ports)
         run_folder, container = self._running.folders.run, self._running.name
-        self._watch = HostWatch(place, run_folder, ready.facts, self.host_name, container)
+        self._watch = HostWatch(
+            place, run_folder, ready.facts, self.host_name, container, on_end=self._job_ended
+        )
         self._phase, self._detail, self._since = Phase.LIVE, "", time.time()
 
     def preview(self) -> list[str]:
@@ -267,6 +271,12 @@ class Session:
         self._tell(told)
         if away_s >= LONG_AWAY_S:
             notify(f"remotedl: {self.host_name}", told)
+
+    def _job_ended(self, job: Job) -> None:
+        line = job_end_line(job_row(job))
+        self._tell(line)
+        if job.note.get(NOTIFY):
+            notify(f"remotedl: {self.host_name}", line)
 
     def _drop_links(self) -> None:
         if self._tunnels is not None:

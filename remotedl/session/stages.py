@@ -9,7 +9,7 @@ from pathlib import Path
 
 from remotedl import ssh
 from remotedl.config.models import HostConfig, LocalImage, ProjectConfig, RuntimeKind
-from remotedl.container.gpus import NO_GPUS, GpuLoad, GpuRequest, choose_devices, choose_request
+from remotedl.container.gpus import NO_GPUS, GpuRequest, choose_devices, choose_request
 from remotedl.container.runtime import (
     Answer,
     Change,
@@ -32,6 +32,8 @@ from remotedl.provision.facts import HostFacts
 from remotedl.provision.steps import wish_of
 from remotedl.report import SILENT, Report
 from remotedl.session.envfile import read_env_file
+from remotedl.session.idle_gpus import idle_gpus
+from remotedl.session.job_gpus import gpu_load
 from remotedl.session.options import UpOptions
 from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
@@ -204,7 +206,7 @@ def start_runtime(
         config=config,
         image=ready.image,
         gpus=ready.gpus,
-        secrets=read_env_file(place.project.root, config.env_file),
+        secrets={**reach(host), **read_env_file(place.project.root, config.env_file)},
         packages=_packages(place) if place.engine is None else (),
     )
     running = place.runtime.ensure(wanted, report=report, consent=consent)
@@ -219,6 +221,19 @@ def start_runtime(
     stage = "container" if place.engine is not None else "native"
     report.stage(stage, f"{running.name} ({done})")
     return running
+
+
+def reach(host: HostConfig) -> dict[str, str]:
+    """How programs where the work runs get at packages and the web; may hold passwords. Pure."""
+    found = {}
+    if host.mirrors.pip is not None:
+        found["PIP_INDEX_URL"] = host.mirrors.pip
+    if host.proxy is not None:
+        names = ("HTTP_PROXY", "HTTPS_PROXY")
+        found |= dict.fromkeys((*names, *(name.lower() for name in names)), host.proxy)
+        # Jupyter and its kernels talk over loopback.
+        found |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
+    return found
 
 
 def with_ports(config: ProjectConfig, more: tuple[int, ...]) -> ProjectConfig:
@@ -278,7 +293,8 @@ def consent_of(options: UpOptions, prompt: Prompt, report: Report) -> Consent:
         for line in price:
             report.note(line)
         if prompt.confirm("Make it anew?"):
-            return Answer.GO
+            keep = plan.lost and prompt.confirm("Keep its own files as an image first?")
+            return Answer.COMMIT if keep else Answer.GO
         if plan.jobs:
             return unless_jobs_run(plan)
         raise ContainerError(
@@ -293,17 +309,10 @@ def gpu_request(place: Workplace, host: HostConfig, facts: HostFacts) -> GpuRequ
     """How the container asks for its GPUs. Raises ContainerError where there are too few."""
     if host.gpus == "none" or place.engine is None:
         return NO_GPUS
-    loads = [
-        GpuLoad(
-            index=gpu.index,
-            memory_used=gpu.memory_used,
-            memory_total=gpu.memory_total,
-            utilisation=gpu.utilisation or 0,
-            name=gpu.name,
-        )
-        for gpu in facts.gpus
-    ]
-    devices = choose_devices(host.gpus, loads)
+    if isinstance(host.gpus, str) and host.gpus.startswith("auto:"):
+        devices = idle_gpus(place.remote, host.gpus, place.project.id, facts)
+    else:
+        devices = choose_devices(host.gpus, [gpu_load(gpu) for gpu in facts.gpus])
     if not devices:
         return NO_GPUS
     return choose_request(devices, place.engine.report(), facts.toolkit.devices)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from remotedl.errors import SessionError
 from remotedl.report import Report
 from remotedl.session.demo import Demo
-from remotedl.session.errands import follow_job, start_job
+from remotedl.session.errands import JobWish, follow_job, start_job
 
 WITHIN_S = 60.0
 
@@ -34,7 +34,7 @@ def tour(demo: Demo, report: Report) -> None:
     _until("the saved file on the laptop", lambda: saved.is_file() and saved.read_text() == wanted)
     report.stage("job", "python train.py")
     lines: list[bytes] = []
-    job_id = start_job(demo.errand, ["python", "train.py"], after_sync=True, cwd=root)
+    job_id = start_job(demo.errand, ["python", "train.py"], wish=JobWish(), cwd=root)
     job = follow_job(demo.errand, job_id, lines.append, lines.append)
     if job.code != 0:
         raise SessionError(f"train.py ended with {job.code}: {b''.join(lines)[-400:].decode()}")

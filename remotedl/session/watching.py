@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from remotedl.container.jobs import Job
+from remotedl.container.jobs import Job, JobState
 from remotedl.errors import LinkLost, RemotedlError
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.findings import Grade
@@ -31,12 +31,16 @@ class HostWatch:
         host_name: str,
         container: str,
         clock: Callable[[], float] = time.monotonic,
+        on_end: Callable[[Job], None] = lambda job: None,
     ) -> None:
+        """`on_end` is told of each job that ends while somebody watches, once."""
         self._place, self._run_folder, self._clock = place, run_folder, clock
         self._host_name, self._container = host_name, container
         self._smi = facts.driver.smi if facts is not None else ""
         self._next = self._next_guard = 0.0
         self._readings: Readings | None = None
+        self._on_end = on_end
+        self._ended: set[str] | None = None
         self.jobs: tuple[dict[str, Any], ...] = ()
         self.gpu_lines: tuple[str, ...] = ()
         self.warnings: tuple[tuple[str, str], ...] = ()
@@ -53,12 +57,20 @@ class HostWatch:
         try:
             jobs = self._place.jobs(self._run_folder).all()
             self.jobs = tuple(job_row(job) for job in jobs)
+            self._tell_ends(jobs)
             self.gpu_lines = self._gpus()
             self._guard()
         except LinkLost:
             raise
         except RemotedlError as exc:
             self.warnings = ((exc.message, exc.hint),)
+
+    def _tell_ends(self, jobs: list[Job]) -> None:
+        over = {job.id: job for job in jobs if job.state in (JobState.EXITED, JobState.LOST)}
+        fresh = over.keys() - (over.keys() if self._ended is None else self._ended)
+        self._ended = set(over)
+        for job_id in sorted(fresh):
+            self._on_end(over[job_id])
 
     def _guard(self) -> None:
         """GPUs lost by the container, a driver that changed under it, a disk nearly full."""

@@ -51,21 +51,37 @@ def run(
     after_sync: Annotated[
         bool, typer.Option(help="Bring both sides in step before the job starts.")
     ] = True,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            "--gpus",
+            help="Of the container's: 1 (the idlest), 0,3, all or none.",
+            show_default=False,
+        ),
+    ] = None,
+    notify: Annotated[bool, typer.Option("--notify", help="Tell its end on this desktop.")] = False,
 ) -> None:
     """Run a job where the GPU is; it outlives the connection. Passes on its exit code.
 
     Ctrl-C detaches and the job goes on; a second one right after stops it.
     """
-    from remotedl.session.errands import start_job
+    from remotedl.session.errands import JobWish, start_job
+    from remotedl.session.options import asked_gpus
 
     host, argv = split_command(context.meta[RAW], words)
+    wish = JobWish(after_sync, None if gpus is None else asked_gpus(gpus), notify)
     with errand_of(context, host, quiet=True) as errand:
-        job_id = start_job(errand, argv, after_sync=after_sync, cwd=Path.cwd())
+        job_id = start_job(errand, argv, wish=wish, cwd=Path.cwd())
+        watched = errand.session() is not None
+        if notify and detach and not watched:
+            errand.report.warn(
+                "no session runs that could tell the end of the job", hint="remotedl up -d"
+            )
     if detach:
         typer.echo(job_id)
         typer.echo(f"next: remotedl logs -f {job_id}", err=True)
         return
-    _follow(context, host, job_id)
+    _follow(context, host, job_id, notify=notify and not watched)
 
 
 def jobs(
@@ -178,8 +194,14 @@ def split_command(raw: list[str], words: list[str]) -> tuple[str | None, list[st
 
 
 def _follow(
-    context: typer.Context, host: str | None, job_id: str, *, tail: int | None = None
+    context: typer.Context,
+    host: str | None,
+    job_id: str,
+    *,
+    tail: int | None = None,
+    notify: bool = False,
 ) -> None:
+    """`notify`: there is no session that tells its end."""
     from remotedl.session.errands import follow_job
 
     with errand_of(context, host, quiet=True) as errand:
@@ -195,7 +217,17 @@ def _follow(
                 raise
             _stop(context, host, job_id)
             raise
+    if notify:
+        _tell_end(job)
     _finish(job)
+
+
+def _tell_end(job: "Job") -> None:
+    from remotedl.session.digest import job_end_line
+    from remotedl.session.notify import notify
+    from remotedl.session.watching import job_row
+
+    notify("remotedl", job_end_line(job_row(job)))
 
 
 def _asked_again() -> bool:

@@ -64,7 +64,7 @@ class Trip:
         return self.statuses()[0]
 
     def is_live(self) -> bool:
-        return self.status()["phase"] == "live"
+        return bool(self.status()["phase"] == "live")
 
     def await_live(self) -> None:
         eventually(self.is_live, BACK_S)

@@ -1,0 +1,106 @@
+"""Jobs by the command line: their GPUs, their end on the desktop, Ctrl-C once and twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.lab.gpu import FILES, Gpu
+from tests.lab.sessions import eventually
+from tests.lab.sshd import MakeSshd
+from tests.lab_tests.session.conftest import MakeTrip, Trip, double_venv
+
+pytestmark = pytest.mark.timeout(120)
+
+SHOW = 'echo "sees: $CUDA_VISIBLE_DEVICES"'
+
+
+def gpu_host(folder: Path) -> Path:
+    """A shell that has the lab's nvidia-smi on its PATH: two GPUs, the first one busy."""
+    folder.mkdir()
+    for name in ("card", "gpu.xml", "nvidia-smi"):
+        text = (FILES / name).read_text().replace("/usr/lib/remotedl-lab-gpu", str(folder))
+        (folder / name).write_text(text)
+    (folder / "gpus").write_text(Gpu(0, used=70_000, utilisation=98).row() + Gpu(1).row())
+    shell = folder / "shell"
+    shell.write_text(f'#!/bin/sh\nPATH={folder}:$PATH; export PATH; exec /bin/bash "$@"\n')
+    for program in ("nvidia-smi", "shell"):
+        (folder / program).chmod(0o755)
+    return shell
+
+
+def test_a_job_gets_the_idlest_gpu_and_the_next_job_another(
+    make_trip: MakeTrip, make_sshd: MakeSshd, tmp_path: Path
+) -> None:
+    sshd = make_sshd(shell=gpu_host(tmp_path / "gpu"))
+    double_venv(sshd)
+    trip = make_trip(sshd=sshd)
+    trip.up()
+    first = ["run", "-d", "--no-after-sync", "--gpus", "1", "--", "sh", "-c", f"{SHOW}; sleep 60"]
+    job = trip.laptop.run(*first).stdout.strip()
+    second = trip.laptop.run("run", "--gpus", "1", "--", "sh", "-c", SHOW)
+    assert second.stdout == f"sees: {Gpu(0).uuid}\n"  # the busy one: the idle one is given away
+    assert f"sees: {Gpu(1).uuid}" in trip.laptop.run("logs", job).stdout
+    assert trip.laptop.run("run", "--gpus", "none", "--", "sh", "-c", SHOW).stdout == "sees: \n"
+    refused = trip.laptop.run("run", "--gpus", "3", "--", "true", check=False)
+    assert "3 GPUs are asked for and the host has 2" in refused.text
+    trip.laptop.run("stop", job)
+
+
+def desktop(folder: Path) -> Path:
+    """A notify-send that writes down what it was given."""
+    folder.mkdir()
+    program = folder / "notify-send"
+    program.write_text(f'#!/bin/sh\necho "$@" >>{folder}/shown\n')
+    program.chmod(0o755)
+    return folder
+
+
+def test_the_end_of_a_job_is_told_on_the_desktop(trip: Trip, tmp_path: Path) -> None:
+    """By the session where there is one, else by the command in front."""
+    place = desktop(tmp_path / "desktop")
+    shown = place / "shown"
+    env = {"PATH": f"{place}:{os.environ['PATH']}"}
+    up = trip.laptop.start("up", "h1", "--no-open", env=env)
+    up.wait_for("token=")
+    words = ["run", "--notify", "--no-after-sync", "--", "sh", "-c"]
+    trip.laptop.start(*words, "exit 3", env=env).wait()
+    trip.laptop.run("run", "--no-after-sync", "--", "true")  # nobody wants to know of this one
+    eventually(shown.exists)
+    assert re.search(r"remotedl: h1 job \S+ \(sh -c 'exit 3'\) failed with 3", shown.read_text())
+    events = json.dumps(trip.status()["events"])
+    assert "failed with 3" in events
+    up.interrupt()
+    up.wait()
+    shown.unlink()
+    trip.laptop.start(*words, "true", env=env).wait()
+    eventually(shown.exists)
+    assert "is done" in shown.read_text()
+    detached = trip.laptop.run("run", "-d", *words[1:], "true")
+    assert "no session runs that could tell" in detached.text
+
+
+def test_ctrl_c_detaches_and_a_second_one_stops(trip: Trip) -> None:
+    trip.up()
+    run = trip.laptop.start("run", "--no-after-sync", "--", "sh", "-c", "echo on; sleep 600")
+    run.wait_for("on\n")
+    run.interrupt()
+    said = run.wait_for(r"detached; the job goes on. Back: remotedl logs -f (\S+)")
+    assert run.wait() == 130
+    assert rows(trip)[said[1]] == "running"
+    follow = trip.laptop.start("logs", "-f", said[1])
+    follow.wait_for("on\n")
+    follow.interrupt()
+    follow.wait_for("detached")
+    follow.interrupt()
+    assert follow.wait() == 130
+    assert rows(trip)[said[1]] == "exited"
+
+
+def rows(trip: Trip) -> dict[str, str]:
+    listed = json.loads(trip.laptop.run("jobs", "--json").stdout)
+    return {row["id"]: row["state"] for row in listed}
