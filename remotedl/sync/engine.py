@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from remotedl.config.models import SyncConfig
-from remotedl.errors import SyncHalted, UsageError
+from remotedl.errors import FolderUnusable, StateCorrupt, SyncHalted, UsageError
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.disk import Disk
@@ -159,7 +159,9 @@ class Sync:
                 return
             try:
                 pair.replica.save()
-            except OSError:
+                if pair.scan.is_done:
+                    pair.note_boots()
+            except (OSError, StateCorrupt, FolderUnusable):
                 pass  # it only saves work
             pair.close()
 

@@ -74,6 +74,7 @@ class Pair:
     transfers: Transfers
     carrier: Carrier
     remote_root: str
+    remote_boot: str
     first: bool
     """Nothing was ever agreed on."""
     scan: Background[set[str]]
@@ -97,6 +98,17 @@ class Pair:
             Root(not picture.gone, picture.marker, expected_remote),
         )
 
+    def note_boots(self) -> None:
+        """Remember in which runs of both machines the session ended well.
+
+        Not while something that a crash emptied still stands there: it must be known as such next
+        time too.
+        """
+        if not (self.replica.holds_zeroed or self.picture.zeroed):
+            boots = (self.replica.boot, self.remote_boot)
+            if boots != self.database.boots():
+                self.database.set_boots(*boots)
+
     def close(self) -> None:
         self.closing.close()
 
@@ -115,7 +127,8 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     closing.callback(database.close)
     expected_laptop, expected_remote = database.expected_markers
     rules = read_rules(request.root, request.config)
-    replica = _open_laptop(request, rules, expected_laptop)
+    laptop_boot, remote_boot = database.boots()
+    replica = _open_laptop(request, rules, expected_laptop, laptop_boot)
     closing.callback(replica.close)
     marker = replica.marker()
     laptop = _root(replica.created, marker, expected_laptop)
@@ -164,14 +177,18 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         peer.ops("marker", marker=remote_marker).wait()
         database.expect_markers(marker, remote_marker)
         told = peer.snap(None, scan=False)
-    database.set_boots(replica.boot, str(answer["boot"]))
-
+    # Until the session ends well, what crashed counts as crashed: see `Pair.note_boots`.
+    crashed = bool(remote_boot) and remote_boot != str(answer["boot"])
+    if not laptop_boot or not remote_boot:
+        database.set_boots(replica.boot, str(answer["boot"]))
     transfers = Transfers(replica, peer, request.clock, request.wake)
     closing.callback(transfers.close)
     carrier = Carrier(replica, picture, peer, transfers)
     told.wait()
     for listing in peer.listings():
         picture.take(listing)
+    if crashed:
+        picture.note_crash(ancestor)
     if ancestor or picture.tree:
         request.fresh.wait_for_room(False)
         _finish(scan, replica)
@@ -185,6 +202,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         transfers=transfers,
         carrier=carrier,
         remote_root=str(answer["root"]),
+        remote_boot=str(answer["boot"]),
         first=not ancestor,
         scan=scan,
         closing=closing.pop_all(),
@@ -226,12 +244,19 @@ def _finish(scan: Background[set[str]], replica: Replica) -> None:
         raise FolderUnusable(f"{replica.folder.path}: {exc.strerror}") from exc
 
 
-def _open_laptop(request: Request, rules: Ignore, expected: str | None) -> Replica:
+def _open_laptop(request: Request, rules: Ignore, expected: str | None, last_boot: str) -> Replica:
     root = str(request.root)
     remake = HaltKind.ROOT_MISSING in request.allowed
     holder = {"name": f"{getpass.getuser()}@{socket.gethostname()}", "pid": str(os.getpid())}
     try:
-        return Replica(root, rules, disk=request.disk, holder=holder, create=remake)
+        return Replica(
+            root,
+            rules,
+            disk=request.disk,
+            holder=holder,
+            create=remake,
+            last_boot=last_boot,
+        )
     except FolderGone as exc:
         gone = Root(False, None, expected)
         if expected is not None:

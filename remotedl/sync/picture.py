@@ -9,7 +9,18 @@ from collections.abc import Mapping
 from remotedl.errors import ProtocolError
 from remotedl.sync.agent.listing import Listing, Version
 from remotedl.sync.agent.protocol import Malformed, check_path
-from remotedl.sync.agent.tree import BadPath, Entry, Issue, Kind, Side, Traits, Tree, check_entry
+from remotedl.sync.agent.tree import (
+    BadPath,
+    Entry,
+    Issue,
+    Kind,
+    Side,
+    Traits,
+    Tree,
+    changed_keys,
+    check_entry,
+    digest_of_zeros,
+)
 from remotedl.sync.agent.tree import key as key_of
 
 SIZE_LIMIT = 1 << 53
@@ -32,10 +43,30 @@ class Picture:
         self.gone = ""
         """Why the root is not there; "" while it is."""
         self.watching = "off"
+        self._zeroed: dict[str, Entry] = {}
 
     @property
     def side(self) -> Side:
-        return Side(self.tree, self.issues, self.spelling, self.holding, self.traits, self.twins)
+        issues = self.issues
+        if self._zeroed:
+            issues = {**dict.fromkeys(self.zeroed, Issue.ZEROED), **issues}
+        return Side(self.tree, issues, self.spelling, self.holding, self.traits, self.twins)
+
+    @property
+    def zeroed(self) -> list[str]:
+        """Keys that a crash of the host emptied, and that nobody wrote to since."""
+        return [key for key, entry in self._zeroed.items() if self.tree.get(key) == entry]
+
+    def note_crash(self, ancestor: Tree) -> None:
+        """The host was started anew: a file that is empty or all zeros, and was not when both
+        sides agreed on it, is no edit. The agent may have lost its own memory of it.
+        """
+        for key in changed_keys(ancestor, self.tree):
+            before, now = ancestor.get(key), self.tree.get(key)
+            if before is None or now is None or not before.size or now.kind is not Kind.FILE:
+                continue
+            if now.digest == digest_of_zeros(now.size) and before.digest != now.digest:
+                self._zeroed[key] = now
 
     def take(self, listing: Listing) -> set[str]:
         """Take one part in; the keys whose entry or issue changed. Raises ProtocolError."""

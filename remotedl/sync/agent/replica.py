@@ -45,8 +45,12 @@ class Replica:
         limits: Limits = Limits(),  # noqa: B008
         holder: Optional[Dict[str, str]] = None,
         create: bool = False,
+        last_boot: str = "",
     ) -> None:
-        """Raises FolderGone, FolderBusy, OSError."""
+        """`last_boot`: the machine's boot id at the last session, if whoever opens it knows.
+
+        Raises FolderGone, FolderBusy, OSError.
+        """
         self.disk = this_disk() if disk is None else disk
         self.created = create and not os.path.lexists(os.path.expanduser(path))
         if self.created:
@@ -58,6 +62,7 @@ class Replica:
             self.scanner = Scanner(self.folder, ignore, limits=limits)
             self._probe()
             self.saved = cache.load(self.scanner, self.boot)
+            self._last_boot = self.saved.boot if self.saved is not None else last_boot
             self._note_crash()
             self.staging = Staging(self.folder)
             self.trash = Trash(self.folder)
@@ -93,8 +98,8 @@ class Replica:
         return self.applier.apply(changes, step, reasons)
 
     def _note_crash(self) -> None:
-        """The machine was started anew since the picture was saved."""
-        if self.saved is None or self.saved.boot == self.boot:
+        """The machine was started anew since the last session."""
+        if not self._last_boot or self._last_boot == self.boot:
             return
         started = self.disk.booted_at()
         if started is not None:
@@ -107,10 +112,15 @@ class Replica:
         if same_boot and edits == self._saved_edits and not notes:
             return
         boot = self.boot
-        if self.saved is not None and Issue.ZEROED in self.scanner.issues.values():
-            boot = self.saved.boot  # what a crash emptied must be known as such next time too
+        if self.holds_zeroed:
+            boot = self._last_boot  # what a crash emptied must be known as such next time too
         cache.save(self.scanner, boot, notes or {})
         self._saved_edits = edits
+
+    @property
+    def holds_zeroed(self) -> bool:
+        """Whether something stands there that a crash of the machine emptied."""
+        return Issue.ZEROED in self.scanner.issues.values()
 
     def set_rules(self, ignore: Ignore) -> None:
         """Other ignore rules from the next scan on."""

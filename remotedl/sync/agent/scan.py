@@ -35,7 +35,17 @@ from remotedl.sync.agent.blocks import Changed, Marks
 from remotedl.sync.agent.disk import READ, At, Disk, read_blocks
 from remotedl.sync.agent.folder import OWN, Folder, Way
 from remotedl.sync.agent.ignore import Ignore
-from remotedl.sync.agent.tree import DIR, Entry, Issue, Kind, Side, Traits, Tree, parents
+from remotedl.sync.agent.tree import (
+    DIR,
+    Entry,
+    Issue,
+    Kind,
+    Side,
+    Traits,
+    Tree,
+    digest_of_zeros,
+    parents,
+)
 from remotedl.sync.agent.tree import key as key_of
 from remotedl.sync.agent.tree import parent as parent_of
 
@@ -567,7 +577,7 @@ class _Look:
         started = self._own.crashed_ns
         if started is None or job.found.st_mtime_ns >= started:
             return False
-        return entry.digest == _digest_of_zeros(entry.size)
+        return entry.digest == digest_of_zeros(entry.size)
 
     def _is_unrested(self, job: Job) -> bool:
         return abs(self._now - job.found.st_mtime_ns) < RESTED_NS
@@ -639,15 +649,6 @@ class _Look:
     def _collide(self, key: str, prefix: str, names: List[str]) -> None:
         self._issue(key, Issue.COLLIDING)
         self._own.twins[key] = tuple(prefix + name for name in names)
-
-
-def _digest_of_zeros(size: int) -> bytes:
-    engine = hashlib.sha256()
-    block = bytes(min(size, BIG))
-    for _ in range(size // BIG if size >= BIG else 1):
-        engine.update(block)
-    engine.update(bytes(size % BIG if size >= BIG else 0))
-    return engine.digest()
 
 
 def topmost(paths: Iterable[str]) -> List[str]:

@@ -300,3 +300,53 @@ def test_what_the_users_crash_zeroed_is_not_passed_on(folders: Folders) -> None:
     thesis.write_text("written anew")
     folders.once()
     assert (folders.host / "thesis.tex").read_text() == "written anew"
+
+
+@pytest.mark.parametrize("content", [b"", bytes(15)], ids=["empty", "zeros"])
+@pytest.mark.parametrize("side", ["laptop", "host"])
+def test_what_a_crash_zeroed_is_known_without_any_cache(
+    make_folders: MakeFolders, side: str, content: bytes
+) -> None:
+    """A crash comes before the picture is saved: what both sides agreed on says enough."""
+    from tests.lab_tests.sync.disks import RebootedDisk
+
+    folders = make_folders()
+    here, there = folders.laptop, folders.host
+    disk: Disk | None = RebootedDisk()
+    if side == "host":
+        here, there = there, here
+    (here / "thesis.tex").write_text("a hundred pages")
+    (here / "empty").touch()
+    folders.once()
+    (here / ".remotedl" / "cache").unlink()
+    (here / "thesis.tex").write_bytes(content)
+    long_ago = time.time() - 3600
+    os.utime(here / "thesis.tex", (long_ago, long_ago))
+    (there / "other").write_text("goes on")
+    for _ in range(2):
+        if side == "host":
+            folders.remote, disk = AgentInThread(RebootedDisk()), None
+        outcome = folders.once(disk=disk)
+        assert {item.key: item.issue for item in outcome.frozen} == {"thesis.tex": Issue.ZEROED}
+        assert (there / "thesis.tex").read_text() == "a hundred pages"
+        assert (here / "other").read_text() == "goes on"
+    (here / "thesis.tex").write_text("written anew")
+    assert not folders.once(disk=disk).frozen
+    assert (there / "thesis.tex").read_text() == "written anew"
+    (here / "thesis.tex").write_bytes(content)
+    os.utime(here / "thesis.tex", (time.time() - 10, time.time() - 10))
+    assert not folders.once(disk=disk).frozen, "in the same run of the machine it is an edit"
+    assert (there / "thesis.tex").read_bytes() == content
+
+
+def test_same_size_and_mtime_above_the_limit_is_no_proof(folders: Folders) -> None:
+    """Nothing was ever agreed on, and both sides hold a big file that looks the same."""
+    for side, byte in ((folders.laptop, b"1"), (folders.host, b"2")):
+        (side / "model.pt").write_bytes(byte * 200_000)
+        os.utime(side / "model.pt", ns=(10**18, 10**18))
+    config = folders.config.model_copy(update={"max_file_size_down": 100_000})
+    for _ in range(2):
+        outcome = folders.once(config=config)
+        assert [conflict.key for conflict in outcome.conflicts] == ["model.pt"]
+    assert (folders.laptop / "model.pt").read_bytes() == b"1" * 200_000
+    assert (folders.host / "model.pt").read_bytes() == b"2" * 200_000
