@@ -58,11 +58,12 @@ def undo(
     *,
     report: Report = SILENT,
     confirm: Confirm = nobody,
-    owner: str = "",
+    projects: Collection[str] | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> UndoOutcome:
-    """Revert everything in the host's journal. `owner`: label of our own containers.
+    """Revert everything in the host's journal.
 
+    Containers of this user may go with Docker; with `projects`, only those of these projects.
     Raises StepFailed, SudoRefused, StateCorrupt (a damaged journal).
     """
     report.stage("undo", remote.name)
@@ -73,7 +74,8 @@ def undo(
         entries = close_entries(remote, read_journal(remote))
         paths = sorted({path for entry in entries for path in entry.changes.paths_made})
         facts = gather(remote)
-        found = plan_undo(entries, snapshot(remote, paths), facts, owner or remote.user)
+        now = snapshot(remote, paths)
+        found = plan_undo(entries, now, facts, remote.user, projects)
         if not found.reversals:
             return UndoOutcome(left=found.left)
         if not confirm(found.question):

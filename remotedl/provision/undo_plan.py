@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from remotedl.provision.facts import HostFacts
+from remotedl.provision.facts import HostContainer, HostFacts
 from remotedl.provision.journal import Entry, FileBefore
 from remotedl.provision.snapshot import Snapshot
 
@@ -77,10 +77,22 @@ class _Making:
     left: list[Left] = field(default_factory=list)
 
 
-def plan_undo(entries: Sequence[Entry], now: Snapshot, facts: HostFacts, owner: str) -> UndoPlan:
-    """`owner`: whose containers may go with the engine (label remotedl.owner)."""
-    others = sorted({c.name for c in facts.engine.containers if c.owner != owner})
-    ours = sorted({c.name for c in facts.engine.containers if c.owner == owner})
+def plan_undo(
+    entries: Sequence[Entry],
+    now: Snapshot,
+    facts: HostFacts,
+    owner: str,
+    projects: Collection[str] | None = None,
+) -> UndoPlan:
+    """Containers of `owner` (label remotedl.owner) may go with the engine; where `projects` are
+    given, only theirs: several people may share one login."""
+
+    def may_go(container: HostContainer) -> bool:
+        known = projects is None or container.project in projects
+        return container.owner == owner and known
+
+    others = sorted({c.name for c in facts.engine.containers if not may_go(c)})
+    ours = sorted({c.name for c in facts.engine.containers if may_go(c)})
     stays_for = f"containers of others are on it ({', '.join(others[:5])})" if others else ""
     brought = any(_brings_engine(entry) for entry in entries)
     making = _Making(now, brought and not others, stays_for)

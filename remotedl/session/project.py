@@ -51,6 +51,12 @@ class Project:
         return folder
 
 
+def known_projects() -> frozenset[str]:
+    """Ids of all projects that this laptop was ever up with."""
+    folder = state_dir() / "projects"
+    return frozenset(one.name for one in folder.iterdir()) if folder.is_dir() else frozenset()
+
+
 def open_project(folder: Path, explicit_config: Path | None = None) -> Project:
     """The project that `folder` belongs to; gives it an id when it has none.
 

@@ -82,6 +82,7 @@ def _converge(errand: "Errand", *, yes: bool, reboot: bool, via_laptop: bool) ->
 
 def _undo(errand: "Errand", *, yes: bool) -> None:
     from remotedl.provision.undo import undo
+    from remotedl.session.project import known_projects
 
     remote = errand.connect()
     try:
@@ -89,6 +90,7 @@ def _undo(errand: "Errand", *, yes: bool) -> None:
             remote,
             report=errand.report,
             confirm=lambda question: yes or errand.prompt.confirm(question),
+            projects=known_projects(),
         )
     finally:
         remote.close()

@@ -84,6 +84,17 @@ def test_ones_own_containers_are_named_in_the_question() -> None:
     assert "c0" in found.question and found.reversals
 
 
+def test_a_shared_login_has_containers_of_others_too() -> None:
+    facts = with_containers("ada", "ada")
+    mine, theirs = (replace(c, project=f"p{n}") for n, c in enumerate(facts.engine.containers))
+    facts = replace(facts, engine=replace(facts.engine, containers=(mine, theirs)))
+
+    assert plan_undo((ENGINE,), NOW, facts, "ada", {"p0", "p1"}).reversals
+    found = plan_undo((ENGINE,), NOW, facts, "ada", {"p0"})
+
+    assert found.reversals == () and "c1" in found.left[0].why
+
+
 def test_settings_of_an_engine_that_stays_take_a_restart() -> None:
     alone = plan_undo((SETTINGS,), NOW, HostFacts(), "ada")
     with_engine = plan_undo((ENGINE, SETTINGS), NOW, HostFacts(), "ada")
