@@ -206,6 +206,7 @@ def _engine(facts: HostFacts, host: str) -> Iterator[Finding]:
     name = {"docker": "Docker", "rootless": "rootless Docker", "snap": "Docker from snap"}
     what = f"{name.get(engine.kind, 'Podman')} {engine.version} answers{through}"
     yield Finding("engine", Place.ENGINE, Grade.GOOD, what)
+    yield from _open_ports(facts, host)
     if engine.kind == "snap":
         yield Finding(
             "snap-docker",
@@ -215,6 +216,21 @@ def _engine(facts: HostFacts, host: str) -> Iterator[Finding]:
             "it mounts folders under /home only, and knows GPUs only by the nvidia runtime",
             f"ssh {host} sudo snap remove docker, then: remotedl provision {host}",
         )
+
+
+def _open_ports(facts: HostFacts, host: str) -> Iterator[Finding]:
+    """Containers of others: those of remotedl are published on the loopback alone."""
+    for container in facts.engine.containers:
+        if container.running and container.open_ports:
+            ports = ", ".join(container.open_ports)
+            yield Finding(
+                "ports-open",
+                Place.PORTS,
+                Grade.NOTE,
+                f"container {container.name} is open to the network on {ports}",
+                "what Docker publishes passes by ufw and firewalld",
+                f"ssh {host} docker port {container.name}, then publish it as 127.0.0.1:HOST:PORT",
+            )
 
 
 def _stolen_config(facts: HostFacts, host: str) -> Finding:

@@ -126,6 +126,8 @@ class HostContainer:
     """Label remotedl.owner; empty: not ours."""
     project: str = ""
     gpus: tuple[str, ...] = ()
+    open_ports: tuple[str, ...] = ()
+    """Ports of the host that it is published on for the whole network, "8888/tcp"."""
 
     @property
     def running(self) -> bool:

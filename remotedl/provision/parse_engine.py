@@ -96,12 +96,20 @@ def cdi_devices(value: object) -> tuple[str, ...]:
 def parse_containers(section: Section) -> tuple[HostContainer, ...]:
     containers = list[HostContainer]()
     for line in section.lines if section.code == 0 else ():
-        fields = [*line.split("\t"), "", "", ""][:7]
-        if len(fields) == 7 and re.fullmatch(r"[0-9a-f]{12,64}", fields[0]):
-            id_, name, state, image, owner, project, gpus = fields
+        fields = [*line.split("\t"), "", "", "", ""][:8]
+        if len(fields) == 8 and re.fullmatch(r"[0-9a-f]{12,64}", fields[0]):
+            id_, name, state, image, owner, project, gpus, ports = fields
             split = tuple(gpu for gpu in gpus.split(",") if gpu)
-            containers.append(HostContainer(id_, name, state, image, owner, project, split))
+            containers.append(
+                HostContainer(id_, name, state, image, owner, project, split, open_ports(ports))
+            )
     return tuple(containers)
+
+
+def open_ports(text: str) -> tuple[str, ...]:
+    """Of docker ps's "0.0.0.0:80->80/tcp, :::80->80/tcp, 127.0.0.1:90->90/tcp" the open ones."""
+    found = re.findall(r"(?:0\.0\.0\.0|::|\[::\]):([\d-]+)->[\d-]+(/\w+)", text)
+    return tuple(sorted({port + protocol for port, protocol in found}))
 
 
 def parse_docker_files(*sections: Section) -> Engine:

@@ -246,7 +246,7 @@ ask_docker() {
 ask_docker_containers() {
     case $docker_said in *'"Containers":0,'*) return ;; esac
     dock ps -a --no-trunc --format \
-        '{{.ID}}\t{{.Names}}\t{{.State}}\t{{.Image}}\t{{.Label "remotedl.owner"}}\t{{.Label "remotedl.project"}}\t{{.Label "remotedl.gpus"}}' |
+        '{{.ID}}\t{{.Names}}\t{{.State}}\t{{.Image}}\t{{.Label "remotedl.owner"}}\t{{.Label "remotedl.project"}}\t{{.Label "remotedl.gpus"}}\t{{.Ports}}' |
         sed 's/\\t/\t/g'
 }
 

@@ -10,6 +10,8 @@ from remotedl.provision.doctor import findings_of_host
 from remotedl.provision.doctor_laptop import KeyFile, LaptopFacts, findings_of_laptop
 from remotedl.provision.facts import ConfigFile, Driver, Engine, HostFacts, PciGpu, Space
 from remotedl.provision.findings import Finding, Grade, LocalFix, Place, in_order, last_line
+from remotedl.provision.frame import Section
+from remotedl.provision.parse_engine import parse_containers
 from remotedl.provision.steps import Run, Step, Wish
 from tests.unit.provision import rendering
 
@@ -161,6 +163,22 @@ def test_no_gpu_is_no_trouble() -> None:
 
     assert found(facts)["gpu"].grade is Grade.NOTE
     assert "gpu" not in found(facts, gpus=False)
+
+
+def test_a_container_that_is_open_to_the_network() -> None:
+    recorded = (
+        f"{'a' * 64}\tweb\trunning\tnginx\t\t\t\t0.0.0.0:80->80/tcp, :::80->80/tcp, 443/tcp\n"
+        f"{'b' * 64}\tremotedl-x\trunning\ti\tada\tx\t\t127.0.0.1:49153->8888/tcp\n"
+        f"{'c' * 64}\tolder\texited\ti\t\t\t\t\n"
+    )
+    ready = facts_of("ready")
+    containers = parse_containers(Section(0, recorded))
+
+    facts = replace(ready, engine=replace(ready.engine, containers=containers))
+
+    (finding,) = [f for f in findings_of_host(facts, Wish(), "h1", 0) if f.name == "ports-open"]
+    assert finding.what == "container web is open to the network on 80/tcp"
+    assert finding.grade is Grade.NOTE
 
 
 def test_settings_that_nobody_may_read_are_no_broken_ones() -> None:
