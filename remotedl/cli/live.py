@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remotedl.cli.render import amount, lasting
 from remotedl.session.status import Phase, Snapshot, SyncLine, TunnelStatus
@@ -78,6 +78,8 @@ def view(now: Snapshot, footer: str, at: float, *, rule: bool = True) -> Rendera
         rows += [_row("", text, "yellow", whole=True) for text in sync_remedies(now.sync)]
     rows += [_row("GPU" if first else "", text) for first, text in _marked(now.gpu_lines)]
     rows += [_row("jobs" if first else "", text) for first, text in _marked(job_lines(now))]
+    if now.autostop is not None:
+        rows.append(_row("autostop", autostop_line(now.autostop)))
     for text, hint in now.warnings:
         rows.append(_row("!", text + (f"  next: {hint}" if hint else ""), "yellow"))
     if now.events:
@@ -129,6 +131,20 @@ def tunnel_line(tunnel: TunnelStatus) -> str:
     return (
         place + moved + (f"  [{tunnel.open_now} open, {amount(traffic, 'B')}]" if traffic else "")
     )
+
+
+def autostop_line(row: dict[str, Any]) -> str:
+    """Whether the container will be stopped for idleness, when, and what to type about it."""
+    if row["ended"] is not None:
+        clock = time.strftime("%H:%M", time.localtime(row["ended"]))
+        still = f"; the host stays on: {row['kept_on']}" if row["kept_on"] else ""
+        return f"stopped for idleness at {clock}{still}  next: remotedl up"
+    if not row["watching"]:
+        return "nobody watches (cancelled)  next: remotedl up"
+    limit = lasting(row["limit_s"])
+    if row["busy"]:
+        return f"after {limit} without work; in use: {', '.join(row['busy'])}"
+    return f"stops in {lasting(row['left_s'])}  next: remotedl autostop --postpone 2h"
 
 
 def job_lines(now: Snapshot) -> tuple[str, ...]:

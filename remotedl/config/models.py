@@ -88,6 +88,8 @@ class HostConfig(Strict):
     mirrors: Mirrors = Mirrors()
     proxy: str | None = None
     """An HTTP proxy that the host uses for package downloads."""
+    autostop_poweroff: bool = False
+    """Shut the host down once autostop has stopped the container, if nobody else is on it."""
     ports: tuple[str, ...] = ()
     """Further tunnels of this host, LAPTOP:HOST or one number for both."""
 

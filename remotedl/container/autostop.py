@@ -32,6 +32,8 @@ class Idleness:
     limit_s: float = 0.0
     ended: float | None = None
     """When it was stopped for idleness (seconds of the host's clock since 1970)."""
+    kept_on: str = ""
+    """Why the host was not shut down then, though that was asked for."""
 
     @property
     def left_s(self) -> float:
@@ -47,7 +49,13 @@ class Autostop:
         self._program = [host_python, f"{run_folder}/idle.py"]
 
     def apply(
-        self, config: ProjectConfig, container: str | None, gpus: Sequence[str], report: Report
+        self,
+        config: ProjectConfig,
+        container: str | None,
+        gpus: Sequence[str],
+        report: Report,
+        *,
+        poweroff: bool = False,
     ) -> None:
         """Watch as the configuration says, or no more. `container` is None natively."""
         if config.autostop is None:
@@ -55,6 +63,7 @@ class Autostop:
             return
         settings: dict[str, Any] = {"limit_s": parse_duration(config.autostop, "autostop")}
         settings["gpus"] = "all" if tuple(gpus) == ("all",) else list(gpus)
+        settings["poweroff"] = poweroff
         if container is not None:
             settings["container"] = container
         self._run("start", stdin=json.dumps(settings).encode())
@@ -77,6 +86,7 @@ class Autostop:
             idle_s=float(told.get("idle_s", 0)),
             limit_s=float(told.get("limit_s", 0)),
             ended=told.get("ended"),
+            kept_on=str(told.get("kept_on", "")),
         )
 
     def postpone(self, seconds: float) -> None:

@@ -142,7 +142,9 @@ class DockerRuntime:
             self._wait(container, report)
         if wanted.config.autostop is not None or ground.watched:
             watch = Autostop(self._remote, ground.folders.run)
-            watch.apply(wanted.config, container.name, _gpus_of(container), report)
+            off = wanted.host.autostop_poweroff
+            gpus = _gpus_of(container)
+            watch.apply(wanted.config, container.name, gpus, report, poweroff=off)
         return _running(container, plan.change, ground, token)
 
     def resume(self, host: HostConfig, *, report: Report = SILENT) -> Running:

@@ -120,7 +120,8 @@ class NativeRuntime:
         running = self._started(plan.change, ground, token, venv, ports, report)
         if wanted.config.autostop is not None or ground.watched:
             watch = Autostop(self._remote, ground.folders.run, host_python=self._host_python)
-            watch.apply(wanted.config, None, wanted.gpus.devices, report)
+            off = wanted.host.autostop_poweroff
+            watch.apply(wanted.config, None, wanted.gpus.devices, report, poweroff=off)
         return running
 
     def resume(self, host: HostConfig, *, report: Report = SILENT) -> Running:

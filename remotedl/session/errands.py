@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotedl import ssh
 from remotedl.config.models import HostConfig, RuntimeKind
+from remotedl.container.autostop import Autostop
 from remotedl.container.ground import Ground, survey
 from remotedl.container.jobs import Job, Jobs, Position
 from remotedl.container.runtime import State
@@ -311,6 +312,18 @@ def require_running(errand: Errand, place: Workplace) -> None:
             f"{errand.project.root.name} does not run on {errand.host_name}: {status.state.value}",
             hint=f"remotedl up {errand.host_name}",
         )
+
+
+@contextmanager
+def open_autostop(errand: Errand) -> Iterator[Autostop]:
+    """The watch for idleness. Raises ContainerError where it is not on."""
+    with workplace(errand) as (place, ground):
+        if not ground.watched:
+            raise ContainerError(
+                f"autostop is not on for {errand.project.root.name} on {errand.host_name}",
+                hint='autostop = "2h" under [project] in hosts.toml, then: remotedl up',
+            )
+        yield Autostop(place.remote, ground.folders.run)
 
 
 # ---------------------------------------------------------------- down, open

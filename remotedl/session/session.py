@@ -52,7 +52,7 @@ from remotedl.session.registry import (
 from remotedl.session.status import Phase, Snapshot
 from remotedl.session.syncing import SYNC_REQUESTS, SessionSync
 from remotedl.session.tunnels import JUPYTER, TENSORBOARD, SessionTunnels, wanted_tunnels
-from remotedl.session.watching import HostWatch, job_row
+from remotedl.session.watching import HostWatch, idleness_row, job_row
 from remotedl.session.workplace import Workplace, remember_access
 from remotedl.ssh.prompt import Prompt
 
@@ -124,7 +124,13 @@ class Session:
         self._open_tunnels(ready.forward_ports)
         run_folder, container = self._running.folders.run, self._running.name
         self._watch = HostWatch(
-            place, run_folder, ready.facts, self.host_name, container, on_end=self._job_ended
+            place,
+            run_folder,
+            ready.facts,
+            self.host_name,
+            container,
+            on_end=self._job_ended,
+            autostop=self.project.config.project.autostop is not None,
         )
         self._phase, self._detail, self._since = Phase.LIVE, "", time.time()
 
@@ -347,6 +353,7 @@ class Session:
             gpu_lines=watch.gpu_lines if watch else (),
             events=tuple(self._events),
             warnings=watch.warnings if watch else (),
+            autostop=idleness_row(watch.idleness) if watch and watch.idleness else None,
         )
 
     def _url(self, name: str) -> str | None:

@@ -77,6 +77,8 @@ class Snapshot:
     gpu_lines: tuple[str, ...] = ()
     events: tuple[tuple[float, str], ...] = ()
     warnings: tuple[tuple[str, str], ...] = field(default=())
+    autostop: dict[str, Any] | None = None
+    """Whether it will be stopped for idleness, and when; None: not asked for."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from remotedl.container.autostop import Autostop, Idleness
 from remotedl.container.jobs import Job, JobState
 from remotedl.errors import LinkLost, RemotedlError
 from remotedl.provision.facts import HostFacts
@@ -32,6 +33,7 @@ class HostWatch:
         container: str,
         clock: Callable[[], float] = time.monotonic,
         on_end: Callable[[Job], None] = lambda job: None,
+        autostop: bool = False,
     ) -> None:
         """`on_end` is told of each job that ends while somebody watches, once."""
         self._place, self._run_folder, self._clock = place, run_folder, clock
@@ -40,10 +42,13 @@ class HostWatch:
         self._next = self._next_guard = 0.0
         self._readings: Readings | None = None
         self._on_end = on_end
+        self._autostop = autostop
         self._ended: set[str] | None = None
         self.jobs: tuple[dict[str, Any], ...] = ()
         self.gpu_lines: tuple[str, ...] = ()
         self.warnings: tuple[tuple[str, str], ...] = ()
+        self.idleness: Idleness | None = None
+        """None: autostop is off."""
 
     def move(self, place: Workplace) -> None:
         """A new link."""
@@ -59,6 +64,8 @@ class HostWatch:
             self.jobs = tuple(job_row(job) for job in jobs)
             self._tell_ends(jobs)
             self.gpu_lines = self._gpus()
+            if self._autostop:
+                self.idleness = Autostop(self._place.remote, self._run_folder).status()
             self._guard()
         except LinkLost:
             raise
@@ -107,6 +114,19 @@ def job_row(job: Job) -> dict[str, Any]:
         "code": job.code,
         "started": job.started,
         "ended": job.ended,
+    }
+
+
+def idleness_row(found: Idleness) -> dict[str, Any]:
+    """How autostop stands, for `status` and `--json`. Seconds."""
+    return {
+        "watching": found.watching,
+        "busy": list(found.busy),
+        "idle_s": found.idle_s,
+        "limit_s": found.limit_s,
+        "left_s": found.left_s,
+        "ended": found.ended,
+        "kept_on": found.kept_on,
     }
 
 

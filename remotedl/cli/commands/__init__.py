@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
         demo,
         health,
         hosts,
+        idleness,
         images,
         lifecycle,
         service,
@@ -22,6 +23,6 @@ def register(app: typer.Typer) -> None:
         work,
     )
 
-    sessions = (lifecycle, demo, service)
+    sessions = (lifecycle, idleness, demo, service)
     for module in (*sessions, work, syncing, transfer, hosts, health, images, tunnels):
         module.register(app)

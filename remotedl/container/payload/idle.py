@@ -32,6 +32,8 @@ GPU_WORKS = 5
 """Per cent; a desktop or a monitor alone keeps a GPU below that."""
 SMI = ("nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi", "/usr/bin/nvidia-smi")
 ENDS_S = 15.0
+PEOPLE = range(1000, 60000)
+"""Numbers of users that are people."""
 POLL_S = 0.05
 ESTABLISHED = "01"
 
@@ -225,9 +227,37 @@ def end(settings: Dict[str, Any]) -> None:
         engine(["stop", "-t", "10", str(settings["container"])])
     else:
         subprocess.call([sys.executable, os.path.join(RUN, "keep.py"), "stop"])
-    write("idle.json", {"ended": time.time(), "limit_s": settings["limit_s"]})
-    if settings.get("poweroff"):
-        subprocess.call(["sudo", "-n", "systemctl", "poweroff"], stdin=subprocess.DEVNULL)
+    ended = {"ended": time.time(), "limit_s": settings["limit_s"]}
+    kept_on = others(settings) if settings.get("poweroff") else ""
+    write("idle.json", dict(ended, kept_on=kept_on))
+    if not settings.get("poweroff") or kept_on:
+        return
+    done = subprocess.run(
+        ["sudo", "-n", "systemctl", "poweroff"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip()
+        write("idle.json", dict(ended, kept_on="it cannot be shut down: " + said))
+
+
+def others(settings: Dict[str, Any]) -> str:
+    """Who else is on this host, or may be: then it is not ours to shut down."""
+    running = engine(["ps", "-q"])
+    if running is None and settings.get("container") is not None:
+        return "it cannot be told whether other containers run"
+    if running:
+        return f"{len(running.split())} other containers run"
+    for name in os.listdir("/proc"):
+        try:
+            owner = os.stat(f"/proc/{name}").st_uid if name.isdigit() else 0
+        except OSError:
+            continue
+        if owner in PEOPLE and owner != os.getuid():
+            return f"the user with the number {owner} is on it"
+    return ""
 
 
 def engine(argv: List[str]) -> Optional[str]:
