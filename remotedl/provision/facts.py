@@ -146,6 +146,8 @@ class Engine:
     """How the login user reaches it."""
     host: str = ""
     """What DOCKER_HOST must hold; empty for the client's own default."""
+    socket: str = ""
+    """Where its API is spoken to directly; empty: through the docker command."""
     version: str = ""
     buildx: str = ""
     runtimes: tuple[str, ...] = ()

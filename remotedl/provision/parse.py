@@ -24,7 +24,7 @@ from remotedl.provision.facts import (
     Sudo,
 )
 from remotedl.provision.frame import NOTHING, Section, parse_pairs, whole
-from remotedl.provision.parse_engine import parse_engine
+from remotedl.provision.parse_engine import parse_engine, with_podman
 from remotedl.provision.parse_gpus import (
     parse_claims,
     parse_driver,
@@ -49,7 +49,7 @@ def parse_facts(sections: Mapping[str, Section]) -> HostFacts:
     driver, gpus = parse_driver(said("driver"), said("smi"), said("gpu_processes"))
     reboot = said("reboot_wanted").lines
     sudo, sudo_said = parse_sudo(said("sudo_mode"))
-    return HostFacts(
+    facts = HostFacts(
         distro=parse_distro(said("os")),
         machine=parse_machine(said("machine")),
         init=parse_init(said("init")),
@@ -93,6 +93,7 @@ def parse_facts(sections: Mapping[str, Section]) -> HostFacts:
         kernel_says=tuple(said("kernel_says").lines) if said("kernel_says").code == 0 else (),
         net=parse_net(said("net")),
     )
+    return with_podman(facts, root=sudo in ("root", "free"))
 
 
 def parse_distro(section: Section) -> Distro:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from remotedl.provision.facts import ConfigFile, Engine, HostContainer
+from remotedl.provision.facts import ConfigFile, Engine, HostContainer, HostFacts
 from remotedl.provision.frame import (
     NOTHING,
     Section,
@@ -52,6 +52,23 @@ def parse_engine(sections: Mapping[str, Section]) -> Engine:
         https_proxy=text_of(info.get("HttpsProxy")),
         containers=parse_containers(sections.get("docker_containers", NOTHING)),
     )
+
+
+def with_podman(facts: HostFacts, *, root: bool) -> HostFacts:
+    """podman in Docker's place, by its socket, where nothing else is there or to be had.
+
+    Whoever is `root` for the asking gets a Docker; an engine that answers is kept in any case.
+    """
+    engine = facts.engine
+    podman_answers = engine.works and engine.kind == "podman"
+    instead = not engine.works and not root and "docker" not in facts.tools
+    if not facts.podman_socket or not (podman_answers or instead):
+        return facts
+    version = engine.version or facts.podman
+    found = replace(
+        engine, kind="podman", access="direct", socket=facts.podman_socket, version=version
+    )
+    return replace(facts, engine=found)
 
 
 def engine_kind(info: Mapping[str, object]) -> Literal["docker", "rootless", "snap", "podman"]:

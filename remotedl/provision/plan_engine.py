@@ -222,6 +222,8 @@ def _refuse_install(facts: HostFacts) -> Refusal | None:
     if inodes is not None and inodes < 20_000:
         return Refusal(f"/var has {inodes} inodes left, Docker needs 20000", "df -i /var")
     if not facts.root_possible:
+        if facts.podman:
+            native = f"systemctl --user enable --now podman.socket, then again; or: {native}"
         return Refusal("Docker is not there, and this user cannot become root", native)
     return None
 

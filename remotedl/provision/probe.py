@@ -15,6 +15,7 @@ from remotedl.errors import ProvisionError
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.frame import ProbeUnreadable, Section, merge, read_frame
 from remotedl.provision.parse import parse_facts
+from remotedl.provision.parse_engine import with_podman
 from remotedl.provision.plan import urls_to_check
 from remotedl.provision.steps import Wish
 from remotedl.ssh import quoting
@@ -39,7 +40,8 @@ def gather(remote: Remote, wish: Wish | None = None, *, sys_root: str = "") -> H
         later.append(ask(remote, "root", sys_root, urls, wish.proxy, root=True))
     elif urls:
         later.append(ask(remote, "net", sys_root, urls, wish.proxy))
-    return parse_facts(merge([first, *later])) if later else facts
+    facts = parse_facts(merge([first, *later])) if later else facts
+    return facts if _may_be_root(wish) else with_podman(facts, root=False)
 
 
 def ask(

@@ -35,6 +35,8 @@ class EngineAccess:
     sudo: bool = False
     docker_host: str = ""
     """What DOCKER_HOST must hold; empty for the client's own default."""
+    socket: str = ""
+    """Where the engine is spoken to directly: podman's, which no docker command leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def engine_access(facts: HostFacts) -> EngineAccess:
             f"no Docker Engine answers on the host: {engine.problem or 'there is none'}",
             hint="remotedl provision",
         )
-    return EngineAccess(sudo=engine.access == "sudo", docker_host=engine.host)
+    return EngineAccess(engine.access == "sudo", engine.host, engine.socket)
 
 
 def open_workplace(
@@ -83,13 +85,15 @@ def open_workplace(
         return Workplace(remote, project, native, None, way=way)
     if access is None:
         raise EngineError("how the engine is reached is not known", hint="remotedl up")
-    engine = open_engine(remote, access)
+    engine = open_engine(remote, access, way)
     runtime = DockerRuntime(remote, engine, name, dial=way.dial)
     return Workplace(remote, project, runtime, engine, access, way)
 
 
-def open_engine(remote: Remote, access: EngineAccess) -> Engine:
+def open_engine(remote: Remote, access: EngineAccess, way: Way) -> Engine:
     """The host's engine through channels of our own connection."""
+    if access.socket:
+        return Engine(lambda: way.dial_unix(access.socket))
     env: Mapping[str, str] = {"DOCKER_HOST": access.docker_host} if access.docker_host else {}
 
     def dial() -> Process:
