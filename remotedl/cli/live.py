@@ -25,20 +25,29 @@ _SHOWN_EVENTS = 6
 _LABEL = 12
 
 
-def stay(session: Session, *, plain: bool, browse: bool) -> None:
+def stay(session: Session, *, plain: bool, browse: bool, as_json: bool = False) -> None:
     """Show a session that is up until Ctrl-C or its own end; then close it. Exits 130 on Ctrl-C."""
     import typer
 
-    if plain or not (sys.stdout.isatty() and sys.stderr.isatty()):
+    from remotedl.cli.events import emit, stream
+
+    if as_json:
+        browse = False
+    elif plain or not (sys.stdout.isatty() and sys.stderr.isatty()):
         for line in session.addresses():  # the live view shows them itself
             typer.echo(line)
     if browse and session.jupyter_url is not None:
         typer.launch(session.jupyter_url)
     try:
         with session.held() as stop:
-            watch(session.snapshot, stop, footer=FOOTER, plain=plain)
+            if as_json:
+                stream(session.snapshot, stop)
+            else:
+                watch(session.snapshot, stop, footer=FOOTER, plain=plain)
     finally:
         session.close()
+        if as_json:
+            emit("end", why=session.failure.message if session.failure is not None else "")
         typer.echo("session ended; the container goes on: remotedl up comes back to it", err=True)
     if session.failure is not None:
         raise session.failure

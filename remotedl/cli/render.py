@@ -20,11 +20,18 @@ _NARROW = 10
 
 
 @contextmanager
-def reporting(*, plain: bool = False, quiet: bool = False) -> Iterator[Report]:
+def reporting(
+    *, plain: bool = False, quiet: bool = False, events: bool = False
+) -> Iterator[Report]:
     """A report for as long as the block runs; drawn where stderr is a terminal.
 
-    `quiet` is for commands whose own output counts: only warnings are told.
+    `quiet` is for commands whose own output counts: only warnings are told. `events`: JSON lines.
     """
+    if events:
+        from remotedl.cli.events import JsonReport
+
+        yield JsonReport()
+        return
     if quiet:
         yield QuietReport()
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from remotedl.container.autostop import Autostop, Idleness
@@ -19,6 +19,9 @@ EVERY_S = 10.0
 GUARD_EVERY_S = 60.0
 SMI_FIELDS = "index,name,utilization.gpu,memory.used,memory.total"
 _GIB = 1024
+LOADS_KEPT = 30
+"""Looks: five minutes."""
+BARS = "▁▂▃▄▅▆▇█"
 
 
 class HostWatch:
@@ -41,6 +44,7 @@ class HostWatch:
         self._smi = facts.driver.smi if facts is not None else ""
         self._next = self._next_guard = 0.0
         self._readings: Readings | None = None
+        self._loads: Mapping[str, tuple[int, ...]] = {}
         self._on_end = on_end
         self._autostop = autostop
         self._ended: set[str] | None = None
@@ -100,9 +104,10 @@ class HostWatch:
             return ()
         query = [self._smi, f"--query-gpu={SMI_FIELDS}", "--format=csv,noheader,nounits"]
         result = self._place.remote.run(query, check=False, timeout_s=10)
-        return (
-            gpu_lines(result.text) if result.ok else (f"nvidia-smi: {result.error_text.strip()}",)
-        )
+        if not result.ok:
+            return (f"nvidia-smi: {result.error_text.strip()}",)
+        self._loads = remembered(self._loads, result.text)
+        return gpu_lines(result.text, self._loads)
 
 
 def job_row(job: Job) -> dict[str, Any]:
@@ -130,8 +135,24 @@ def idleness_row(found: Idleness) -> dict[str, Any]:
     }
 
 
-def gpu_lines(csv: str) -> tuple[str, ...]:
-    """One line a GPU out of nvidia-smi's CSV. Pure."""
+def remembered(before: Mapping[str, tuple[int, ...]], csv: str) -> Mapping[str, tuple[int, ...]]:
+    """The last loads of each GPU by its index, the newest last. Pure."""
+    loads = {}
+    for row in csv.splitlines():
+        cells = [cell.strip() for cell in row.split(",")]
+        if len(cells) == 5:
+            load = min(int(cells[2]), 100) if cells[2].isdigit() else 0
+            loads[cells[0]] = (*before.get(cells[0], ()), load)[-LOADS_KEPT:]
+    return loads
+
+
+def sparkline(loads: Sequence[int]) -> str:
+    """Per cents as bars. Pure."""
+    return "".join(BARS[load * (len(BARS) - 1) // 100] for load in loads)
+
+
+def gpu_lines(csv: str, loads: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """One line a GPU out of nvidia-smi's CSV, with its load over the last minutes. Pure."""
     lines = []
     for row in csv.splitlines():
         cells = [cell.strip() for cell in row.split(",")]
@@ -142,5 +163,6 @@ def gpu_lines(csv: str) -> tuple[str, ...]:
             memory = f"{int(used) / _GIB:.1f} of {int(total) / _GIB:.0f} GiB"
         else:
             memory = "memory not told"
-        lines.append(f"{index} {name}  {load} %  {memory}")
+        bars = sparkline(loads.get(index, ()))
+        lines.append(f"{index} {name}  {bars}{' ' if bars else ''}{load} %  {memory}")
     return tuple(lines)

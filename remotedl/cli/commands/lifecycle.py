@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 
 PIPE_WIDTH = 1000
+EventsOption = Annotated[
+    bool, typer.Option("--json", help="A stream of events on stdout, one JSON object a line.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -80,6 +83,7 @@ def up(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build the image anew.")] = False,
     accept_new: AcceptOption = False,
     yes: YesOption = False,
+    as_json: EventsOption = False,
 ) -> None:
     """The whole way: provision, image, container, sync, tunnels; then stay and show it."""
     from remotedl.cli.exits import end_in_order
@@ -99,13 +103,13 @@ def up(
             )
         typer.echo(f"a session with {target.host_name} runs already: this is it", err=True)
         if not detach:
-            _attach(target, plain=plain)
+            _attach(target, plain=plain, as_json=as_json)
         return
     if detach and not dry_run:
-        _launch(context, target, asked, browse=not no_open)
+        _launch(context, target, asked, browse=not no_open, as_json=as_json)
         return
     end_in_order()
-    with reporting(plain=plain) as report:
+    with reporting(plain=plain, events=as_json) as report:
         session = _session(target, asked, TerminalPrompt(report), report)
         if dry_run:
             for line in session.preview():
@@ -118,7 +122,7 @@ def up(
             if isinstance(exc, KeyboardInterrupt):
                 report.note("stopped on the way up: remotedl up goes on from there")
             raise
-    stay(session, plain=plain, browse=not no_open)
+    stay(session, plain=plain, browse=not no_open, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +172,12 @@ def serve_session(
     serve(session, upward, stop)
 
 
-def attach(context: typer.Context, host: HostArgument = None) -> None:
+def attach(
+    context: typer.Context, host: HostArgument = None, as_json: EventsOption = False
+) -> None:
     """The live view of a session in the background; Ctrl-C leaves it there."""
-    _attach(find_target(context, host), plain=context.find_root().obj.plain)
+    plain = context.find_root().obj.plain
+    _attach(find_target(context, host), plain=plain, as_json=as_json)
 
 
 def _session(target: Target, asked: "Asked", prompt: "Prompt", report: "Report") -> "Session":
@@ -182,7 +189,9 @@ def _session(target: Target, asked: "Asked", prompt: "Prompt", report: "Report")
     return Session(project, target.host_name, host, options, prompt, report)
 
 
-def _launch(context: typer.Context, target: Target, asked: Asked, *, browse: bool) -> None:
+def _launch(
+    context: typer.Context, target: Target, asked: Asked, *, browse: bool, as_json: bool
+) -> None:
     from remotedl.cli.prompt import TerminalPrompt
     from remotedl.cli.render import reporting
     from remotedl.session.background import launch
@@ -192,8 +201,11 @@ def _launch(context: typer.Context, target: Target, asked: Asked, *, browse: boo
     words += ["--debug"] if settings.debug else []
     words += ["session-process", *asked.arguments(), target.host_name]
     folder = target.project.state_folder(target.host_name)
-    with reporting(plain=settings.plain) as report:
+    with reporting(plain=settings.plain, events=as_json) as report:
         addresses = launch(words, folder, report, TerminalPrompt(report))
+    if as_json:
+        _emit_state(folder)
+        return
     for line in addresses:
         typer.echo(line)
     typer.echo("goes on in the background: remotedl status · attach · down", err=True)
@@ -201,7 +213,19 @@ def _launch(context: typer.Context, target: Target, asked: Asked, *, browse: boo
         typer.launch(addresses[0].split()[-1])
 
 
-def _attach(target: Target, *, plain: bool) -> None:
+def _emit_state(folder: Path) -> None:
+    """Of the session that has just come up in the background."""
+    from remotedl.cli.events import emit_state
+    from remotedl.session.errands import snapshot_of
+    from remotedl.session.registry import read_record
+
+    record = read_record(folder)
+    if record is not None:
+        emit_state(snapshot_of(record))
+
+
+def _attach(target: Target, *, plain: bool, as_json: bool) -> None:
+    from remotedl.cli.events import emit, stream
     from remotedl.cli.live import DETACH_FOOTER, watch
     from remotedl.session.errands import snapshot_of
     from remotedl.session.registry import read_record
@@ -219,10 +243,15 @@ def _attach(target: Target, *, plain: bool) -> None:
         return snapshot_of(running)
 
     try:
-        watch(snapshot, threading.Event(), footer=DETACH_FOOTER, plain=plain)
+        if as_json:
+            stream(snapshot, threading.Event())
+        else:
+            watch(snapshot, threading.Event(), footer=DETACH_FOOTER, plain=plain)
     except SessionError:
         if read_record(folder) is not None:
             raise
+        if as_json:
+            emit("end", why="the session has ended")
         typer.echo("the session has ended; the container goes on", err=True)
 
 

@@ -77,7 +77,7 @@ def test_tunnels_that_the_configuration_asks_for() -> None:
 
 def test_gpu_lines_of_nvidia_smi() -> None:
     csv = "0, NVIDIA H100 80GB HBM3, 12, 3174, 81559\n1, Orin, 0, [N/A], [N/A]\n"
-    assert gpu_lines(csv) == (
+    assert gpu_lines(csv, {}) == (
         "0 NVIDIA H100 80GB HBM3  12 %  3.1 of 80 GiB",
         "1 Orin  0 %  memory not told",
     )
