@@ -123,6 +123,8 @@ class Sync:
         self._read_for_sure: set[str] = set()
         """Big files of the host whose digests were asked for."""
         self._serial = 0
+        self._root_was_gone = False
+        """The laptop's folder was not there: what happened in it meanwhile, no event told."""
 
     @property
     def _pair(self) -> Pair:
@@ -230,7 +232,7 @@ class Sync:
             self._copy_first()
             pair = self._pair
             proof = pair.peer.flush(cookie)
-            self._note(pair.follower.prove(cookie))
+            self._look(lambda: pair.follower.prove(cookie))
             proof.wait(timeout_s)
             outcome = self._step()
             while outcome.pending and self._wait_for_more():
@@ -350,6 +352,7 @@ class Sync:
         """Decide upon what is known, and do it. Raises SyncHalted, LinkLost, SyncError."""
         self._take_news()
         self._check_roots()
+        self._catch_up()
         self._ask_for_digests()
         if self._changed is not None and not (
             self._changed or self._moved or self._outcome.pending
@@ -363,10 +366,16 @@ class Sync:
         for notice in cleared.notices:
             self._report.note(notice)
         step = self._new_step()
-        carried = pair.carrier.carry(cleared, step, self._fresh)
+        try:
+            carried = pair.carrier.carry(cleared, step, self._fresh)
+        except FolderGone as exc:  # an ancestor that is behind costs nothing
+            self._root_was_gone = True
+            self._check_roots()
+            raise FolderUnusable(f"{self._request.root}: {exc.strerror}") from exc
         self._fresh.clear()
         self._record(verdict, carried, step)
-        self._note(pair.replica.look(carried.doubtful) if carried.doubtful else ())
+        if carried.doubtful:
+            self._look(lambda: pair.replica.look(carried.doubtful))
         return self._conclude(verdict, carried, cleared.notices)
 
     def _decide(self) -> Verdict:
@@ -443,6 +452,7 @@ class Sync:
 
     def _rest(self) -> Outcome:
         """Nothing happened since the last cycle."""
+        self._halt = None
         self._last_success = self._now()
         old = self._outcome
         self._outcome = old._replace(to_laptop=Counts(), to_remote=Counts(), notices=())
@@ -497,6 +507,20 @@ class Sync:
             pair.peer.ops("digests", keys=asked).wait()
             self._take_news()
 
+    def _look(self, look: Callable[[], Iterable[str]]) -> None:
+        """Look at the laptop's folder. Where that is gone, `_check_roots` says what it means."""
+        try:
+            self._note(look())
+        except FolderGone:
+            self._root_was_gone = True
+
+    def _catch_up(self) -> None:
+        """The laptop's folder is back: what happened in it is seen only by looking."""
+        if self._root_was_gone:
+            self._root_was_gone = False
+            self._look(self._pair.follower.scan)
+            self._check_roots()
+
     def _note(self, keys: Iterable[str]) -> None:
         if self._changed is not None:
             self._changed.update(keys)
@@ -511,17 +535,14 @@ class Sync:
             return
         pair.replica.set_rules(rules)
         told = pair.peer.ops("rules", rules=[list(source) for source in rules.sources])
-        pair.follower.scan()
+        self._look(pair.follower.scan)
         told.wait()
         self._changed = None
 
     def _scan_both(self) -> None:
         pair = self._pair
         told = pair.peer.snap(pair.picture.version, scan=True)
-        try:
-            self._note(pair.follower.scan())
-        except FolderGone:
-            pass  # `_check_roots` says what that means
+        self._look(pair.follower.scan)
         told.wait()
 
     def _wait_for_more(self) -> bool:
@@ -543,10 +564,7 @@ class Sync:
         pair.peer.check()
         if self._state is State.PAUSED:
             return NAP_S
-        try:
-            self._note(pair.follower.look_ripe())
-        except FolderGone:
-            pass  # `_check_roots` says what that means
+        self._look(pair.follower.look_ripe)
         try:
             if self._has_work():
                 self._step()
@@ -565,7 +583,9 @@ class Sync:
 
     def _has_work(self) -> bool:
         due = self._retry_at is not None and self._clock() >= self._retry_at
-        return due or self._state is State.HALTED or self._has_news()
+        if due or self._root_was_gone or self._state is State.HALTED:
+            return True
+        return self._has_news()
 
     def _has_news(self) -> bool:
         pair = self._pair

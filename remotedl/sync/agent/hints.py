@@ -15,7 +15,13 @@ QUIET_S = 0.02
 BURST_S = 0.25
 """A burst that does not end is looked at anyway after so long."""
 GONE_S = 0.1
-"""A name that went away is given this long to come back."""
+"""A name that went away is given this long to come back, and so are all others beside it."""
+GONE_CAP_S = 2.0
+"""Names that went away are looked at after so long although others go on going away."""
+MANY = 50
+MANY_CAP_S = 30.0
+"""The same while more than `MANY` wait: an `rm -rf` is not followed file by file, but taken as a
+whole once it is over. Then `safety` sees how much it is, or that the folder itself is gone."""
 WRITER_S = 2.0
 """A writer that does not close is waited for this long, each time."""
 ROOT = ""
@@ -47,6 +53,7 @@ class Hints:
         self._waiting: Dict[str, _Waiting] = {}
         self._burst_began = 0.0
         self._last_event = 0.0
+        self._last_gone = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -55,6 +62,8 @@ class Hints:
         if not self._waiting or now - self._last_event >= BURST_S:
             self._burst_began = now
         self._last_event = now
+        if hint is Hint.GONE:
+            self._last_gone = now
         known = self._waiting.get(path)
         since = now
         if known is not None and known.hint is hint:
@@ -65,7 +74,8 @@ class Hints:
         """Paths to look at now, sorted; they are forgotten. [""] means all."""
         if not self._waiting or now < self._burst_ends():
             return []
-        due = [path for path, waiting in self._waiting.items() if now >= _due(waiting)]
+        cap = self._gone_cap()
+        due = [path for path, one in self._waiting.items() if now >= self._due(path, one, cap)]
         for path in due:
             del self._waiting[path]
         self._burst_began = now
@@ -84,16 +94,23 @@ class Hints:
         """In how many seconds `ripe` has something to say; None: not without an event."""
         if not self._waiting:
             return None
-        first = min(_due(waiting) for waiting in self._waiting.values())
+        cap = self._gone_cap()
+        first = min(self._due(path, one, cap) for path, one in self._waiting.items())
         return max(0.0, max(first, self._burst_ends()) - now)
 
     def _burst_ends(self) -> float:
         return min(self._last_event + QUIET_S, self._burst_began + BURST_S)
 
+    def _gone_cap(self) -> float:
+        many = sum(1 for one in self._waiting.values() if one.hint is Hint.GONE) > MANY
+        return MANY_CAP_S if many else GONE_CAP_S
 
-def _due(waiting: _Waiting) -> float:
-    if waiting.hint is Hint.GONE:
-        return waiting.last + GONE_S
-    if waiting.hint is Hint.WRITTEN:
-        return waiting.since + WRITER_S
-    return waiting.last
+    def _due(self, path: str, waiting: _Waiting, gone_cap: float) -> float:
+        # A queue that overflows in the middle of an `rm -rf` is no reason to look into it.
+        overrun = path == ROOT and gone_cap == MANY_CAP_S
+        if waiting.hint is Hint.GONE or overrun:
+            quiet = max(waiting.last, self._last_gone) + GONE_S
+            return max(waiting.last + GONE_S, min(quiet, waiting.since + gone_cap))
+        if waiting.hint is Hint.WRITTEN:
+            return waiting.since + WRITER_S
+        return waiting.last

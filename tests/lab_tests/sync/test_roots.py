@@ -120,6 +120,72 @@ def test_remote_root_replaced_while_live(folders: Folders) -> None:
     eventually(lambda: tree(folders.host) == tree(folders.laptop))
 
 
+def test_laptop_root_renamed_while_live(folders: Folders) -> None:
+    """Freezes: nothing is deleted on the host, and it goes on when the folder is back."""
+    fill(folders)
+    before = tree(folders.host)
+    sync = folders.live()
+    away = folders.base / "away"
+    folders.laptop.rename(away)
+    (folders.host / "dir0" / "new").write_text("new")
+    eventually(lambda: sync.status().halt is not None)
+    assert "the laptop's folder is not there" in sync.status().halt.message  # type: ignore[union-attr]
+    (away / "dir0" / "file0").unlink()
+    with pytest.raises(SyncHalted):
+        sync.flush(5)
+    assert tree(folders.host) == {**before, "dir0/new": "- b'new'"}
+    assert not folders.laptop.exists(), "it is not made anew behind the user's back"
+    away.rename(folders.laptop)
+    eventually(lambda: sync.status().halt is None)
+    eventually(lambda: tree(folders.host) == tree(folders.laptop))
+    assert "dir0/file0" not in tree(folders.host)
+
+
+def test_laptop_root_replaced_while_live(folders: Folders) -> None:
+    fill(folders)
+    before = tree(folders.host)
+    sync = folders.live()
+    folders.laptop.rename(folders.base / "away")
+    folders.laptop.mkdir()
+    (folders.laptop / "stray").write_text("another folder's")
+    (folders.host / "dir0" / "new").write_text("new")
+    eventually(lambda: sync.status().halt is not None)
+    assert tree(folders.host) == {**before, "dir0/new": "- b'new'"}
+    assert tree(folders.laptop) == {"stray": '- b"another folder\'s"'}
+
+
+@pytest.mark.parametrize("count", [8, 3000])
+def test_laptop_root_removed_while_live(folders: Folders, count: int) -> None:
+    """`rm -rf` of the whole folder is no wish to empty the host."""
+    fill(folders, count)
+    before = tree(folders.host)
+    sync = folders.live()
+    subprocess.run(["rm", "-rf", str(folders.laptop)], check=True)
+    eventually(lambda: sync.status().halt is not None)
+    assert tree(folders.host) == before
+    assert trash(folders.host) == set()
+
+
+@pytest.mark.lab
+def test_laptop_root_unmounted_while_live(folders: Folders) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folders.laptop)], check=True)
+    mounted = True
+    try:
+        fill(folders)
+        before = tree(folders.host)
+        sync = folders.live()
+        subprocess.run(["umount", "-l", str(folders.laptop)], check=True)
+        mounted = False
+        (folders.host / "dir0" / "new").write_text("new")
+        eventually(lambda: sync.status().halt is not None)
+        assert tree(folders.host) == {**before, "dir0/new": "- b'new'"}
+        assert tree(folders.laptop) == {}
+    finally:
+        folders.close()
+        if mounted:
+            subprocess.run(["umount", "-l", str(folders.laptop)], check=False)
+
+
 def test_half_of_the_files_deleted_on_the_host_halts(folders: Folders) -> None:
     fill(folders, 200)
     before = tree(folders.laptop)
