@@ -168,6 +168,8 @@ class Engine:
     group_members: tuple[str, ...] = ()
     config_dir_stolen: bool = False
     """~/.docker belongs to somebody else (an earlier `sudo docker`)."""
+    linger: bool = False
+    """The login user's own services, a rootless engine among them, outlive the login."""
     problem: str = ""
     """What the client said when nothing answered."""
 

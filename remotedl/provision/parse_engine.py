@@ -134,7 +134,7 @@ def parse_docker_files(*sections: Section) -> Engine:
     settings = list[ConfigFile]()
     dropins = list[str]()
     units: dict[str, tuple[str, str]] = {}
-    members, stolen = tuple[str, ...](), False
+    members, stolen, linger = tuple[str, ...](), False, False
     for line in (line for section in sections for line in section.lines):
         word, _, rest = line.partition(" ")
         if line.startswith(" ") and settings:
@@ -150,6 +150,8 @@ def parse_docker_files(*sections: Section) -> Engine:
             units[name] = (enabled, active[0] if active else "")
         elif word == "stolen":
             stolen = True
+        elif word == "linger":
+            linger = True
         elif line.startswith("docker:"):
             members = tuple(m for m in line.rpartition(":")[2].split(",") if m)
     return Engine(
@@ -158,4 +160,5 @@ def parse_docker_files(*sections: Section) -> Engine:
         units=units,
         group_members=members,
         config_dir_stolen=stolen,
+        linger=linger,
     )

@@ -127,10 +127,21 @@ def restart_question(facts: HostFacts) -> str:
 
 def _why_kept(facts: HostFacts) -> str:
     engine = facts.engine
-    kind = {"docker": "Docker", "rootless": "rootless Docker", "snap": "Docker from snap"}
-    name = kind.get(engine.kind, "Podman")
     through = ", used through sudo" if engine.access == "sudo" else ""
-    return f"{name} {engine.version} answers{through}"
+    return f"{_engine_name(facts)} {engine.version} answers{through}"
+
+
+def _engine_name(facts: HostFacts) -> str:
+    kind = {"docker": "Docker", "rootless": "rootless Docker", "snap": "Docker from snap"}
+    return kind.get(facts.engine.kind, "Podman")
+
+
+def _ends_with_the_login(facts: HostFacts) -> bool:
+    """systemd ends a user's services with the last login, unless it was told to let them linger."""
+    engine = facts.engine
+    own = engine.kind in ("rootless", "podman") and facts.person.uid != 0
+    of_root = engine.socket.startswith("/run/podman/")
+    return own and not of_root and facts.init.systemd and not engine.linger
 
 
 def _notices_of_kept(facts: HostFacts) -> list[Notice]:
@@ -141,6 +152,14 @@ def _notices_of_kept(facts: HostFacts) -> list[Notice]:
                 "Docker comes from snap here: it mounts folders under /home only, and its GPU "
                 "support is poor",
                 "sudo snap remove docker, then: remotedl provision",
+            )
+        )
+    if _ends_with_the_login(facts):
+        notices.append(
+            Notice(
+                f"{_engine_name(facts)} ends, and its containers with it, when "
+                f"{facts.person.name} has logged out of the host",
+                "loginctl enable-linger, on the host",
             )
         )
     if facts.engine.config_dir_stolen:

@@ -275,6 +275,7 @@ ask_docker_home() { # what of the engine lies in the login user's home
         echo "file $file $(stat -c %Y "$file")"
         sed 's/^/ /' "$file"
     fi
+    [ -e "/var/lib/systemd/linger/$(limit id -un)" ] && echo "linger yes"
     [ -O "$HOME/.docker" ] || [ ! -e "$HOME/.docker" ] || echo "stolen $HOME/.docker"
     [ -d /run/systemd/system ] && echo "unit user:docker.service - $(limit systemctl --user is-active docker.service 2>/dev/null)"
     true
