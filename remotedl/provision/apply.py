@@ -68,6 +68,7 @@ class Outcome:
     done: tuple[Step, ...]
     facts: HostFacts
     notices: tuple[Notice, ...] = ()
+    """What the report was told on the way."""
     declined: tuple[Step, ...] = ()
     """Steps that needed a yes and got none; only GPUs need them."""
     remote: Remote | None = None
@@ -106,6 +107,8 @@ def converge(
     first = plan(facts, wish)
     _refuse(remote, first)
     if not first.steps:
+        for notice in first.notices:
+            report.warn(notice.text, notice.hint)
         return Outcome((), facts, first.notices, remote=remote)
     run = _Run(remote, wish, report, confirm, sys_root, clock)
     while True:

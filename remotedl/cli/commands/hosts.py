@@ -73,8 +73,6 @@ def _converge(errand: "Errand", *, yes: bool, reboot: bool, via_laptop: bool) ->
     from remotedl.session.making_ready import make_ready
 
     outcome = make_ready(errand, yes=yes, reboot=reboot, through_laptop=via_laptop)
-    for notice in outcome.notices:
-        errand.report.warn(notice.text, hint=notice.hint)
     done = f"{len(outcome.done)} steps done" if outcome.done else "nothing to do"
     engine = outcome.facts.engine.version or "no Docker"
     errand.report.stage("provision", f"{errand.host_name}: {done}; Docker {engine}")

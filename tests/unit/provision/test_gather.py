@@ -26,9 +26,7 @@ class Recorded:
 
     name, user, alive = "h1", "ada", True
 
-    def __init__(self) -> None:
-        sections = rendering.sections_of(OUT_OF_REACH)
-        sections["sudo_mode"] = Section(1, "sudo: a password is required")
+    def __init__(self, sections: dict[str, Section]) -> None:
         lines = ["@@remotedl 1"]
         for name, section in sections.items():
             lines += [f"@{name} {section.code}", *(f"|{line}" for line in section.lines)]
@@ -44,7 +42,9 @@ class Recorded:
         return 0.01
 
 
-HOST = cast(Remote, Recorded())
+HIDDEN = rendering.sections_of(OUT_OF_REACH)
+HIDDEN["sudo_mode"] = Section(1, "sudo: a password is required")
+HOST = cast(Remote, Recorded(HIDDEN))
 
 
 def test_nobody_to_ask_is_said_as_that_and_not_as_a_host_that_cannot_be_used() -> None:
@@ -52,6 +52,22 @@ def test_nobody_to_ask_is_said_as_that_and_not_as_a_host_that_cannot_be_used() -
         converge(HOST, Wish(gpus=False))
 
     assert refused.value.exit_code == 26 and refused.value.hint == "type"
+
+
+def test_what_should_be_known_of_a_host_that_is_ready_is_told_once() -> None:
+    class Told:
+        warnings: list[str] = []  # noqa: RUF012
+
+        def stage(self, name: str, detail: str = "") -> None: ...
+
+        def warn(self, text: str, hint: str = "") -> None:
+            self.warnings.append(text)
+
+    snap = cast(Remote, Recorded(rendering.sections_of(rendering.load("snap-docker"))))
+
+    outcome = converge(snap, Wish(gpus=False), report=cast(Any, Told()))
+
+    assert [notice.text for notice in outcome.notices] == Told.warnings != []
 
 
 def test_where_root_is_not_wanted_nobody_is_asked() -> None:
