@@ -116,6 +116,14 @@ class Database:
             self._set("laptop boot", laptop)
             self._set("remote boot", remote)
 
+    def pruned_at(self) -> float:
+        """When both trashes were last gone through (seconds since the epoch); 0: never."""
+        return float(self._get("pruned at") or 0)
+
+    def set_pruned(self, at: float) -> None:
+        with self._transaction():
+            self._set("pruned at", at)
+
     def ancestor(self) -> Tree:
         """What both sides agreed on: the base, and what changed since. Raises StateCorrupt."""
         tree = self._base()

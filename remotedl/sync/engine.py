@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from remotedl.config.models import SyncConfig
-from remotedl.errors import FolderUnusable, StateCorrupt, SyncHalted, UsageError
+from remotedl.errors import FolderUnusable, StateCorrupt, SyncError, SyncHalted, UsageError
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.disk import Disk
@@ -52,6 +52,8 @@ HISTORY = 10_000
 ROUNDS = 100
 """Cycles in a row after which `cycle` gives up on folders that do not come to rest."""
 DAY_S = 86400.0
+PRUNE_EVERY_S = 3600.0
+"""How often both trashes are kept to their limits."""
 
 
 class Sync:
@@ -123,6 +125,8 @@ class Sync:
         self._read_for_sure: set[str] = set()
         """Big files of the host whose digests were asked for."""
         self._serial = 0
+        self._prune_at = 0.0
+        """When to look whether the trashes are due (`clock`)."""
         self._root_was_gone = False
         """The laptop's folder was not there: what happened in it meanwhile, no event told."""
 
@@ -209,6 +213,7 @@ class Sync:
                 if not self._wait_for_more():
                     break
                 total = _sum(total, self._step())
+            self._prune_trashes()
             return total
 
     def run(self, stop: threading.Event) -> None:
@@ -570,6 +575,7 @@ class Sync:
                 self._step()
             else:
                 self._fresh.clear()
+                self._prune_trashes()
             self._state = State.LIVE
         except SyncHalted as exc:
             if self._state is not State.HALTED:
@@ -580,6 +586,26 @@ class Sync:
         if self._retry_at is not None:
             waits.append(self._retry_at - self._clock())
         return max(0.0, min(waits))
+
+    def _prune_trashes(self) -> None:
+        """What is too old, or too much, goes for good: on both sides, once in a while."""
+        if self._clock() < self._prune_at:
+            return
+        self._prune_at = self._clock() + PRUNE_EVERY_S
+        pair, now = self._pair, self._now()
+        last = pair.database.pruned_at()
+        if last and 0 <= now - last < PRUNE_EVERY_S:
+            return
+        pair.database.set_pruned(now)
+        if not last:
+            return  # a first session has displaced next to nothing yet
+        days, size = float(self._config.trash_days), self._config.trash_size
+        told = pair.peer.ops("prune", days=days, size=size)
+        try:
+            pair.replica.trash.prune(days, size)
+            told.wait()
+        except (OSError, SyncError) as exc:  # it takes room, and costs nothing else
+            self._report.warn(f"a trash could not be tidied: {exc}", "remotedl sync history")
 
     def _has_work(self) -> bool:
         due = self._retry_at is not None and self._clock() >= self._retry_at

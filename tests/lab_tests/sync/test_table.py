@@ -268,3 +268,61 @@ def test_laptop_wins_puts_the_loser_into_the_trash(folders: Folders) -> None:
     assert folders.once(config=config).conflicts == ()
     assert (folders.host / "a").read_text() == "laptop's"
     assert trash(folders.host) == {b"host's"}
+
+
+def test_upload_only_sends_and_brings_nothing_back(folders: Folders) -> None:
+    folders.config = folders.config.model_copy(update={"mode": SyncMode.UPLOAD_ONLY})
+    agree(folders, {"edited": "one", "deleted": "two", "both": "three", "gone": "four"})
+    (folders.laptop / "edited").write_text("edited here")
+    (folders.laptop / "deleted").unlink()
+    (folders.laptop / "both").write_text("laptop's")
+    (folders.host / "both").write_text("host's")
+    (folders.host / "made").write_text("made there")
+    (folders.host / "gone").unlink()
+    before = tree(folders.laptop)
+    outcome = folders.once()
+    assert tree(folders.laptop) == before
+    assert tree(folders.host) == {
+        "edited": "- b'edited here'",
+        "both": '- b"host\'s"',
+        "made": "- b'made there'",
+        "gone": "- b'four'",
+    }
+    assert [item.key for item in outcome.left_out] == ["made"]
+    assert [conflict.key for conflict in outcome.conflicts] == ["both"]
+    assert trash(folders.host) == {b"one", b"two"}
+    assert trash(folders.laptop) == set()
+
+
+def test_outputs_come_down_and_nothing_is_deleted_on_the_laptop(folders: Folders) -> None:
+    """Results: append-only, up to the size cap, in a folder whose code is mirrored."""
+    folders.config = folders.config.model_copy(
+        update={"outputs": ("runs/**", "checkpoints/**"), "max_file_size_down": 10_000}
+    )
+    (folders.laptop / "train.py").write_text("code")
+    folders.once()
+    (folders.host / "runs" / "a").mkdir(parents=True)
+    (folders.host / "checkpoints").mkdir()
+    (folders.host / "runs" / "a" / "log").write_text("epoch 1")
+    (folders.host / "runs" / "old").write_text("old")
+    (folders.host / "checkpoints" / "small.pt").write_bytes(b"s" * 10_000)
+    (folders.host / "checkpoints" / "big.pt").write_bytes(b"b" * 10_001)
+    assert [item.key for item in folders.once().left_out] == ["checkpoints/big.pt"]
+    assert (folders.laptop / "checkpoints" / "small.pt").exists()
+    assert not (folders.laptop / "checkpoints" / "big.pt").exists()
+    (folders.host / "runs" / "a" / "log").write_text("epoch 1, epoch 2")
+    (folders.host / "runs" / "old").unlink()
+    (folders.laptop / "checkpoints" / "small.pt").unlink()
+    (folders.laptop / "runs" / "mine").write_text("stays here")
+    (folders.laptop / "train.py").unlink()
+    folders.once()
+    assert (folders.laptop / "runs" / "a" / "log").read_text() == "epoch 1, epoch 2"
+    assert (folders.laptop / "runs" / "old").read_text() == "old"
+    assert not (folders.laptop / "checkpoints" / "small.pt").exists(), "it does not come back"
+    assert (folders.host / "checkpoints" / "small.pt").exists()
+    assert not (folders.host / "runs" / "mine").exists()
+    assert not (folders.host / "train.py").exists(), "code is mirrored"
+    shutil.rmtree(folders.host / "runs")
+    folders.once()
+    assert sorted(os.listdir(folders.laptop / "runs")) == ["a", "mine", "old"]
+    assert (folders.laptop / "runs" / "a" / "log").exists()

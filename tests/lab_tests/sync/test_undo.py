@@ -169,6 +169,32 @@ def test_undo_of_a_big_file_goes_through_the_disk(folders: Folders) -> None:
     assert (folders.laptop / "big").read_bytes() == (folders.host / "big").read_bytes() == big
 
 
+def test_the_trash_is_kept_to_its_limits_on_both_sides(folders: Folders) -> None:
+    """By size the oldest versions go; by age all do; the journal forgets them too."""
+    clock = [1_000_000.0]
+
+    def at(hours: float) -> float:
+        clock[0] += hours * 3600
+        return clock[0]
+
+    config = folders.config.model_copy(update={"trash_size": 2500})
+    for number in range(6):
+        for side in (folders.laptop, folders.host):
+            (side / f"from-{side.name}").write_bytes(b"%d" % number * 1000)
+        at(2)
+        folders.once(config=config, now=lambda: clock[0])
+    for side in (folders.laptop, folders.host):
+        assert trash(side) <= {b"%d" % number * 1000 for number in (2, 3, 4)}
+        assert b"4" * 1000 in trash(side)
+        assert b"0" * 1000 not in trash(side)
+    at(2)
+    none = config.model_copy(update={"trash_days": 0})
+    folders.once(config=none, now=lambda: clock[0])
+    assert trash(folders.laptop) == trash(folders.host) == set()
+    sync = folders.open()
+    assert not any(change.can_return for step in sync.history() for change in step.changes)
+
+
 def test_undo_says_when_there_is_nothing_and_when_a_step_is_not_known(folders: Folders) -> None:
     sync = folders.open()
     sync.cycle()
