@@ -17,6 +17,7 @@ from remotedl.images import catalogue, devcontainer
 from remotedl.images.build import build
 from remotedl.images.choose import choose, fit_or_refuse
 from remotedl.images.credentials import auth_for
+from remotedl.images.disk import refuse_if_full
 from remotedl.images.lock import one_build
 from remotedl.images.order import RECIPE_LABEL, Order, Sources
 from remotedl.images.orders import (
@@ -108,6 +109,8 @@ class _Way:
 
     def foreign(self, reference: str) -> ImageRef:
         there = None if self.rebuild else self.engine.images.get(reference)
+        if there is None:
+            refuse_if_full(self.engine, self.remote, self.host, 0, f"pulling {reference}")
         image = there or pull(
             self.engine,
             reference,

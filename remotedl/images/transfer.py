@@ -15,8 +15,11 @@ from typing import Any
 
 from remotedl.engine import Built, Engine, Image
 from remotedl.errors import EngineError, ImageNotFound
+from remotedl.images.disk import refuse_if_full
 from remotedl.images.pull import refuse_other_architecture
+from remotedl.images.wish import HostCapabilities
 from remotedl.report import Report
+from remotedl.ssh.remote import Remote
 
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1024 * 1024
@@ -35,9 +38,15 @@ class Loaded:
 
 
 def load(
-    laptop: Engine, host: Engine, reference: str, *, architecture: str, report: Report
+    laptop: Engine,
+    host: Engine,
+    reference: str,
+    *,
+    architecture: str,
+    report: Report,
+    remote: Remote | None = None,
 ) -> Loaded:
-    """The laptop's image `reference`, brought to the host.
+    """The laptop's image `reference`, brought to the host; its disk is looked at over `remote`.
 
     Raises ImageNotFound, ImageUnfit, EngineError, LinkLost.
     """
@@ -51,15 +60,19 @@ def load(
     if there is not None:
         host.images.tag(image.id, reference)
         return Loaded(reference, image.id, 0, 0, len(image.layers))
-    known = layers_known(image, host.images.find())
+    on_host = host.images.find()
+    known = layers_known(image, on_host)
+    size = size_above(image, known, on_host)
+    if remote is not None:
+        refuse_if_full(host, remote, HostCapabilities(), size, f"loading {reference}")
     try:
-        sent = _send(laptop, host, image, reference, known, report)
+        sent = _send(laptop, host, image, reference, known, size, report)
     except EngineError:
         if not known:
             raise
         report.note("the host wants every layer: sending the whole image")
         known = 0
-        sent = _send(laptop, host, image, reference, 0, report)
+        sent = _send(laptop, host, image, reference, 0, image.size, report)
     return Loaded(reference, image.id, sent, len(image.layers) - known, known)
 
 
@@ -79,8 +92,20 @@ def layers_known(image: Image, on_host: tuple[Image, ...]) -> int:
     return known
 
 
+def size_above(image: Image, known: int, on_host: tuple[Image, ...]) -> int:
+    """About how many bytes the layers above the `known` lowest ones hold. Pure."""
+    below = [other.size for other in on_host if other.layers == image.layers[:known]]
+    return image.size - max(below, default=0)
+
+
 def _send(
-    laptop: Engine, host: Engine, image: Image, reference: str, known: int, report: Report
+    laptop: Engine,
+    host: Engine,
+    image: Image,
+    reference: str,
+    known: int,
+    size: int,
+    report: Report,
 ) -> int:
     sent = 0
 
@@ -88,7 +113,7 @@ def _send(
         nonlocal sent
         for chunk in chunks:
             sent += len(chunk)
-            report.progress(f"sending {reference}", sent, None)
+            report.progress(f"sending {reference}", sent, max(size, sent))
             yield chunk
 
     archive = without_layers(laptop.images.save(reference), known)

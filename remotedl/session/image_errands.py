@@ -117,10 +117,16 @@ def load_image(errand: Errand, reference: str) -> Loaded:
     """Send an image of the laptop's engine to the host: the layers that it has not."""
     laptop = Engine(_dial_laptop)
     try:
-        with _engine_place(errand) as (_, engine):
+        with _engine_place(errand) as (place, engine):
             errand.report.stage("load", reference)
-            architecture = engine.report().architecture
-            return load(laptop, engine, reference, architecture=architecture, report=errand.report)
+            return load(
+                laptop,
+                engine,
+                reference,
+                architecture=engine.report().architecture,
+                report=errand.report,
+                remote=place.remote,
+            )
     finally:
         laptop.close()
 

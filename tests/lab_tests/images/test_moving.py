@@ -16,7 +16,7 @@ from remotedl.errors import EngineError, ImageNotFound, ImageUnfit, UsageError
 from remotedl.images import ImageWish
 from remotedl.images.keeping import made_here, prune, snapshot
 from remotedl.images.recipe import context_tar
-from remotedl.images.transfer import layers_known, load
+from remotedl.images.transfer import layers_known, load, size_above
 from remotedl.report import SILENT
 from tests.lab.host import Host
 from tests.lab.services import Registry
@@ -141,7 +141,15 @@ def test_only_the_layers_that_are_missing_are_sent(
     try:
         first = load(here, place.engine, lower.tags[0], architecture="amd64", report=told)
         assert first.sent > 30_000_000
-        second = load(here, place.engine, upper.tags[0], architecture="amd64", report=told)
+        assert len({total for _, done, total, _ in told.moves if done < 30_000_000}) == 1
+        second = load(
+            here,
+            place.engine,
+            upper.tags[0],
+            architecture="amd64",
+            report=told,
+            remote=place.remote,
+        )
         assert (second.layers_sent, second.layers_there) == (1, len(lower.layers))
         assert second.sent < 5_000_000
         assert told.moves[-1][1:3] == (second.sent, second.sent)
@@ -163,9 +171,37 @@ def test_what_the_laptop_has_not_or_has_for_another_machine(here: Engine, debian
         load(here, here, debian, architecture="arm64", report=SILENT)
 
 
+def test_an_image_too_big_for_the_hosts_disk_is_not_sent(
+    here: Engine, bookworm_place: Place, tmp_path: Path
+) -> None:
+    class Full(LocalRemote):
+        """Its df tells of a full disk."""
+
+        def run(self, argv, **more):  # type: ignore[no-untyped-def]
+            return super().run(["printf", "head\\n/dev/x 9 9 1000 99%% /var/lib/docker\\n"], **more)
+
+    made = make(here, "remotedl-lab-test/big:1", "FROM scratch\nCOPY Dockerfile /\n")
+    told = Told()
+    try:
+        with pytest.raises(EngineError, match=r"loading .* has 0\.0 GB left"):
+            load(
+                here,
+                bookworm_place.engine,
+                made.tags[0],
+                architecture="amd64",
+                report=told,
+                remote=Full(tmp_path),
+            )
+        assert told.moves == []
+    finally:
+        here.images.remove(made.tags[0], force=True)
+
+
 def test_layers_are_known_from_below(here: Engine, debian: str) -> None:
     image = here.images.get(debian)
     assert image is not None
+    assert size_above(image, len(image.layers), (image,)) == 0
+    assert size_above(image, 0, ()) == image.size
     assert layers_known(image, (image,)) == len(image.layers)
     assert layers_known(image, ()) == 0
 
