@@ -119,11 +119,23 @@ def instruction_lines(dockerfile: str) -> tuple[int, ...]:
     return tuple(found)
 
 
+NO_WAY_OUT = re.compile(
+    r"Temporary failure (?:in name resolution|resolving)|Could not resolve host|Network is unreachable"
+    r"|Failed to establish a new connection|NewConnectionError|Retrying \(Retry\(",
+    re.IGNORECASE,
+)
+
+
 def failure(order: Order, step: str, line: int, reason: str, said: list[str]) -> BuildFailed:
     """The failing line of the Dockerfile, the reason, and what it printed last."""
     where = f"{order.dockerfile}:{line}, {step}" if line else step
     output = "".join(f"\n    {text}" for text in said[-LAST_LINES:])
+    hint = "mend that line, then: remotedl up"
+    if any(NO_WAY_OUT.search(text) for text in said):
+        hint = (
+            "the host reaches no packages: remotedl image build --via-laptop, or set proxy or "
+            "mirrors.pip of this host in hosts.toml"
+        )
     return BuildFailed(
-        f"building {order.title} failed at {where}: {reason.strip()}{output}",
-        hint="mend that line, then: remotedl up",
+        f"building {order.title} failed at {where}: {reason.strip()}{output}", hint=hint
     )

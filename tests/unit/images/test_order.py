@@ -52,6 +52,21 @@ def test_a_failure_tells_the_line_the_reason_and_the_last_words() -> None:
     assert "line 10" not in error.message
 
 
+@pytest.mark.parametrize("said", [
+    "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<pip._vendor"
+    ".urllib3.connection.HTTPSConnection object>: Failed to establish a new connection: [Errno 101] "
+    "Network is unreachable')': /simple/torch/",
+    "W: Failed to fetch http://deb.debian.org/debian/dists/bookworm/InRelease  Temporary failure "
+    "resolving 'deb.debian.org'",
+    "fatal: unable to access 'https://github.com/x/': Could not resolve host: github.com",
+])  # fmt: skip
+def test_a_build_without_a_way_out_is_told_the_ways_there_are(said: str) -> None:
+    order = Order("x", "remotedl/x:1", "1")
+
+    assert "--via-laptop" in failure(order, "RUN pip", 3, "exit code: 1", [said, "the end"]).hint
+    assert "mend that line" in failure(order, "RUN pip", 3, "exit code: 1", ["the end"]).hint
+
+
 def test_mounts_are_taken_out_for_the_classic_builder() -> None:
     text = (
         b"RUN --mount=type=cache,target=/c,id=x \\\n"
