@@ -120,8 +120,8 @@ def instruction_lines(dockerfile: str) -> tuple[int, ...]:
 
 
 NO_WAY_OUT = re.compile(
-    r"Temporary failure (?:in name resolution|resolving)|Could not resolve host|Network is unreachable"
-    r"|Failed to establish a new connection|NewConnectionError|Retrying \(Retry\(",
+    r"Temporary failure (?:in name resolution|resolving)|Could not resolve host"
+    r"|Network is unreachable|Failed to establish a new connection|NewConnectionError",
     re.IGNORECASE,
 )
 

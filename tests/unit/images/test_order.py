@@ -53,9 +53,9 @@ def test_a_failure_tells_the_line_the_reason_and_the_last_words() -> None:
 
 
 @pytest.mark.parametrize("said", [
-    "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<pip._vendor"
-    ".urllib3.connection.HTTPSConnection object>: Failed to establish a new connection: [Errno 101] "
-    "Network is unreachable')': /simple/torch/",
+    "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<pip."
+    "HTTPSConnection object>: Failed to establish a new connection: [Errno 101] Network is "
+    "unreachable')': /simple/torch/",
     "W: Failed to fetch http://deb.debian.org/debian/dists/bookworm/InRelease  Temporary failure "
     "resolving 'deb.debian.org'",
     "fatal: unable to access 'https://github.com/x/': Could not resolve host: github.com",
