@@ -283,7 +283,9 @@ def bring_in_step(errand: Errand) -> dict[str, Any]:
         found = ask_session(errand, "sync-flush", timeout_s=FLUSH_S)
         return {"sync": found}
     remote = errand.connect()
-    sync = SessionSync(errand.project, errand.folder, errand.report, errand.report.note)
+    sync = SessionSync(
+        errand.project, errand.folder, errand.report, errand.report.note, errand.prompt.confirm
+    )
     try:
         workdir = survey(remote, errand.name, errand.host).folders.workdir
         sync.connect(remote, workdir)

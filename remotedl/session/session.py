@@ -119,7 +119,9 @@ class Session:
         self._image = ready.image_name
         consent = stages.consent_of(self.options, self._prompt, self._report)
         self._running = stages.start_runtime(place, self.host, ready, self._report, consent)
-        self._sync = SessionSync(self.project, self._folder, self._report, self._tell)
+        self._sync = SessionSync(
+            self.project, self._folder, self._report, self._tell, self._prompt.confirm
+        )
         self._sync.connect(place.remote, self._running.folders.workdir)
         self._open_tunnels(ready.forward_ports)
         run_folder, container = self._running.folders.run, self._running.name

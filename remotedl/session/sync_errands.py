@@ -29,7 +29,9 @@ def own_sync(
             hint="remotedl sync flush",
         )
     remote = errand.connect()
-    sync = SessionSync(errand.project, errand.folder, errand.report, errand.report.note)
+    sync = SessionSync(
+        errand.project, errand.folder, errand.report, errand.report.note, errand.prompt.confirm
+    )
     try:
         workdir = survey(remote, errand.name, errand.host).folders.workdir
         sync.open(remote, workdir, allowed)

@@ -43,8 +43,15 @@ class SessionSync:
     """One project's sync over whichever link there is. Calls may come from any thread."""
 
     def __init__(
-        self, project: Project, folder: Path, report: Report, tell: Callable[[str], None]
+        self,
+        project: Project,
+        folder: Path,
+        report: Report,
+        tell: Callable[[str], None],
+        confirm: Callable[[str], bool],
     ) -> None:
+        """`confirm` asks the user; False where nobody can answer."""
+        self._confirm = confirm
         self._project, self._folder, self._report, self._tell = project, folder, report, tell
         self._sync: Sync | None = None
         self._thread: threading.Thread | None = None
@@ -79,6 +86,7 @@ class SessionSync:
             state_dir=self._folder,
             report=self._report,
             allowed=allowed,
+            confirm=self._confirm,
         )
         try:
             opening = sync.open()

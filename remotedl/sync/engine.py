@@ -75,7 +75,7 @@ class Sync:
         report: Report = SILENT,
         watch: bool = True,
         allowed: frozenset[HaltKind] = frozenset(),
-        unusual: bool = False,
+        confirm: Callable[[str], bool] = lambda _: False,
         disk: Disk | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -85,7 +85,7 @@ class Sync:
         `remote` may be a function that connects: the laptop is scanned meanwhile.
 
         `watch`: follow changes (for `run`). `allowed`: halts that the user lets pass, once.
-        `unusual`: the user was asked and wants a whole home folder synced. `disk`: how the
+        `confirm`: asks the user about a folder that is a whole home, or a link. `disk`: how the
         laptop's folder is reached, if not by this machine's own calls.
         """
         self._config = config
@@ -103,7 +103,8 @@ class Sync:
             state_dir=state_dir,
             watch=watch,
             allowed=allowed,
-            unusual=unusual,
+            confirm=confirm,
+            unusual=False,
             disk=disk,
             clock=clock,
             wake=self._wake.set,

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -52,8 +52,10 @@ class Request:
     state_dir: Path
     watch: bool
     allowed: frozenset[HaltKind]
+    confirm: Callable[[str], bool]
+    """Asks the user about a folder that few people mean; False where nobody can answer."""
     unusual: bool
-    """A whole home folder may be synced: the user was asked."""
+    """The user said yes."""
     disk: Disk | None
     """Through which the laptop's folder is reached; None: this machine's own."""
     clock: Callable[[], float]
@@ -115,17 +117,29 @@ class Pair:
 
 def open_pair(request: Request) -> Pair:
     """Raises SyncHalted, FolderUnusable, RootInUse, StateCorrupt, LinkLost, ProtocolError."""
+    try:
+        with ExitStack() as closing:
+            return _open(request, closing)
+    except _Unusual as exc:
+        if not request.confirm(f"{exc.message}. Sync it all the same?"):
+            raise
     with ExitStack() as closing:
-        return _open(request, closing)
+        return _open(replace(request, unusual=True), closing)
+
+
+class _Unusual(FolderUnusable):
+    """A folder that few people mean: they are asked."""
 
 
 def _open(request: Request, closing: ExitStack) -> Pair:
-    _check_root(request.root, request.unusual)
+    _check_root(request.root)
     connecting = Background("sync-connect", request.connect)
     closing.callback(connecting.join)
     database = Database(request.state_dir / DATABASE)
     closing.callback(database.close)
     expected_laptop, expected_remote = database.expected_markers
+    if not request.unusual:
+        _check_usual(request.root, first=expected_laptop is None)
     rules = read_rules(request.root, request.config)
     laptop_boot, remote_boot = database.boots()
     replica = _open_laptop(request, rules, expected_laptop, laptop_boot)
@@ -289,11 +303,21 @@ def _check_answer(
     if "error" in answer:
         if answer["error"] == "gone" and expected is not None:
             _halt_unless_sound(laptop, Root(False, None, expected), request.allowed)
+        if answer["error"] == "home":
+            raise _Unusual(
+                f"{request.remote_root} on {host} is a whole home folder",
+                hint="set workdir to a folder below it in hosts.toml",
+            )
         raise refusal(answer, host, request.remote_root)
     marker = answer.get("marker")
     complete = {"root", "boot", "created"} <= answer.keys()
     if not complete or not (marker is None or isinstance(marker, str)):
         raise ProtocolError(f"the agent on {host} does not introduce itself")
+    if answer.get("link") and expected is None and not request.unusual:
+        raise _Unusual(
+            f"{request.remote_root} on {host} is a link to {answer['root']}",
+            hint=f"set workdir to {answer['root']} in hosts.toml",
+        )
 
 
 def _root(created: bool, marker: str | None, expected: str | None) -> Root:
@@ -307,14 +331,21 @@ def _halt_unless_sound(laptop: Root, remote: Root, allowed: frozenset[HaltKind])
         raise halt.error()
 
 
-def _check_root(root: Path, unusual: bool) -> None:
-    """Raises FolderUnusable for folders that nobody means."""
+def _check_root(root: Path) -> None:
+    """Raises FolderUnusable for what nobody means."""
     path = Path(os.path.realpath(root))
     if path == path.parent:
         raise FolderUnusable(f"{path} is the root of the whole filesystem; it is never synced")
-    if path == Path.home().resolve() and not unusual:
+
+
+def _check_usual(root: Path, *, first: bool) -> None:
+    """Raises _Unusual for what few people mean; a link that was synced before is meant."""
+    path = Path(os.path.realpath(root))
+    if path == Path.home().resolve():
         hint = "change into a project folder"
-        raise FolderUnusable(f"{path} is your whole home folder", hint=hint)
+        raise _Unusual(f"{path} is your whole home folder", hint=hint)
+    if first and root.is_symlink():
+        raise _Unusual(f"{root} is a link to {path}", hint=f"cd {path}")
 
 
 def _traits(answer: dict[str, Any]) -> Traits:

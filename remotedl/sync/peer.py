@@ -483,9 +483,6 @@ def refusal(answer: Mapping[str, Any], host: str, root: str) -> RemotedlError:
         holder = answer.get("holder") or {}
         who = f" (by {holder['name']})" if isinstance(holder, dict) and "name" in holder else ""
         return RootInUse(f"{where} is being synced by another session{who}", hint="remotedl status")
-    if kind == "home":
-        hint = "set workdir to a folder below it in hosts.toml"
-        return FolderUnusable(f"{where} is a whole home folder", hint=hint)
     hint = "set workdir in hosts.toml to a folder that is yours and has room"
     return FolderUnusable(f"{where} cannot be synced: {said}", hint=hint)
 

@@ -119,6 +119,7 @@ class Keeper:
         traits = replica.side.traits
         return {
             "root": replica.folder.path,
+            "link": os.path.islink(os.path.expanduser(str(request["root"]))),
             "marker": replica.marker(),
             "created": replica.created,
             "boot": replica.boot,

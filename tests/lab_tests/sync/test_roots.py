@@ -303,16 +303,46 @@ def test_root_of_the_filesystem_is_refused(folders: Folders) -> None:
         folders.once()
 
 
-def test_a_home_folder_is_refused_unless_asked_for(
-    folders: Folders, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("side", ["laptop", "host"])
+def test_a_home_folder_is_asked_about(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
-    monkeypatch.setenv("HOME", str(folders.host))
+    asked: list[str] = []
+
+    def yes(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    monkeypatch.setenv("HOME", str(folders.laptop if side == "laptop" else folders.host))
+    (folders.laptop / "a").write_text("one")
     with pytest.raises(FolderUnusable, match="whole home folder"):
         folders.once()
-    folders.once(unusual=True)
+    assert tree(folders.host) == {}
+    folders.once(confirm=yes)
+    assert len(asked) == 1 and "whole home folder" in asked[0]
+    folders.assert_equal()
 
 
-def test_a_root_that_is_a_link_is_the_folder_that_it_leads_to(folders: Folders) -> None:
+@pytest.mark.parametrize("side", ["laptop", "host"])
+def test_a_root_that_is_a_link_is_asked_about_once(folders: Folders, side: str) -> None:
+    link = folders.base / "link"
+    if side == "laptop":
+        link.symlink_to(folders.laptop)
+        real, folders.laptop = folders.laptop, link
+    else:
+        link.symlink_to(folders.host)
+        real, folders.remote_root = folders.host, str(link)
+    (folders.laptop / "a").write_text("one")
+    with pytest.raises(FolderUnusable, match=f"link is a link to {real}|link on host is a link"):
+        folders.once()
+    assert tree(folders.host) == {} or side == "host"
+    folders.once(confirm=lambda question: "link" in question)
+    (folders.laptop / "a").write_text("two")
+    folders.once()
+    assert (folders.host / "a").read_text() == "two"
+
+
+def test_a_root_that_became_a_link_is_the_folder_that_it_leads_to(folders: Folders) -> None:
     fill(folders)
     (folders.base / "link").symlink_to(folders.host)
     folders.remote_root = str(folders.base / "link")
