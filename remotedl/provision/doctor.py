@@ -33,6 +33,7 @@ def findings_of_host(facts: HostFacts, wish: Wish, host: str, now: int) -> list[
     return [
         *_system(facts, host, now),
         *_packages(facts, host),
+        *_way_out(facts, wish, host),
         *_disks(facts, host),
         *_engine(facts, host),
         *(_gpus(facts, host) if wish.gpus else ()),
@@ -130,6 +131,21 @@ def _packages(facts: HostFacts, host: str) -> Iterator[Finding]:
             f"ssh {host} sudo rm {' '.join(stale)}",
         )
     yield from _repository_twice(facts, host)
+
+
+def _way_out(facts: HostFacts, wish: Wish, host: str) -> Iterator[Finding]:
+    """A proxy that the host's own programs use, and Docker is not told of."""
+    engine = facts.engine
+    told = wish.proxy or engine.http_proxy or engine.https_proxy
+    if facts.proxies and engine.works and not told:
+        yield Finding(
+            "proxy-unknown-to-engine",
+            Place.ENGINE,
+            Grade.NOTE,
+            f"the host goes out through {facts.proxies[0]}, which Docker is not told of",
+            "Docker reads neither /etc/environment nor the package manager's settings",
+            f'proxy = "{facts.proxies[0]}" under [hosts.{host}], then: remotedl provision {host}',
+        )
 
 
 def _repository_twice(facts: HostFacts, host: str) -> Iterator[Finding]:

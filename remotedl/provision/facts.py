@@ -336,6 +336,8 @@ class HostFacts:
     """Driver packages that `ubuntu-drivers list --gpgpu` offers."""
     kernel_says: tuple[str, ...] = ()
     net: Mapping[str, Reach] = field(default_factory=dict)
+    proxies: tuple[str, ...] = ()
+    """What the host's own settings name as its way out (environment, apt, dnf); no passwords."""
     nvswitch: bool = False
 
     @property

@@ -92,6 +92,7 @@ def parse_facts(sections: Mapping[str, Section]) -> HostFacts:
         ubuntu_drivers=parse_ubuntu_drivers(said("ubuntu_drivers")),
         kernel_says=tuple(said("kernel_says").lines) if said("kernel_says").code == 0 else (),
         net=parse_net(said("net")),
+        proxies=tuple(said("proxies").lines),
     )
     return with_podman(facts, root=sudo in ("root", "free"))
 

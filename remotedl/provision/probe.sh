@@ -383,6 +383,16 @@ ask_net() {
     wait
 }
 
+ask_proxies() { # those that the host's own settings name, without passwords
+    {
+        { env; cat /etc/environment; } | tr -d "\"'" |
+            sed -n 's/^\(export \)*\(https*_proxy\|HTTPS*_PROXY\)=\([^ ]*\).*/\3/p'
+        cat /etc/apt/apt.conf /etc/apt/apt.conf.d/* |
+            sed -n 's/^ *[Aa]cquire::[Hh][Tt][Tt][Pp][Ss]*::[Pp]roxy  *"\([^"]*\)".*/\1/p'
+        sed -n 's/^ *proxy *= *\([^ ]*\).*/\1/p' /etc/dnf/dnf.conf /etc/yum.conf
+    } 2>/dev/null | grep : | sed 's|//[^/@]*@|//|' | sort -u
+}
+
 # ---- the parts
 
 part_user() {
@@ -394,6 +404,7 @@ part_user() {
     probe unfinished
     probe lists
     probe sources
+    probe proxies
     probe snap_docker
     find_docker
     probe docker

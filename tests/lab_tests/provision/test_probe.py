@@ -55,6 +55,18 @@ def test_tools_that_hang_are_given_up(tmp_path: Path) -> None:
     assert not facts.engine.works and not facts.driver.smi_works and facts.machine.kernel
 
 
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_proxies_are_told_without_their_passwords(shell: list[str]) -> None:
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"no {shell[0]} here")
+    said = script("probe.sh").decode().replace('\nmain "$@" </dev/null\n', "\nask_proxies\n")
+    env = {"PATH": os.environ["PATH"], "https_proxy": "http://me:hush@p.example:3128/x y"}
+
+    done = subprocess.run([*shell, "-s"], input=said, capture_output=True, text=True, env=env)
+
+    assert "http://p.example:3128/x" in done.stdout.splitlines() and "hush" not in done.stdout
+
+
 def test_only_the_probes_own_lines_are_commands_that_change_nothing() -> None:
     code = [line.partition("# ")[0] for line in script("probe.sh").decode().splitlines()]
     text = re.sub(r"'[^']*'", "''", "\n".join(code))

@@ -165,6 +165,16 @@ def test_no_gpu_is_no_trouble() -> None:
     assert "gpu" not in found(facts, gpus=False)
 
 
+def test_a_proxy_that_docker_is_not_told_of() -> None:
+    facts = replace(facts_of("ready"), proxies=("http://proxy.example:3128",))
+
+    finding = found(facts)["proxy-unknown-to-engine"]
+
+    assert finding.grade is Grade.NOTE and "hosts.h1" in finding.mend
+    told = replace(facts, engine=replace(facts.engine, http_proxy="http://proxy.example:3128"))
+    assert "proxy-unknown-to-engine" not in found(told)
+
+
 def test_a_container_that_is_open_to_the_network() -> None:
     recorded = (
         f"{'a' * 64}\tweb\trunning\tnginx\t\t\t\t0.0.0.0:80->80/tcp, :::80->80/tcp, 443/tcp\n"
