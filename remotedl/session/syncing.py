@@ -22,10 +22,12 @@ from remotedl.session.sync_rows import (
 from remotedl.ssh.remote import Remote
 from remotedl.sync.engine import Sync
 from remotedl.sync.lanes import Choice
+from remotedl.sync.remedies import shown_left_out
 from remotedl.sync.safety import HaltKind
 from remotedl.sync.verdict import Where
 
 FLUSH_S = 600.0
+SHOWN = 3
 SYNC_REQUESTS = frozenset(
     f"sync-{name}"
     for name in (
@@ -94,6 +96,7 @@ class SessionSync:
             sync.close()
             raise
         self._sync = sync
+        self._report.note(f"left out of the sync: {', '.join(opening.left_out)}")
         self._files = f"{opening.laptop_files} files here, {opening.remote_files} on the host"
         self._report.stage("sync", self._files)
 
@@ -106,6 +109,11 @@ class SessionSync:
         self._report.stage("sync", f"{self._files}; {moved[0]} sent, {moved[1]} fetched")
         for notice in outcome.notices:
             self._report.note(notice)
+        for item in outcome.left_out[:SHOWN]:
+            self._report.note(f"left where it is: {shown_left_out(item)}")
+        if len(outcome.left_out) > SHOWN:
+            rest = len(outcome.left_out) - SHOWN
+            self._report.note(f"and {rest} more are left where they are: remotedl sync status")
 
     def start(self) -> None:
         """Go on live, in a thread of its own, from an opened state."""

@@ -30,6 +30,7 @@ from tests.lab_tests.sync.folders import AgentInThread, Folders, trash, tree
 BIG = bytes(range(256)) * 1_300
 """More than is kept in memory, and brought over in the background (see `smaller`)."""
 STEPS_LIMIT = 400
+NOBODY = 65534
 
 
 @pytest.fixture(autouse=True)
@@ -345,15 +346,37 @@ def test_io_error_in_apply(make_folders: MakeFolders, side: str, call: str) -> N
 
 @pytest.mark.lab
 def test_a_root_owned_file(make_folders: MakeFolders) -> None:
-    """The agent runs as another user: what belongs to root is read, and not replaced."""
+    """Both sides run as somebody else: what belongs to root is read, and never replaced."""
     folders = make_folders()
     agree(folders)
+    (folders.laptop / "solo").write_bytes(b"1")
+    folders.once()
+    folders.close()
+    for path in (folders.base, *folders.base.rglob("*")):
+        os.lchown(path, NOBODY, NOBODY)
+    folders.base.parent.chmod(0o755)
+    for name, content, mode in (
+        *(("edited", b"1", 0o644), ("solo", b"secret", 0o600)),
+        *(("by-root", b"readable", 0o644), ("deleted", b"2", 0o644)),
+    ):
+        (folders.host / name).write_bytes(content)
+        os.chown(folders.host / name, 0, 0)
+        (folders.host / name).chmod(mode)
     (folders.laptop / "edited").write_bytes(b"10")
-    disk = FaultyDisk(errno.EPERM, lambda call, name: call == "chown")
-    folders.remote = AgentInThread(disk)
-    os.chown(folders.host / "edited", 12345, 12345)
-    outcome = folders.once()
-    assert [failure.key for failure in outcome.failures] == ["edited"]
-    assert "belongs to user 12345" in outcome.failures[0].why
+    (folders.laptop / "deleted").unlink()
+
+    def as_nobody() -> None:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        outcome = folders.once()
+        assert [failure.key for failure in outcome.failures] == ["edited"]
+        assert "belongs to user 0" in outcome.failures[0].why
+        assert {item.key: item.issue for item in outcome.frozen} == {"solo": Issue.UNREADABLE}
+
+    assert not in_a_child(as_nobody)
     assert (folders.host / "edited").read_bytes() == b"1"
     assert (folders.laptop / "edited").read_bytes() == b"10"
+    assert (folders.laptop / "solo").read_bytes() == b"1"
+    assert (folders.laptop / "by-root").read_bytes() == b"readable"
+    assert (folders.host / "deleted").exists(), "a refusal holds the deletes back"

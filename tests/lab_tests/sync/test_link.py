@@ -162,16 +162,25 @@ def test_noexec_home(over: Over, make_sshd: MakeSshd) -> None:
         subprocess.run(["umount", "-l", str(server.home)], check=True)
 
 
-def test_link_cut_in_mid_file_resumes(over: Over, host: Sshd, bad_link: MakeBadLink) -> None:
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_link_cut_in_mid_file_resumes(
+    over: Over, host: Sshd, bad_link: MakeBadLink, way: str
+) -> None:
     folders = over(host)
     folders.once()
+    here, there = folders.laptop, folders.host
+    if way == "down":
+        here, there = there, here
     content = os.urandom(24 * MB)
-    (folders.laptop / "big").write_bytes(content)
+    (here / "big").write_bytes(content)
     link = bad_link(host, bandwidth=40 * MB)
     login = host.login.at(link.address, link.port)
     over.again(folders, login)
     sync = folders.open()
     failed: list[BaseException] = []
+
+    def passed() -> int:
+        return link.bytes_up if way == "up" else link.bytes_down
 
     def work() -> None:
         try:
@@ -181,18 +190,18 @@ def test_link_cut_in_mid_file_resumes(over: Over, host: Sshd, bad_link: MakeBadL
 
     thread = threading.Thread(target=work)
     thread.start()
-    eventually(lambda: link.bytes_up > 14 * MB)
+    eventually(lambda: passed() > 14 * MB)
     link.reset()
     thread.join(20)
     assert failed
-    assert not (folders.host / "big").exists()
+    assert not (there / "big").exists()
     folders.close()
 
-    sent = link.bytes_up
+    sent = passed()
     over.again(folders, login)
     folders.once()
-    assert (folders.host / "big").read_bytes() == content
-    assert link.bytes_up - sent < 18 * MB, "what had arrived was not sent again"
+    assert (there / "big").read_bytes() == content
+    assert passed() - sent < 18 * MB, "what had arrived was not sent again"
 
 
 def test_half_open_link(

@@ -81,7 +81,7 @@ def test_mtimes_are_not_synced(folders: Folders) -> None:
     assert (folders.host / "a").stat().st_mtime > time.time() - 100
 
 
-def test_fifos_sockets_and_devices_are_left_out(folders: Folders) -> None:
+def test_fifos_and_sockets_are_left_out(folders: Folders) -> None:
     for side in (folders.laptop, folders.host):
         (side / "dir").mkdir()
         os.mkfifo(side / "dir" / f"fifo-{side.name}")
@@ -95,6 +95,17 @@ def test_fifos_sockets_and_devices_are_left_out(folders: Folders) -> None:
         assert (side / "dir" / "file-laptop").read_text() == "file"
         assert (side / "dir" / "file-host").read_text() == "file"
     assert not (folders.laptop / "dir" / "fifo-host").exists()
+
+
+@pytest.mark.lab
+def test_device_nodes_are_left_out(folders: Folders) -> None:
+    try:
+        os.mknod(folders.host / "null", 0o20666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("this machine lets nobody make device nodes")
+    (folders.host / "file").write_text("file")
+    assert {item.key: item.issue for item in folders.once().frozen} == {"null": Issue.UNSUPPORTED}
+    assert sorted(tree(folders.laptop)) == ["file"]
 
 
 def test_a_fifo_in_place_of_a_file_does_not_block(folders: Folders) -> None:

@@ -236,6 +236,17 @@ def test_a_replaced_file_keeps_its_mode(folders: Folders, way: Way) -> None:
     assert (there / "a").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.lab
+def test_a_replaced_file_keeps_its_owner(folders: Folders, way: Way) -> None:
+    agree(folders, {"a": "one"})
+    here, there = way
+    os.chown(there / "a", 12345, 23456)
+    (here / "a").write_text("two")
+    folders.once()
+    found = (there / "a").stat()
+    assert ((there / "a").read_text(), found.st_uid, found.st_gid) == ("two", 12345, 23456)
+
+
 def test_new_files_obey_the_umask(folders: Folders, way: Way) -> None:
     here, there = way
     (here / "a").write_text("one")
