@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.lab.laptop import Command
-from tests.lab_tests.session.conftest import Trip
+from tests.lab_tests.session.trip import Trip
 
 pytestmark = pytest.mark.timeout(120)
 

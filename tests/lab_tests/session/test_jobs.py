@@ -12,7 +12,8 @@ import pytest
 from tests.lab.gpu import FILES, Gpu
 from tests.lab.sessions import eventually
 from tests.lab.sshd import MakeSshd
-from tests.lab_tests.session.conftest import MakeTrip, Trip, double_venv
+from tests.lab_tests.session.conftest import MakeTrip
+from tests.lab_tests.session.trip import Trip, double_venv
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -20,8 +20,10 @@ import psutil
 import pytest
 
 from remotedl.errors import FolderUnusable, SessionError, StateCorrupt
+from remotedl.session.status import Phase
 from tests.lab.sessions import eventually
-from tests.lab_tests.session.conftest import MakeTrip, Trip
+from tests.lab_tests.session.conftest import MakeTrip
+from tests.lab_tests.session.trip import Trip
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -55,7 +57,7 @@ def test_a_stopped_session_process_is_named_within_seconds(trip: Trip) -> None:
         assert f"process {pid}" in said
         assert f"kill -CONT {pid}" in said
     os.kill(pid, signal.SIGCONT)
-    trip.await_live()
+    trip.await_phase(Phase.LIVE)
     trip.laptop.run("down")
     assert trip.statuses() == []
 
@@ -86,7 +88,7 @@ def test_a_state_folder_of_another_version_is_said_and_left_alone(trip: Trip) ->
         assert "next: " in said.text
     assert psutil.pid_exists(pid)
     record.write_text(text)
-    assert trip.is_live()
+    assert trip.look().phase is Phase.LIVE
 
 
 def test_a_second_up_attaches_and_ctrl_c_leaves_the_session(trip: Trip) -> None:
