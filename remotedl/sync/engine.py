@@ -76,6 +76,7 @@ class Sync:
         watch: bool = True,
         allowed: frozenset[HaltKind] = frozenset(),
         confirm: Callable[[str], bool] = lambda _: False,
+        corner: str = "",
         disk: Disk | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -86,7 +87,8 @@ class Sync:
 
         `watch`: follow changes (for `run`). `allowed`: halts that the user lets pass, once.
         `confirm`: asks the user about a folder that is a whole home, or a link. `disk`: how the
-        laptop's folder is reached, if not by this machine's own calls.
+        laptop's folder is reached, if not by this machine's own calls. `corner`: where in the
+        laptop's `.remotedl/` the trash of this host is; each of several hosts has its own.
         """
         self._config = config
         self._report = report
@@ -105,6 +107,7 @@ class Sync:
             allowed=allowed,
             confirm=confirm,
             unusual=False,
+            corner=corner,
             disk=disk,
             clock=clock,
             wake=self._wake.set,

@@ -56,6 +56,8 @@ class Request:
     """Asks the user about a folder that few people mean; False where nobody can answer."""
     unusual: bool
     """The user said yes."""
+    corner: str
+    """The folder in the laptop's `.remotedl/` for what belongs to this host alone; "": none."""
     disk: Disk | None
     """Through which the laptop's folder is reached; None: this machine's own."""
     clock: Callable[[], float]
@@ -270,6 +272,7 @@ def _open_laptop(request: Request, rules: Ignore, expected: str | None, last_boo
             holder=holder,
             create=remake,
             last_boot=last_boot,
+            corner=request.corner,
         )
     except FolderGone as exc:
         gone = Root(False, None, expected)

@@ -59,6 +59,8 @@ class Transfers:
         """Why a transfer failed, "" where it did not."""
         self._failed_at: dict[tuple[Where, bytes], float] = {}
         self._finished = False
+        self._active: dict[Where, Job] = {}
+        self._outflow = peer.outflow(replica)
         self._queues: dict[Where, queue.SimpleQueue[Job | None]] = {}
         for where in Where:
             self._queues[where] = queue.SimpleQueue()
@@ -100,7 +102,9 @@ class Transfers:
     def progress(self) -> tuple[Progress, ...]:
         with self._lock:
             jobs = list(self._jobs.values())
-        return tuple(Progress(job.key, job.where, 0, job.entry.size) for job in jobs)
+        return tuple(
+            Progress(one.key, one.where, self._so_far(one), one.entry.size) for one in jobs
+        )
 
     def close(self) -> None:
         for waiting in self._queues.values():
@@ -111,6 +115,7 @@ class Transfers:
         while (job := self._queues[where].get()) is not None:
             assert job.entry.digest is not None
             name = (where, job.entry.digest)
+            self._active[where] = job
             try:
                 why = bring(job)
             except (LinkLost, Closed):
@@ -126,6 +131,16 @@ class Transfers:
                     self._failed_at[name] = self._clock()
             self._wake()
 
+    def _so_far(self, job: Job) -> int:
+        if self._active.get(job.where) is not job:
+            return 0
+        if job.where is Where.REMOTE:
+            return self._outflow.done
+        try:
+            return self._replica.staging.resumes_at(_content(job))
+        except OSError:
+            return 0
+
     def _upload(self, job: Job) -> str:
         """Raises LinkLost, Closed, SyncError, OSError."""
         content = _content(job)
@@ -139,8 +154,7 @@ class Transfers:
     def _send(self, job: Job, content: Content, start: int) -> str:
         stream = self._peer.new_stream()
         arrived = self._peer.expect(stream)
-        outflow = self._peer.outflow(self._replica)
-        why = outflow.send_big(Wanted(job.path, job.entry, start, job.basis), stream)
+        why = self._outflow.send_big(Wanted(job.path, job.entry, start, job.basis), stream)
         if why:
             self._peer.expect_no_more(stream)
             return why

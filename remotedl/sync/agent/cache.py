@@ -14,7 +14,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from remotedl.sync.agent import protocol
 from remotedl.sync.agent.disk import At, Disk, read_small, write_small
-from remotedl.sync.agent.folder import OWN, Folder
+from remotedl.sync.agent.folder import Folder
 from remotedl.sync.agent.scan import STAMP, Scanner
 from remotedl.sync.agent.tree import Entry
 
@@ -94,7 +94,7 @@ def load(scanner: Scanner, boot: str) -> Optional[Saved]:
 
 def _read(folder: Folder, disk: Disk) -> Optional[bytes]:
     try:
-        at: At = disk.open_dir(OWN, folder.top)
+        at: At = folder.own()
     except OSError:
         return None
     try:

@@ -1,7 +1,8 @@
 """A synced root and the way down into it, one component at a time, following no link.
 
 Also our own corner of it, `.remotedl/`: the marker that says which folder this is, the lock
-that keeps a second session out. It does not know what is synced, nor what changed.
+that keeps a second session with the same host out. It does not know what is synced, nor what
+changed.
 """
 
 from __future__ import annotations
@@ -43,8 +44,13 @@ class FolderBusy(OSError):
 class Folder:
     """An open root. Close it, or use it as a context manager."""
 
-    def __init__(self, path: str, disk: Optional[Disk] = None) -> None:
-        """Raises FolderGone where there is no such directory."""
+    def __init__(self, path: str, disk: Optional[Disk] = None, corner: str = "") -> None:
+        """`corner`: a folder in `.remotedl/` for what is this session's alone.
+
+        A folder that is synced with several hosts at once has one for each. Raises FolderGone
+        where there is no such directory.
+        """
+        self.corner = corner
         self.disk = this_disk() if disk is None else disk
         self.path = os.path.realpath(os.path.expanduser(path))
         self._lock_fd: Optional[int] = None
@@ -87,9 +93,19 @@ class Folder:
             raise FolderGone(errno.ESTALE, "another folder stands in its place", self.path)
 
     def own(self, *names: str) -> At:
-        """A directory of our own below `.remotedl/`, made where missing; the caller closes it."""
+        """A directory of this session's below `.remotedl/`, made where missing.
+
+        The caller closes it.
+        """
+        return self._make(OWN, *([self.corner] if self.corner else []), *names)
+
+    def shared(self) -> At:
+        """`.remotedl/` itself, made where missing; the caller closes it."""
+        return self._make(OWN)
+
+    def _make(self, *names: str) -> At:
         at = self.top
-        for name in (OWN, *names):
+        for name in names:
             try:
                 below = self.disk.open_dir(name, at)
             except FileNotFoundError:
@@ -121,7 +137,7 @@ class Folder:
             self.disk.close_dir(at)
 
     def set_marker(self, marker: str) -> None:
-        at = self.own()
+        at = self.shared()
         try:
             write_small(self.disk, MARKER, marker.encode("ascii") + b"\n", at, MARKER + ".new")
         finally:

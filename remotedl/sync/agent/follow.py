@@ -140,6 +140,8 @@ class Follower:
     def _await_cookie(self, cookie: str) -> bool:
         if self.watching != "events":
             return False
+        # Sessions with several hosts see each other's.
+        cookie = self.replica.folder.corner + cookie
         seen = self._cookies[cookie] = threading.Event()
         try:
             self.replica.write_cookie(cookie)

@@ -46,6 +46,7 @@ class Replica:
         holder: Optional[Dict[str, str]] = None,
         create: bool = False,
         last_boot: str = "",
+        corner: str = "",
     ) -> None:
         """`last_boot`: the machine's boot id at the last session, if whoever opens it knows.
 
@@ -55,7 +56,7 @@ class Replica:
         self.created = create and not os.path.lexists(os.path.expanduser(path))
         if self.created:
             os.makedirs(os.path.expanduser(path))
-        self.folder = Folder(path, self.disk)
+        self.folder = Folder(path, self.disk, corner)
         try:
             self.folder.lock(holder or {})
             self.boot = self.disk.boot_id()
@@ -146,7 +147,7 @@ class Replica:
 
     def write_cookie(self, name: str) -> None:
         """Make an event that the watcher must see: everything before it has been seen then."""
-        at = self.folder.own()
+        at = self.folder.shared()
         try:
             fd = self.disk.open(COOKIE + name, CREATE, at)
             self.disk.close(fd)

@@ -253,6 +253,8 @@ class Outflow:
         self._replica = replica
         self._wire = wire
         self._next_stream = next_stream
+        self.done = 0
+        """Bytes of the big file on its way that the receiver has, or will have soon."""
 
     def send(self, wanted: Iterable[Wanted]) -> Dict[bytes, str]:
         """Send all; by digest what could not be sent, and why. Raises Closed."""
@@ -321,6 +323,7 @@ class Outflow:
     def _stream(self, one: Wanted, source: Source, stream: int) -> str:
         content = Content(_digest(one), one.entry.size, one.start)
         self._wire.in_order(Type.PUT, stream, pack_contents([content]))
+        self.done = one.start
         try:
             for piece in self._ranges(one):
                 if piece.old is None:
@@ -360,12 +363,14 @@ class Outflow:
                 raise OSError(errno.EAGAIN, _GONE)
             self._wire.data(stream, block)
             left -= len(block)
+            self.done += len(block)
 
     def _send_copies(self, path: str, piece: Range, stream: int) -> None:
         assert piece.old is not None
         for done in range(0, piece.size, COPY):
             size = min(COPY, piece.size - done)
             self._wire.in_order(Type.COPY, stream, pack_copy(path, piece.old + done, size))
+            self.done += size
 
 
 def pack_get(wanted: Sequence[Wanted], *, deflate: bool = False) -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab_tests.sync.folders import AgentInThread, Folders, ThreadProcess, trash
+from tests.lab_tests.sync.folders import AgentInThread, Folders, ThreadProcess, eventually, trash
 
 MB = 1 << 20
 BASE = os.urandom(12 * MB + 1234)
@@ -106,7 +107,6 @@ def test_a_small_save_does_not_wait_for_a_big_file(folders: Folders) -> None:
     (folders.laptop / "big").write_bytes(os.urandom(40 * MB))
     (folders.laptop / "small.py").write_text("print()")
     order: list[str] = []
-    from tests.lab_tests.sync.folders import eventually
 
     def seen() -> bool:
         for name in ("small.py", "big"):
@@ -118,6 +118,46 @@ def test_a_small_save_does_not_wait_for_a_big_file(folders: Folders) -> None:
     assert order == ["small.py", "big"]
     assert sync.flush(10).clean
     assert _size(folders.host / "big") == 40 * MB
+
+
+class StallingAgent(AgentInThread):
+    """Its link stands still after so many bytes in one direction, until the gate opens."""
+
+    def __init__(self, direction: str, after: int) -> None:
+        super().__init__()
+        self.direction, self.after = direction, after
+        self.gate = threading.Event()
+
+    def start(self, argv: Any, **_: Any) -> ThreadProcess:
+        process = super().start(argv)
+        real = getattr(process, self.direction)
+        passed = 0
+
+        def stalling(data: Any) -> Any:
+            nonlocal passed
+            passed += len(data) if self.direction == "sendall" else data
+            if passed > self.after:
+                self.gate.wait(20)
+            return real(data)
+
+        setattr(process, self.direction, stalling)
+        return process
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_the_status_says_how_far_a_big_file_is(folders: Folders, way: str) -> None:
+    folders.remote = agent = StallingAgent("sendall" if way == "up" else "recv", 8 * MB)
+    sync = folders.live()
+    here, there = folders.laptop, folders.host
+    if way == "down":
+        here, there = there, here
+    (here / "big").write_bytes(os.urandom(24 * MB))
+    eventually(lambda: [one for one in sync.status().transfers if one.done > MB])
+    (progress,) = sync.status().transfers
+    assert MB < progress.done < progress.size == 24 * MB
+    agent.gate.set()
+    eventually((there / "big").exists, 20)
+    assert sync.flush(10).clean and sync.status().transfers == ()
 
 
 def _size(path: Path) -> int:
