@@ -86,6 +86,7 @@ class SessionSync:
             workdir,
             self._project.config.project.sync,
             state_dir=self._folder,
+            corner=f"with-{self._folder.name}",
             report=self._report,
             allowed=allowed,
             confirm=self._confirm,
@@ -96,7 +97,8 @@ class SessionSync:
             sync.close()
             raise
         self._sync = sync
-        self._report.note(f"left out of the sync: {', '.join(opening.left_out)}")
+        if not self._files:  # not again after every lost link
+            self._report.note(f"left out of the sync: {', '.join(opening.left_out)}")
         self._files = f"{opening.laptop_files} files here, {opening.remote_files} on the host"
         self._report.stage("sync", self._files)
 
