@@ -18,10 +18,11 @@ LOOK_S = 60.0
 
 
 @contextmanager
-def own_sync(
-    errand: Errand, *, first_cycle: bool = True, allowed: frozenset[HaltKind] = frozenset()
-) -> Iterator[SessionSync]:
-    """A sync of our own for as long as the block runs; no session may have one meanwhile."""
+def own_sync(errand: Errand, allowed: frozenset[HaltKind] = frozenset()) -> Iterator[SessionSync]:
+    """A sync of our own for as long as the block runs; no session may have one meanwhile.
+
+    Both sides are compared, and nothing is moved.
+    """
     lock = SessionLock(errand.folder)
     if not lock.acquire():
         raise SessionError(
@@ -35,8 +36,6 @@ def own_sync(
     try:
         workdir = survey(remote, errand.name, errand.host).folders.workdir
         sync.open(remote, workdir, allowed)
-        if first_cycle:
-            sync.cycle()
         yield sync
     finally:
         sync.close()
@@ -48,8 +47,8 @@ def request(errand: Errand, do: str, *, timeout_s: float = LOOK_S, **fields: Any
     """One request of the sync, by whoever has it open."""
     if errand.session() is not None:
         return ask_session(errand, do, timeout_s=timeout_s, **fields)
-    # A plan is what a cycle would do: none may come before it.
-    with own_sync(errand, first_cycle=do != "sync-plan") as sync:
+    with own_sync(errand) as sync:
+        sync.look()
         return sync.requests()[do](fields)
 
 
@@ -66,6 +65,7 @@ def conflicts_of(
     if errand.session() is not None:
         return both(lambda do, **fields: ask_session(errand, do, **fields))
     with own_sync(errand) as sync:
+        sync.look()
         return both(lambda do, **fields: sync.requests()[do](fields))
 
 
@@ -83,7 +83,7 @@ def sync_once(
         announce(ask_session(errand, "sync-plan", timeout_s=LOOK_S))
         found: dict[str, Any] = ask_session(errand, "sync-flush", timeout_s=FLUSH_S)
         return found
-    with own_sync(errand, first_cycle=False, allowed=kinds) as sync:
+    with own_sync(errand, kinds) as sync:
         announce(sync.requests()["sync-plan"]({}))
         sync.cycle()
         return sync.flush(FLUSH_S)
@@ -92,6 +92,7 @@ def sync_once(
 def sync_live(errand: Errand, stop: threading.Event) -> None:
     """Keep both sides in step until `stop`: the sync alone, without container or tunnels."""
     with own_sync(errand) as sync:
+        sync.cycle()
         sync.start()
         while not stop.wait(1.0):
             lost = sync.lost()

@@ -102,6 +102,10 @@ class SessionSync:
         self._files = f"{opening.laptop_files} files here, {opening.remote_files} on the host"
         self._report.stage("sync", self._files)
 
+    def look(self) -> None:
+        """See what is in conflict, frozen or left out; nothing is moved."""
+        self._opened().plan()
+
     def cycle(self) -> None:
         """Bring both sides in step, from what `open` found."""
         outcome = self._opened().cycle(scan=False)

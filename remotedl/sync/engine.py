@@ -176,12 +176,16 @@ class Sync:
             pair.close()
 
     def plan(self) -> Verdict:
-        """What a cycle would do now. Raises SyncHalted."""
+        """What a cycle would do now; the status knows its conflicts then. Raises SyncHalted."""
         with self._lock:
             self._finish_scan()
             self._take_news()
             self._check_roots()
-            return self._decide()
+            verdict = self._decide()
+            self._outcome = self._outcome._replace(
+                conflicts=verdict.conflicts, frozen=verdict.frozen, left_out=verdict.left_out
+            )
+            return verdict
 
     def estimate(self) -> tuple[Verdict, Estimate, Halt | None]:
         """What a cycle would do now, what it would cost at the rate measured just now, and

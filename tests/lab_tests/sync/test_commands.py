@@ -72,7 +72,11 @@ def test_conflicts_resolve_history_and_undo(place: Place) -> None:
     for side, word in ((place.here, "laptop"), (place.there, "host")):
         (side / "a.ipynb").write_text(notebook(f"x = {word!r}"))
         (side / "b\x1b[2J.txt").write_text(f"{word}\n")
+    (place.here / "not asked for").touch()
+    assert len(place.sync("conflicts")) == 2
+    assert not (place.there / "not asked for").exists(), "looking moves nothing"
     assert not place.sync("--once", code=60)["clean"]
+    assert (place.there / "not asked for").exists()
     told = place.laptop.run("sync", "conflicts", "--diff").stdout
     assert "@@ code cell 1 @@\n-x = 'laptop'\n+x = 'host'" in told
     assert "b\\x1b[2J.txt: created on both sides" in told and "\x1b[2J" not in told
