@@ -27,6 +27,7 @@ bench: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
+	$(BIN)/python -m benchmarks.soak_session --cuts $(or $(CUTS),1000)
 
 images: $(STAMP)
 	REMOTEDL_IMAGES=all $(BIN)/python -m pytest tests/lab_tests/images/test_catalogue.py

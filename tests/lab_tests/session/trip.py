@@ -73,7 +73,7 @@ class Trip:
 
     @property
     def workdir(self) -> Path:
-        return Path(self.status()["workdir"])
+        return Path(self.look().workdir)
 
     def look(self) -> Snapshot:
         """As `status`, without a process of its own: for what is looked at often."""
