@@ -24,6 +24,7 @@ ENGINE_DATA = (
     "/var/lib/docker",
     "/var/lib/containerd",
     "/etc/docker",
+    "/etc/docker/key.json",
     "/opt/containerd",
     "/etc/cni",
     "/etc/cni/net.d",
