@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEV := $(VENV)/.installed-for-development
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: demo test unit lint bench soak images clean setup
@@ -13,35 +14,41 @@ demo: $(STAMP)
 test: setup lint
 	$(BIN)/python -m pytest
 
-unit: $(STAMP)
+unit: $(DEV)
 	$(BIN)/python -m pytest tests/unit
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP)
+bench: $(DEV)
 	$(BIN)/python -m benchmarks
 
-soak: $(STAMP)
+soak: $(DEV)
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
 	$(BIN)/python -m benchmarks.soak_session --cuts $(or $(CUTS),1000)
 
-images: $(STAMP)
+images: $(DEV)
 	REMOTEDL_IMAGES=all $(BIN)/python -m pytest tests/lab_tests/images/test_catalogue.py
 
 # What the lab needs from Debian (an engine, sshd, a browser); nothing happens elsewhere.
-setup: $(STAMP)
+setup: $(DEV)
 	sh tests/lab/install-debian.sh
 
+# remotedl itself, all that the demo needs.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "remotedl needs Python 3.11 or newer: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $(STAMP)
+
+# The tests' and the lint's tools on top.
+$(DEV): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	touch $(DEV)
 
 clean:
 	rm -rf $(VENV) dist build
