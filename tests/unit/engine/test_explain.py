@@ -34,26 +34,26 @@ SAID = [
     ),
     ("invalid mount config: bind source path does not exist: /no/such", EngineError, "mounts"),
     (
-        'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io on '
+        'Get "https://registry.example.org/v2/": dial tcp: lookup registry.example.org on '
         "127.0.0.53:53: no such host",
         EngineError,
         "image pull IMAGE --via-laptop",
     ),
     (
-        'Get "https://registry-1.docker.io/v2/": net/http: request canceled while waiting for '
+        'Get "https://registry.example.org/v2/": net/http: request canceled while waiting for '
         "connection (Client.Timeout exceeded while awaiting headers)",
         EngineError,
         "image load",
     ),
     (
-        'failed to resolve reference "docker.io/library/x:1": failed to do request: Head '
-        '"https://registry-1.docker.io/v2/library/x/manifests/1": dial tcp 1.2.3.4:443: '
+        'failed to resolve reference "example.org/library/x:1": failed to do request: Head '
+        '"https://registry.example.org/v2/library/x/manifests/1": dial tcp 1.2.3.4:443: '
         "i/o timeout",
         EngineError,
         "set proxy",
     ),
     (
-        'Get "https://registry-1.docker.io/v2/": proxyconnect tcp: dial tcp 10.0.0.1:3128: '
+        'Get "https://registry.example.org/v2/": proxyconnect tcp: dial tcp 10.0.0.1:3128: '
         "connect: connection refused",
         EngineError,
         "hosts.toml",

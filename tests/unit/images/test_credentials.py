@@ -15,7 +15,7 @@ from remotedl.images.credentials import auth_for, registry_of
 def test_the_registry_that_a_reference_names() -> None:
     assert registry_of("debian") == "docker.io"
     assert registry_of("org/image:1") == "docker.io"
-    assert registry_of("ghcr.io/org/image") == "ghcr.io"
+    assert registry_of("reg.example.org/org/image") == "reg.example.org"
     assert registry_of("localhost/image") == "localhost"
     assert registry_of("host:5000/image") == "host:5000"
 
@@ -27,15 +27,18 @@ def config(folder: Path, **table: object) -> Path:
 
 def test_a_password_in_the_file(tmp_path: Path) -> None:
     packed = base64.b64encode(b"me:pass:word").decode()
-    found = auth_for("ghcr.io/a/b", config(tmp_path, auths={"ghcr.io": {"auth": packed}}))
+    found = auth_for(
+        "reg.example.org/a/b",
+        config(tmp_path, auths={"reg.example.org": {"auth": packed}}),
+    )
     assert (found.username, found.password) == ("me", "pass:word")
     assert "pass:word" not in repr(found)
 
 
 def test_another_registry_gets_nothing(tmp_path: Path) -> None:
     packed = base64.b64encode(b"me:secret").decode()
-    given = config(tmp_path, auths={"ghcr.io": {"auth": packed}})
-    assert auth_for("quay.io/a/b", given).password == ""
+    given = config(tmp_path, auths={"reg.example.org": {"auth": packed}})
+    assert auth_for("other.example.org/a/b", given).password == ""
     assert auth_for("debian", given).password == ""
 
 
@@ -46,14 +49,14 @@ def test_the_hub_by_its_old_name(tmp_path: Path) -> None:
 
 
 def test_no_file_is_no_credentials(tmp_path: Path) -> None:
-    assert auth_for("ghcr.io/a", tmp_path).username == ""
+    assert auth_for("reg.example.org/a", tmp_path).username == ""
 
 
 @pytest.mark.parametrize("text", ["{", "\xff"])
 def test_a_damaged_file_says_so(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"config\.json cannot be read"):
-        auth_for("ghcr.io/a", tmp_path)
+        auth_for("reg.example.org/a", tmp_path)
 
 
 def helper(
@@ -62,7 +65,7 @@ def helper(
     program = folder / "docker-credential-test"
     program.write_text(
         "#!/bin/sh\nread server\n"
-        f"[ \"$server\" = ghcr.io ] || exit 1\necho '{json.dumps(answer)}'\nexit {code}\n"
+        f"[ \"$server\" = reg.example.org ] || exit 1\necho '{json.dumps(answer)}'\nexit {code}\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
@@ -70,17 +73,17 @@ def helper(
 
 def test_a_helper_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, {"Username": "me", "Secret": "s"}, 0)
-    given = config(tmp_path, credHelpers={"ghcr.io": "test"})
-    assert auth_for("ghcr.io/a", given).password == "s"
+    given = config(tmp_path, credHelpers={"reg.example.org": "test"})
+    assert auth_for("reg.example.org/a", given).password == "s"
 
 
 def test_a_helper_may_give_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, {"Username": "<token>", "Secret": "t"}, 0)
-    found = auth_for("ghcr.io/a", config(tmp_path, credsStore="test"))
+    found = auth_for("reg.example.org/a", config(tmp_path, credsStore="test"))
     assert (found.identity_token, found.password) == ("t", "")
 
 
 def test_a_helper_that_knows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, {}, 1)
-    assert auth_for("ghcr.io/a", config(tmp_path, credsStore="test")).password == ""
-    assert auth_for("ghcr.io/a", config(tmp_path, credsStore="not-there")).password == ""
+    assert auth_for("reg.example.org/a", config(tmp_path, credsStore="test")).password == ""
+    assert auth_for("reg.example.org/a", config(tmp_path, credsStore="not-there")).password == ""
