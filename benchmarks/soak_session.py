@@ -145,11 +145,11 @@ def _print(told: Told) -> None:
         print(f"WRONG: {line}")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak_session", description=__doc__)
     parser.add_argument("--cuts", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    asked = parser.parse_args()
+    asked = parser.parse_args(argv)
     print(f"seed {asked.seed}")
     with tempfile.TemporaryDirectory(prefix="remotedl-soak-") as folder:
         told = soak(asked.cuts, asked.seed, Path(folder))
@@ -158,4 +158,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(sys.argv[1:]))

@@ -8,8 +8,13 @@ from typing import Any
 from remotedl.session.status import Snapshot
 
 
-def digest(before: Snapshot, after: Snapshot, away_s: float) -> str:
-    """Away for how long; jobs that ended and how; files that came; conflicts; trouble."""
+def digest(
+    before: Snapshot, after: Snapshot, away_s: float, moved: tuple[int, int] = (0, 0)
+) -> str:
+    """Away for how long; jobs that ended and how; files that came; conflicts; trouble.
+
+    `moved`: files that were sent and fetched once the link was back.
+    """
     parts = [f"back after {_duration(away_s)}"]
     running = {job["id"] for job in before.jobs if job["state"] == "running"}
     known = {job["id"] for job in before.jobs}
@@ -20,6 +25,11 @@ def digest(before: Snapshot, after: Snapshot, away_s: float) -> str:
     still = sum(job["state"] == "running" for job in after.jobs)
     if still:
         parts.append(f"{still} still running")
+    sent, fetched = moved
+    if fetched:
+        parts.append(f"{fetched} file{'s' if fetched != 1 else ''} came from the host")
+    if sent:
+        parts.append(f"{sent} went there")
     parts += _sync_parts(before, after)
     if before.container != after.container:
         parts.append("the container was made anew")

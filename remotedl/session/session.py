@@ -275,7 +275,8 @@ class Session:
                 self._watch.look()
             except RemotedlError:
                 pass  # the link is gone again: the next ping says so
-        told = digest(before, self.snapshot(), away_s)
+        moved = self._sync.moved if self._sync is not None else (0, 0)
+        told = digest(before, self.snapshot(), away_s, moved)
         self._tell(told)
         if away_s >= LONG_AWAY_S:
             notify(f"remotedl: {self.host_name}", told)

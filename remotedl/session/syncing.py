@@ -64,6 +64,8 @@ class SessionSync:
         self._files = ""
         self._remote: Remote | None = None
         self._workdir = ""
+        self.moved = (0, 0)
+        """Files that the first cycle over the present link sent and fetched."""
 
     def connect(self, remote: Remote, workdir: str) -> None:
         """Open both sides and bring them in step once. Raises SyncError, LinkLost."""
@@ -111,7 +113,7 @@ class SessionSync:
         outcome = self._opened().cycle(scan=False)
         if self._paused:
             self._opened().pause()
-        moved = outcome.to_remote.written, outcome.to_laptop.written
+        moved = self.moved = outcome.to_remote.written, outcome.to_laptop.written
         self._report.stage("sync", f"{self._files}; {moved[0]} sent, {moved[1]} fetched")
         for notice in outcome.notices:
             self._report.note(notice)

@@ -136,6 +136,8 @@ def test_the_link_frozen_for_long(day: Day) -> None:
 
 def test_the_link_cut(day: Day) -> None:
     survives(day, day.trip.link.cut, day.trip.link.resume)
+    told = [text for _, text in day.trip.look().events if text.startswith("back after")]
+    assert told[-1].endswith("1 file came from the host; 1 went there")
 
 
 def test_the_sshd_restarted(day: Day) -> None:

@@ -58,6 +58,11 @@ def test_only_new_conflicts_and_a_halt_are_told() -> None:
     assert "the sync halted: root is gone" in told
 
 
+def test_files_that_came_and_went_are_counted() -> None:
+    told = digest(snapshot(), snapshot(), 61, moved=(2, 1))
+    assert told == "back after 1 min; 1 file came from the host; 2 went there"
+
+
 def test_a_new_container_and_trouble_of_the_host_are_told() -> None:
     after = snapshot(container="d", warnings=(("disk nearly full", "x"),))
     assert digest(snapshot(), after, 61).endswith("the container was made anew; disk nearly full")
