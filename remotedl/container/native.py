@@ -24,6 +24,7 @@ from remotedl.config.models import HostConfig
 from remotedl.container.autostop import Autostop, forget_idleness
 from remotedl.container.ground import Ground, furnish, furnishing, survey, token_of
 from remotedl.container.jobs import running_jobs
+from remotedl.container.pip_trouble import pip_trouble
 from remotedl.container.ready import WALL_CLOCK, Clock, Dial, wait_until_answers
 from remotedl.container.runtime import (
     Change,
@@ -319,10 +320,10 @@ class NativeRuntime:
                 hint="install python3-venv on the host, and run the same command again",
             )
         if result.code == PIP_FAILED:
-            last = "\n".join(result.text.strip().splitlines()[-8:])
+            trouble = pip_trouble(result.text)
             return ContainerError(
-                f"{host}: the Python packages could not be installed:\n{last}",
-                hint="behind a proxy or in a closed network, set proxy or mirrors.pip of the host",
+                f"{host}: the Python packages could not be installed: {trouble.what}",
+                hint=trouble.hint,
             )
         return ContainerError(
             f"{host}: {self._host_python} does not work (status {result.code}): "
