@@ -76,6 +76,19 @@ def test_ctrl_c_at_each_stage_ends_in_order_and_up_goes_on(trip: Trip) -> None:
     assert trip.page("Jupyter").get("/api").text == "{}"
 
 
+def test_ctrl_c_on_a_background_up_ends_what_it_began(trip: Trip) -> None:
+    up = trip.laptop.start("up", "h1", "-d", "--no-open")
+    up.wait_for("waiting for Jupyter")
+    children = psutil.Process(up.pid).children(recursive=True)
+    assert children
+    up.interrupt()
+    assert up.wait(30) == 130
+    assert psutil.wait_procs(children, 10)[1] == []
+    assert trip.statuses() == []
+    trip.up_in_background()
+    assert trip.page("Jupyter").get("/api").text == "{}"
+
+
 def test_a_state_folder_of_another_version_is_said_and_left_alone(trip: Trip) -> None:
     pid = trip.up_in_background()
     record = next(trip.laptop.home.rglob("session.json"))
