@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from remotedl import ssh
 from remotedl.config.models import HostConfig, LocalImage, ProjectConfig, RuntimeKind
@@ -228,12 +229,19 @@ def reach(host: HostConfig) -> dict[str, str]:
     found = {}
     if host.mirrors.pip is not None:
         found["PIP_INDEX_URL"] = host.mirrors.pip
-    if host.proxy is not None:
+    if host.proxy is not None and _reachable(host, host.proxy):
         names = ("HTTP_PROXY", "HTTPS_PROXY")
         found |= dict.fromkeys((*names, *(name.lower() for name in names)), host.proxy)
         # Jupyter and its kernels talk over loopback.
         found |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
     return found
+
+
+def _reachable(host: HostConfig, proxy: str) -> bool:
+    """A container's loopback is not the host's."""
+    name = urlsplit(proxy).hostname or ""
+    on_loopback = name in ("localhost", "::1") or name.startswith("127.")
+    return host.runtime is RuntimeKind.NATIVE or not on_loopback
 
 
 def with_ports(config: ProjectConfig, more: tuple[int, ...]) -> ProjectConfig:

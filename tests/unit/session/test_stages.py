@@ -59,3 +59,10 @@ def test_pip_and_proxy_of_the_host_reach_the_programs() -> None:
     assert found["https_proxy"] == found["HTTP_PROXY"] == "http://u:p@proxy:3128"
     assert "127.0.0.1" in found["NO_PROXY"]
     assert reach(HostConfig(address="x")) == {}
+
+
+def test_a_proxy_on_the_hosts_loopback_is_none_for_a_container() -> None:
+    own = {"address": "x", "proxy": "http://127.0.0.1:3128"}
+    assert reach(HostConfig.model_validate(own)) == {}
+    native = reach(HostConfig.model_validate({**own, "runtime": "native"}))
+    assert native["https_proxy"] == "http://127.0.0.1:3128"
