@@ -41,6 +41,23 @@ def test_awkward_users(traveller: Laptop, live_bookworm: Live, user: str) -> Non
     traveller.run("down", "h1")
 
 
+def test_two_users_on_one_host_at_once(traveller: Laptop, live_bookworm: Live) -> None:
+    """The second one's sshd rules forbid forwarding, too: the tunnels go through a command."""
+    traveller.know("h1", live_bookworm.host.login_as("wes"))
+    with live_session(live_bookworm.host, traveller) as live:
+        works(live)
+        theirs = live_bookworm.jupyter
+        assert theirs.get("/api/status").status_code == 200
+        assert theirs.token != live.jupyter.token
+        assert live.jupyter.get("/api/status", token=theirs.token).status_code == 403
+        running = live_bookworm.host.sh("docker ps --format '{{.Names}}'").split()
+        assert {live.container, live_bookworm.container} <= set(running)
+        folder = f"{live_bookworm.workdir}/hello.py"
+        assert live_bookworm.host.exec(["ls", folder], user="wes", check=False).returncode != 0
+    traveller.run("down", "h1")
+    assert live_bookworm.jupyter.get("/api/status").status_code == 200
+
+
 def test_a_user_whose_sudo_asks_for_a_password(traveller: Laptop, live_bookworm: Live) -> None:
     traveller.know("h1", live_bookworm.host.login_as("bob"))
     up = traveller.start("up", "h1", "--no-open", "--yes", terminal=True)
