@@ -44,6 +44,8 @@ SILENCE_S = 20.0
 """The link is lost when nothing came for so long although pings were sent."""
 FAR_S = 0.003
 """From this round trip on, contents are deflated as far as it pays."""
+PROBES = 8
+"""Pings in a row at the start, until one is back sooner: a busy machine is not a long link."""
 START_S = 30.0
 END_S = 5.0
 ERRORS_KEPT = 4000
@@ -101,6 +103,7 @@ class Peer:
         self._intake: Intake | None = None
         self._heard = time.monotonic()
         self._round_trip = float("inf")
+        self._probes = 0
         self._closing = False
         self._lost: RemotedlError | None = None
         self._errors = bytearray()
@@ -318,6 +321,9 @@ class Peer:
         elif kind is Type.PING:
             self._round_trip = min(self._round_trip, _since(frame.payload))
             self._wire.deflates = self._is_far
+            self._probes += 1
+            if self._is_far and self._probes < PROBES:
+                self._send_ping()
         else:
             raise Malformed(f"a {kind.name} from the agent")
 

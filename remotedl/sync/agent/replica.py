@@ -126,6 +126,7 @@ class Replica:
     def set_rules(self, ignore: Ignore) -> None:
         """Other ignore rules from the next scan on."""
         self.scanner.ignore = ignore
+        self.scanner.judged = False
 
     def open_content(self, path: str) -> Source:
         """Open a file to send it. Raises OSError; the caller closes `fd`."""

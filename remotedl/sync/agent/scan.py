@@ -167,6 +167,8 @@ class Scanner:
         self.on_dir: Optional[Callable[[str], None]] = None
         """Told of every directory right before it is listed, so that it can be watched."""
         self.marks = Marks()
+        self.judged = True
+        """Whether all of `stamps` was found not to be ignored by the rules of now."""
         self.edits = 0
         """Counts changes of the picture."""
         self.sure: Set[str] = set()
@@ -192,6 +194,7 @@ class Scanner:
         """
         self.folder.check()
         changed = self._renew([""])
+        self.judged = True
         if self.missing:
             self.disk.pause(ABSENT_NS / 1e9)
             changed |= self._renew([self._path(key) for key in self.missing])
@@ -412,14 +415,34 @@ class _Look:
     ) -> List[Tuple[str, str]]:
         """Take in one directory's entries; the dirs among them, last first."""
         ignores = self._own.ignore.ignores_child
-        stamps, again, missing = self._own.stamps, self._own.again, self._own.missing
-        seen = self._seen.add
+        stamps, again = self._own.stamps, self._own.again
+        quick = self._own.judged and not self._own.missing
+        seen, pack = self._seen.add, STAMP.pack
         prefix = path + "/" if path else ""
         key_prefix = key + "/" if key else ""
         twins = _twins(item.name for item in listed)
         dirs: List[Tuple[str, str]] = []
         for item in listed:
             name = item.name
+            if quick and name.isascii():  # nearly all files: known, and as they were
+                child = key_prefix + name
+                stamp = stamps.get(child)
+                if stamp is not None and child not in again:
+                    try:
+                        got = item.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        self._fresh.add(key)
+                        continue
+                    if stamp == pack(
+                        got.st_dev,
+                        got.st_ino,
+                        got.st_size,
+                        got.st_mtime_ns,
+                        got.st_ctime_ns,
+                        got.st_mode,
+                    ):
+                        seen(child)
+                        continue
             leaf = name if name.isascii() else key_of(name)
             directory = item.is_dir(follow_symlinks=False)
             if ignores(key, leaf, directory):
@@ -437,11 +460,7 @@ class _Look:
                 except FileNotFoundError:
                     self._fresh.add(key)
                     continue
-                # As `_note`, for the case that nearly all files are.
-                if stamps.get(child) == stamp_of(found) and not missing and child not in again:
-                    seen(child)
-                else:
-                    self._note(prefix + name, child, found)
+                self._note(prefix + name, child, found)
         dirs.sort(reverse=True)
         return dirs
 
