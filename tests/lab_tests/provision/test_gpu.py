@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,37 +15,34 @@ from remotedl.provision.guardian import judge, watch
 from remotedl.provision.steps import Wish
 from remotedl.provision.undo import undo
 from remotedl.session.idle_gpus import idle_gpus
+from tests.lab.aptrepo import PackageMirrors
 from tests.lab.fixtures import MakeHost
-from tests.lab.run import LabRun
+from tests.lab.gpu import Gpu, GpuDouble
+from tests.lab.images import Release
 from tests.lab_tests.provision.conftest import LogIn, Told
-from tests.lab_tests.provision.gpu_double import SYS_ROOT, put_gpu
-from tests.lab_tests.provision.mirror import Mirror, serve_mirror
 from tests.lab_tests.provision.test_undo import assert_same, picture
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 THEIRS = '{\n  "log-driver": "local", "labels": ["rack=7"]\n}\n'
 
 
-@pytest.fixture
-def mirror(lab_run: LabRun, tmp_path: Path) -> Iterator[Mirror]:
-    with serve_mirror(tmp_path / "mirror", lab_run.gateway, "trixie") as made:
-        yield made
-
-
+@pytest.mark.parametrize("release", ["bookworm", "trixie"])
 def test_docker_and_toolkit_from_mirrors_with_settings_of_others_kept(
-    make_host: MakeHost, log_in: LogIn, told: Told, mirror: Mirror
+    make_host: MakeHost, log_in: LogIn, package_mirrors: PackageMirrors, release: Release
 ) -> None:
-    host = make_host(release="trixie")
-    put_gpu(host)
-    wish = Wish(docker_mirror=mirror.docker, nvidia_mirror=mirror.nvidia)
+    """The engine of the one knows GPUs by the nvidia runtime alone, that of the other CDI too."""
+    cdi = release == "trixie"
+    host = make_host(release=release)
+    GpuDouble(host).install(Gpu(0), Gpu(1))
+    wish = Wish(docker_mirror=package_mirrors.docker, nvidia_mirror=package_mirrors.nvidia)
     remote = log_in(host)
     host.write("/etc/docker/daemon.json", "{ broken")
     with pytest.raises(UnsupportedHost, match="no valid JSON at line 1"):
-        converge(remote, wish, sys_root=SYS_ROOT)
+        converge(remote, wish)
     host.write("/etc/docker/daemon.json", THEIRS)
     before = picture(host)
 
-    outcome = converge(remote, wish, report=told, sys_root=SYS_ROOT)
+    outcome = converge(remote, wish)
 
     assert [step.name for step in outcome.done] == [
         "refresh-packages",
@@ -57,18 +52,22 @@ def test_docker_and_toolkit_from_mirrors_with_settings_of_others_kept(
         "add-toolkit-repository",
         "install-toolkit",
         "write-docker-settings",
-        "describe-gpus",
+        *(["describe-gpus"] if cdi else []),
         "restart-docker",
     ]
     settings = json.loads(host.read("/etc/docker/daemon.json"))
     assert settings["log-driver"] == "local" and settings["labels"] == ["rack=7"]
-    assert settings["features"] == {"cdi": True} and "nvidia" in settings["runtimes"]
-    assert "nvidia" in outcome.facts.engine.runtimes and outcome.facts.engine.cdi_dirs
-    assert outcome.facts.toolkit.version == "1.20.1"
-    run = "docker run --rm {} debian:bookworm-slim sh -c 'echo $GPU_DOUBLE'"
-    assert host.sh(run.format("--runtime=nvidia")) == "\n"
-    assert host.sh(run.format("--device nvidia.com/gpu=all")) == "all\n"
-    assert preview(remote, wish, sys_root=SYS_ROOT).steps == ()
+    assert "nvidia" in settings["runtimes"]
+    assert settings.get("features") == ({"cdi": True} if cdi else None)
+    assert "nvidia" in outcome.facts.engine.runtimes
+    assert bool(outcome.facts.engine.cdi_dirs) == cdi
+    assert outcome.facts.toolkit.version.startswith("1.20")
+    runtime = f"--runtime=nvidia -e NVIDIA_VISIBLE_DEVICES={Gpu(1).uuid}"
+    ways = [runtime, "--device nvidia.com/gpu=1"] if cdi else [runtime]
+    for way in ways:
+        listed = host.sh(f"docker run --rm {way} debian:bookworm-slim nvidia-smi -L")
+        assert Gpu(1).uuid in listed and Gpu(0).uuid not in listed
+    assert preview(remote, wish).steps == ()
 
     undone = undo(remote, confirm=lambda question: True)
 
@@ -78,39 +77,40 @@ def test_docker_and_toolkit_from_mirrors_with_settings_of_others_kept(
 
 
 def test_a_restart_under_running_containers_is_asked_for_and_gpus_are_seen(
-    make_host: MakeHost, log_in: LogIn, told: Told, mirror: Mirror
+    make_host: MakeHost, log_in: LogIn, told: Told, package_mirrors: PackageMirrors
 ) -> None:
     host = make_host(release="trixie", engine=True)
-    put_gpu(host)
+    gpus = GpuDouble(host)
+    gpus.install()
     host.sh("docker run -d --name other debian:bookworm-slim sleep 1000")
-    wish = Wish(nvidia_mirror=mirror.nvidia)
+    wish = Wish(nvidia_mirror=package_mirrors.nvidia)
     remote = log_in(host)
     asked: list[str] = []
 
-    declined = converge(remote, wish, report=told, sys_root=SYS_ROOT, confirm=asked.append)  # type: ignore[arg-type, func-returns-value]
+    declined = converge(remote, wish, report=told, confirm=asked.append)  # type: ignore[arg-type, func-returns-value]
 
     assert [step.name for step in declined.declined] == ["restart-docker"]
     assert asked == ["Restart Docker? It stops 1 running: other"]
     assert host.sh("docker inspect -f '{{.State.Running}}' other") == "true\n"
 
-    accepted = converge(remote, wish, sys_root=SYS_ROOT, confirm=lambda question: True)
+    accepted = converge(remote, wish, confirm=lambda question: True)
 
     assert [step.name for step in accepted.done] == ["restart-docker"]
     assert "nvidia" in accepted.facts.engine.runtimes
 
     # the doctor says ready but for the container's end, and mends what is safe to mend
     host.sh("rm /etc/cdi/nvidia.yaml; mkdir -p /home/ada/.docker; chown root: /home/ada/.docker")
-    found = examine(remote, host=host.login.host_config(), host_name="h1", sys_root=SYS_ROOT)
+    found = examine(remote, host=host.login.host_config(), host_name="h1")
     names = {finding.name for finding in found if finding.grade is not Grade.GOOD}
     assert {"specification-missing", "docker-config-stolen"} <= names
     fix(remote, [finding for finding in found if finding.place.value != "laptop"])
-    again = examine(remote, host=host.login.host_config(), host_name="h1", sys_root=SYS_ROOT)
+    again = examine(remote, host=host.login.host_config(), host_name="h1")
     assert not names & {"specification-missing"} & {f.name for f in again}
     assert host.sh("stat -c %U /home/ada/.docker") == "ada\n"
 
     # who uses the GPUs, and who would like to
     claim(remote, ["0"], project="p-012345", user="ada@laptop", until=4_000_000_000)
-    (view,) = views(look_at_gpus(log_in(host, "bob"), sys_root=SYS_ROOT))
+    (view,) = views(look_at_gpus(log_in(host, "bob")))
     assert [(h.kind, h.user) for h in view.holders][-1] == ("claim", "ada@laptop")
     bob = log_in(host, "bob")
     assert held_by_others(look_at_gpus(bob), "bobs") == {0}
@@ -120,11 +120,11 @@ def test_a_restart_under_running_containers_is_asked_for_and_gpus_are_seen(
     assert held_by_others(look_at_gpus(remote), "p-012345") == {0}
     release(bob, "bobs")
     release(remote, "p-012345")
-    assert all(c.user != "ada@laptop" for c in look_at_gpus(remote, sys_root=SYS_ROOT).claims)
+    assert all(c.user != "ada@laptop" for c in look_at_gpus(remote).claims)
 
     # the guardian sees the driver go wrong under the container
-    well = watch(remote, "", sys_root=SYS_ROOT)
+    well = watch(remote, "")
     assert judge(None, well, "h1") == ()
     said = "Failed to initialize NVML: Driver/library version mismatch"
-    host.write("/usr/local/bin/nvidia-smi", f"#!/bin/sh\necho '{said}'; exit 18\n", mode=0o755)
+    gpus.break_driver(said)
     assert [f.name for f in judge(well, watch(remote, ""), "h1")] == ["driver-mismatch"]

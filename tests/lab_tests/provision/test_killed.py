@@ -10,13 +10,14 @@ import threading
 
 import pytest
 
-from remotedl.provision.apply import Outcome, converge
+from remotedl.provision.apply import Outcome, converge, preview
 from remotedl.provision.journal import read_journal
 from remotedl.provision.steps import Wish
 from remotedl.provision.undo import undo
 from tests.lab.fixtures import MakeHost
 from tests.lab.host import Host
 from tests.lab_tests.provision.conftest import LogIn, Told
+from tests.lab_tests.provision.test_undo import assert_same, picture
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 NO_GPU = Wish(gpus=False)
@@ -44,8 +45,7 @@ def test_killed_at_each_step_then_two_at_once_then_undone(
     make_host: MakeHost, log_in: LogIn
 ) -> None:
     host = make_host(release="bookworm")
-    packages = "dpkg-query -W -f '${Package} ${Version} ${Status}\n'"
-    before = host.sh(packages)
+    before = picture(host)
     for line in (
         "stage fetch the package lists",
         "line Unpacking curl",
@@ -71,7 +71,9 @@ def test_killed_at_each_step_then_two_at_once_then_undone(
     assert len(done) == len(set(done)), "no step is done twice"
     assert host.sh("dpkg --audit") == ""
     assert all(entry.state == "done" for entry in read_journal(remotes[0]))
+    assert preview(remotes[0], NO_GPU).steps == ()
 
     left = undo(remotes[0], confirm=lambda question: True).left
 
-    assert left == () and host.sh(packages) == before
+    assert left == ()
+    assert_same(before, picture(host))

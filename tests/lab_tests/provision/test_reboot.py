@@ -11,21 +11,27 @@ from remotedl.provision.apply import converge
 from remotedl.provision.steps import Wish
 from tests.lab.engine import docker
 from tests.lab.fixtures import MakeHost
+from tests.lab.gpu import DATA, GpuDouble
 from tests.lab_tests.provision.conftest import LogIn, Told
-from tests.lab_tests.provision.gpu_double import OLD_MODULE, SYS_ROOT, put_gpu
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+OLD_MODULE = "/run/old-module"
 
 
 def test_a_driver_upgraded_underneath_is_mended_by_a_reboot(
     make_host: MakeHost, log_in: LogIn, told: Told
 ) -> None:
     host = make_host(release="trixie", engine=True)
-    put_gpu(host)
-    host.write(OLD_MODULE, "")
+    GpuDouble(host).install()
+    # As after an upgrade of the driver: what is loaded goes with the reboot, and so does /run.
+    said = (
+        "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.173"
+    )
+    host.write(OLD_MODULE, said + "\n")
+    host.exec(["ln", "-s", OLD_MODULE, f"{DATA}/broken"])
     wish = Wish(nvidia_mirror="http://127.0.0.1:9")
     with pytest.raises(RebootNeeded, match="another version") as needed:
-        converge(log_in(host), wish, sys_root=SYS_ROOT)
+        converge(log_in(host), wish)
     assert needed.value.hint.endswith("--reboot")
     assert host.sh(f"ls {OLD_MODULE}") != "", "nothing was rebooted unasked"
 
@@ -36,9 +42,7 @@ def test_a_driver_upgraded_underneath_is_mended_by_a_reboot(
     power = threading.Thread(target=switch_on_again)
     told.on_stage = lambda text: power.start() if text == "reboot the host" else None
 
-    outcome = converge(
-        log_in(host), wish, report=told, sys_root=SYS_ROOT, reconnect=lambda: log_in(host)
-    )
+    outcome = converge(log_in(host), wish, report=told, reconnect=lambda: log_in(host))
 
     power.join()
     assert [step.name for step in outcome.done] == ["reboot"]
