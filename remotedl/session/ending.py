@@ -16,7 +16,7 @@ def bring_down(errand: Errand, *, clean: bool, yes: bool) -> None:
         jobs = running_jobs(place.remote, ground.folders.run)
         if jobs and not yes and not errand.prompt.confirm(_question(jobs)):
             raise JobsRunning(
-                f"{_listed(jobs)} still run: nothing was stopped",
+                f"{_listed(jobs)} still run{'' if len(jobs) > 1 else 's'}: nothing was stopped",
                 hint=f"remotedl stop {jobs[0]}, or remotedl down --yes",
             )
     if clean:

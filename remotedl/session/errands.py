@@ -23,7 +23,7 @@ from remotedl.container.ground import Ground, survey
 from remotedl.container.jobs import Job, Jobs, Position
 from remotedl.container.runtime import State
 from remotedl.container.spec import WORKSPACE, ProjectName
-from remotedl.errors import ContainerError, LinkLost, SessionError, SshError
+from remotedl.errors import ContainerError, JobNotFound, LinkLost, SessionError, SshError
 from remotedl.provision.gpus import look_at_gpus
 from remotedl.provision.probe import gather
 from remotedl.report import SILENT, Report
@@ -275,6 +275,15 @@ def _await_link(errand: Errand, job_id: str, stop: threading.Event) -> None:
 def open_jobs(errand: Errand) -> Iterator[Jobs]:
     with workplace(errand) as (place, ground):
         yield place.jobs(ground.folders.run)
+
+
+def newest_job(errand: Errand) -> str:
+    """The id of the job that was started last. Raises JobNotFound."""
+    with open_jobs(errand) as found:
+        jobs = found.all()
+    if not jobs:
+        raise JobNotFound("there are no jobs yet", hint="remotedl run -- python train.py")
+    return jobs[-1].id
 
 
 def bring_in_step(errand: Errand) -> dict[str, Any]:

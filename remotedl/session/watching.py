@@ -18,6 +18,12 @@ from remotedl.session.workplace import Workplace
 EVERY_S = 10.0
 GUARD_EVERY_S = 60.0
 SMI_FIELDS = "index,name,utilization.gpu,memory.used,memory.total"
+FIND_SMI = """\
+command -v nvidia-smi && exit
+for f in /usr/local/nvidia/bin /usr/lib/wsl/lib /opt/nvidia/bin; do
+    [ -x "$f/nvidia-smi" ] && echo "$f/nvidia-smi" && exit
+done"""
+"""For the native runtime, which comes up without the facts of the host."""
 _GIB = 1024
 LOADS_KEPT = 30
 """Looks: five minutes."""
@@ -41,7 +47,7 @@ class HostWatch:
         """`on_end` is told of each job that ends while somebody watches, once."""
         self._place, self._run_folder, self._clock = place, run_folder, clock
         self._host_name, self._container = host_name, container
-        self._smi = facts.driver.smi if facts is not None else ""
+        self._smi = facts.driver.smi if facts is not None else None
         self._next = self._next_guard = 0.0
         self._readings: Readings | None = None
         self._loads: Mapping[str, tuple[int, ...]] = {}
@@ -100,6 +106,8 @@ class HostWatch:
         self.warnings = tuple((one.what, one.mend) for one in troubles)
 
     def _gpus(self) -> tuple[str, ...]:
+        if self._smi is None:
+            self._smi = self._place.remote.run(["sh", "-c", FIND_SMI], check=False).text.strip()
         if not self._smi:
             return ()
         query = [self._smi, f"--query-gpu={SMI_FIELDS}", "--format=csv,noheader,nounits"]

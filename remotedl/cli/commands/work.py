@@ -111,7 +111,10 @@ def jobs(
 
 def logs(
     context: typer.Context,
-    job: JobArgument,
+    job: Annotated[
+        str | None,
+        typer.Argument(metavar="[JOB]", help="An id of `remotedl jobs`; default: the newest."),
+    ] = None,
     host: HostOption = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
     tail: Annotated[
@@ -119,13 +122,14 @@ def logs(
     ] = None,
 ) -> None:
     """A job's output since its start."""
-    from remotedl.session.errands import follow_job
+    from remotedl.session.errands import follow_job, newest_job
 
-    if follow:
-        _follow(context, host, job, tail=tail)
-        return
     with errand_of(context, host, quiet=True) as errand:
-        follow_job(errand, job, _to_stdout, _to_stderr, tail=tail, wait=False)
+        job = job or newest_job(errand)
+        if not follow:
+            follow_job(errand, job, _to_stdout, _to_stderr, tail=tail, wait=False)
+            return
+    _follow(context, host, job, tail=tail)
 
 
 def stop(

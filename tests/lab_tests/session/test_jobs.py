@@ -46,6 +46,9 @@ def test_a_job_gets_the_idlest_gpu_and_the_next_job_another(
     second = trip.laptop.run("run", "--gpus", "1", "--", "sh", "-c", SHOW)
     assert second.stdout == f"sees: {Gpu(0).uuid}\n"  # the busy one: the idle one is given away
     assert f"sees: {Gpu(1).uuid}" in trip.laptop.run("logs", job).stdout
+    assert trip.laptop.run("logs").stdout == second.stdout  # of the newest
+    eventually(lambda: len(trip.status()["gpu_lines"]) == 2)
+    assert "98 %" in trip.status()["gpu_lines"][0]
     assert trip.laptop.run("run", "--gpus", "none", "--", "sh", "-c", SHOW).stdout == "sees: \n"
     refused = trip.laptop.run("run", "--gpus", "3", "--", "true", check=False)
     assert "3 GPUs are asked for and the host has 2" in refused.text
