@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from remotedl.provision.steps import Wish
 from remotedl.provision.via_laptop import DROP_IN, ENVIRONMENT, engine_through, via_laptop
 from tests.lab.fixtures import MakeHost
 from tests.lab.host import Host
+from tests.lab.laptop import Laptop
 from tests.lab_tests.provision.conftest import LogIn, Told
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -80,8 +82,37 @@ urllib.request.urlopen(sys.argv[1], timeout=3)
 """
 
 
-def test_a_killed_laptop_leaves_docker_as_it_was(make_host: MakeHost) -> None:
-    host = make_host(release="bookworm", engine=True)
+DOCKERFILE = """\
+FROM debian:bookworm-slim
+LABEL remotedl.catalogue="test"
+RUN apt-get -q update && apt-cache policy curl | grep Candidate
+"""
+
+
+@pytest.mark.parametrize("release", ["bookworm", "trixie"])
+def test_images_come_through_the_laptop_and_a_killed_one_leaves_docker_as_it_was(
+    make_host: MakeHost, laptop: Laptop, release: str
+) -> None:
+    """By the classic builder of one and the buildx of the other."""
+    host = make_host(release=release, engine=True)
+    host.sh("ip route del default")
+    (laptop.folder / "Dockerfile").write_text(DOCKERFILE)
+    laptop.know("h1", host.login, gpus="none")
+    laptop.settings(project={"image": {"dockerfile": "Dockerfile"}})
+
+    argv = ["image", "pull", "registry.invalid/x:1", "h1", "--via-laptop"]
+    pulled = laptop.run(*argv, check=False, timeout_s=120)
+    built = laptop.run("image", "build", "h1", "--via-laptop", timeout_s=300)
+
+    assert pulled.code == 40 and "Bad Gateway" in pulled.text, "the laptop looked for it in vain"
+    assert re.search(r"[1-9]\d*\.\d MB came through this laptop", built.text), built.text
+    assert "remotedl:" not in host.sh(f"docker history --no-trunc {built.stdout.strip()}")
+    assert not configured(host)
+    if release == "bookworm":
+        assert_a_killed_laptop_leaves_docker_as_it_was(host)
+
+
+def assert_a_killed_laptop_leaves_docker_as_it_was(host: Host) -> None:
     login = host.login
     root = Path(__file__).parents[3]
     process = subprocess.Popen(
