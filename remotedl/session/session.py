@@ -36,6 +36,7 @@ from remotedl.session.control import ControlServer
 from remotedl.session.digest import digest, job_end_line
 from remotedl.session.errands import NOTIFY
 from remotedl.session.hearing import Heard
+from remotedl.session.memory import give_back
 from remotedl.session.notify import notify
 from remotedl.session.options import UpOptions
 from remotedl.session.project import Project
@@ -58,6 +59,7 @@ from remotedl.ssh.prompt import Prompt
 
 LOOK_EVERY_S = 0.5
 EVENTS_KEPT = 200
+TIDY_EVERY_S = 600.0
 LONG_AWAY_S = 60.0
 """An absence that is worth a notification on the desktop."""
 FINAL = (AuthFailed, HostKeyChanged, HostKeyUnknown, ConfigError)
@@ -218,8 +220,12 @@ class Session:
             pulse.start()
         self._sync.start()
         try:
+            tidy_at = 0.0
             while not gone.wait(LOOK_EVERY_S) and not stop.is_set():
                 self._watch.look()
+                if time.monotonic() >= tidy_at:
+                    give_back()
+                    tidy_at = time.monotonic() + TIDY_EVERY_S
                 lost = self._sync.lost()
                 if lost is not None:
                     return lost
