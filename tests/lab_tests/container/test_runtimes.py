@@ -114,6 +114,15 @@ def test_python_is_the_one_with_the_everyday_stack(place: Place) -> None:
     assert result.text == "fine\n", result.error_text
 
 
+def test_cells_run_on_the_server_so_that_no_output_is_lost_with_the_browser(place: Place) -> None:
+    """What that set-up does is tested in images/test_jupyter.py; here, that both have it."""
+    listed = place.runtime.run(["jupyter", "server", "extension", "list"])
+    lines = (listed.text + listed.error_text).splitlines()
+    for extension in ("jupyter_server_documents", "remotedl_jupyter"):
+        assert any(extension in line and "enabled" in line for line in lines), lines
+        assert any(extension in line and "OK" in line for line in lines), lines
+
+
 # ---------------------------------------------------------------- jobs
 
 
