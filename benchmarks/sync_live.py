@@ -42,7 +42,7 @@ def main() -> list[Row]:
             storm = _storm(at, sync)
         peer_p50, peer_burst = _lsyncd(at) if has("lsyncd") else (None, None)
         beside = f"{rows[0].work}, beside lsyncd"
-        rows.append(Row(beside, rows[0].ours, "ms", 0.3, "at most", peer_p50, "lsyncd (mux)"))
+        rows.append(Row(beside, rows[0].ours, "ms", 1, "at most", peer_p50, "lsyncd (mux)"))
         work = "100 saves in a second, all there"
         rows.append(Row(work, burst, "s", 0.3, "at most", peer_burst, "lsyncd"))
         rows.append(storm)

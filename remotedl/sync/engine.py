@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.folder import FolderGone
 from remotedl.sync.agent.ignore import DEFAULTS, Ignore
-from remotedl.sync.agent.tree import Change, Entry, Kind, changed_keys
+from remotedl.sync.agent.tree import Change, Entry, Kind, changed_keys, share
 from remotedl.sync.agent.tree import key as key_of
 from remotedl.sync.agent.undo import REASON as UNDO
 from remotedl.sync.carry import Carried
@@ -232,6 +233,9 @@ class Sync:
         """Keep both sides equal until `stop`. Raises LinkLost, ProtocolError."""
         with self._lock:
             self._copy_first()
+            self._pair.replica.scanner.share(self._pair.ancestor)
+            share(self._pair.picture.tree, self._pair.ancestor)
+            _give_memory_back()
         while not stop.is_set():
             with self._lock:
                 patience = self._tend()
@@ -649,6 +653,16 @@ def _lines(rules: Ignore) -> tuple[str, ...]:
     """The rules that are in force, ours first."""
     texts = [line for source in rules.sources for line in source.text.splitlines()]
     return (*DEFAULTS, *(line for line in texts if line.strip() and not line.startswith("#")))
+
+
+def _give_memory_back() -> None:
+    """What was needed to open both sides is not needed while nothing happens."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not every C library has it
+        if trim is not None:
+            trim(0)
 
 
 def _digests(tree: Mapping[str, Entry]) -> frozenset[bytes]:

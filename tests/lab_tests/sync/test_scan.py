@@ -11,7 +11,7 @@ import pytest
 from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.tree import Issue
 from tests.lab_tests.sync.conftest import MakeFolders
-from tests.lab_tests.sync.folders import AgentInThread, Folders, tree
+from tests.lab_tests.sync.folders import AgentInThread, Folders, eventually, tree
 
 
 def test_same_size_and_mtime_other_content(folders: Folders) -> None:
@@ -170,6 +170,25 @@ def test_100_000_files(folders: Folders) -> None:
     sync = folders.open()
     assert sync.cycle().pending == 0
     assert sync.status().files >= 100_000
+
+
+def test_a_live_session_holds_equal_trees_once(folders: Folders) -> None:
+    """Entries and keys of both sides and of what they agreed on are the same objects."""
+    for number in range(50):
+        (folders.laptop / f"f{number}").write_text(str(number))
+    folders.once()
+    (folders.laptop / "f0").write_text("edited meanwhile")
+    sync = folders.live()
+    eventually(lambda: sync._pair.replica.scanner.tree["f7"] is sync._pair.ancestor["f7"])
+    pair = sync._pair
+    here, there = pair.replica.scanner.tree, pair.picture.tree
+    keys = {key: key for key in pair.ancestor}
+    assert all(keys[key] is key and here[key] is pair.ancestor[key] for key in here)
+    assert all(there[key] is pair.ancestor[key] for key in there if key != "f0")
+    (folders.host / "f1").write_text("edited")
+    eventually(lambda: (folders.laptop / "f1").read_text() == "edited")
+    assert folders.base and sync.flush(10).clean
+    folders.assert_equal()
 
 
 def test_ignore_rules_added_and_removed(folders: Folders) -> None:
