@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -125,10 +126,20 @@ class PowerlessDisk(KillingDisk):
         return done
 
     def die(self) -> None:
-        for path in self.root.rglob("*"):
-            if path.is_file() and not path.is_symlink() and path.stat().st_ino in self.unflushed:
-                path.write_bytes(bytes(path.stat().st_size))
-        super().die()
+        # Other threads of ours go on until the very end: names may vanish while we look.
+        try:
+            for path in list(self.root.rglob("*")):
+                self._lose(path)
+        finally:
+            super().die()
+
+    def _lose(self, path: Path) -> None:
+        try:
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_ino in self.unflushed:
+                path.write_bytes(bytes(found.st_size))
+        except FileNotFoundError:
+            pass
 
 
 class RebootedDisk(Disk):
