@@ -190,6 +190,8 @@ def container_json(new: NewContainer) -> dict[str, Any]:
             "StartPeriod": int(check.start_period_s * NANO),
             "Retries": check.retries,
         }
+        if check.start_period_s:
+            config["Healthcheck"]["StartInterval"] = int(check.start_interval_s * NANO)
     return config
 
 

@@ -223,6 +223,8 @@ class Healthcheck:
 
     test: tuple[str, ...]
     interval_s: float = 30
+    start_interval_s: float = 2
+    """Between tries within `start_period_s`; engines before 25 do not know it and leave it out."""
     timeout_s: float = 10
     start_period_s: float = 0
     retries: int = 3

@@ -133,6 +133,16 @@ def test_a_container_is_asked_for_in_full() -> None:
     assert asked["Healthcheck"]["Interval"] == 2_500_000_000
 
 
+def test_a_container_that_starts_is_looked_at_more_often() -> None:
+    starting = Healthcheck(("true",), start_period_s=60)
+
+    asked = container_json(NewContainer(image="x", healthcheck=starting))["Healthcheck"]
+    at_once = container_json(NewContainer(image="x", healthcheck=Healthcheck(("true",))))
+
+    assert (asked["StartInterval"], asked["Interval"]) == (2_000_000_000, 30_000_000_000)
+    assert "StartInterval" not in at_once["Healthcheck"]
+
+
 def test_what_is_not_asked_for_is_left_to_the_engine() -> None:
     asked = container_json(NewContainer(image="x"))
     assert not {"Cmd", "Entrypoint", "Healthcheck", "StopSignal"} & asked.keys()
