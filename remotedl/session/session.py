@@ -309,12 +309,15 @@ class Session:
     def close(self) -> None:
         """End the session in order; the container goes on. Idempotent."""
         self._phase = Phase.STOPPED
-        drop = (self._control, self._tunnels, self._sync)
-        for part in drop:
+        for part in (self._tunnels, self._sync):
             if part is not None:
                 part.close()
-        self._control = self._tunnels = self._sync = None
+        self._tunnels = self._sync = None
         self._drop_links()
+        # Up to here whoever is attached is told that it ends.
+        control, self._control = self._control, None
+        if control is not None:
+            control.close()
         if self._lock.held:
             drop_record(self._folder)
             self._lock.release()

@@ -229,6 +229,7 @@ def _attach(target: Target, *, plain: bool, as_json: bool) -> None:
     from remotedl.cli.live import DETACH_FOOTER, watch
     from remotedl.session.errands import snapshot_of
     from remotedl.session.registry import read_record
+    from remotedl.session.status import Phase
 
     folder = target.project.state_folder(target.host_name)
     record = read_record(folder)
@@ -237,22 +238,25 @@ def _attach(target: Target, *, plain: bool, as_json: bool) -> None:
             f"no session of {target.project.root.name} with {target.host_name} runs",
             hint=f"remotedl up {target.host_name}",
         )
-    running = record
+    running, ended = record, threading.Event()
 
     def snapshot() -> "Snapshot":
-        return snapshot_of(running)
+        now = snapshot_of(running)
+        if now.phase is Phase.STOPPED:
+            ended.set()
+        return now
 
     try:
         if as_json:
-            stream(snapshot, threading.Event())
+            stream(snapshot, ended)
         else:
-            watch(snapshot, threading.Event(), footer=DETACH_FOOTER, plain=plain)
+            watch(snapshot, ended, footer=DETACH_FOOTER, plain=plain)
     except SessionError:
         if read_record(folder) is not None:
             raise
-        if as_json:
-            emit("end", why="the session has ended")
-        typer.echo("the session has ended; the container goes on", err=True)
+    if as_json:
+        emit("end", why="the session has ended")
+    typer.echo("the session has ended; the container goes on", err=True)
 
 
 def read_running(target: Target) -> bool:
