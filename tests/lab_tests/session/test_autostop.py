@@ -15,25 +15,25 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def test_it_is_seen_postponed_cancelled_and_stops(make_trip: MakeTrip) -> None:
-    trip = make_trip(autostop="40s")
+    trip = make_trip(autostop="20s")
     up = trip.up()
-    seen = eventually(lambda: trip.status()["autostop"])
+    seen = eventually(lambda: trip.look().autostop)
     assert isinstance(seen, dict)
-    assert (seen["watching"], seen["limit_s"], seen["ended"]) == (True, 40, None)
+    assert (seen["watching"], seen["limit_s"], seen["ended"]) == (True, 20, None)
     assert "autostop" in trip.laptop.run("status").stdout
     assert "within the next 2h" in trip.laptop.run("autostop", "--postpone", "2h").text
-    busy = eventually(lambda: told(trip.laptop.run("autostop", "--json").stdout)["busy"])
-    assert busy == ["postponed"]
+    state = next(trip.sshd.home.glob(".remotedl/run/*/idle.json"))
+    eventually(lambda: told(state.read_text())["busy"] == ["postponed"])
+    assert told(trip.laptop.run("autostop", "--json").stdout)["busy"] == ["postponed"]
     assert trip.laptop.run("autostop", "--postpone", "soon", check=False).code == 2
     trip.laptop.run("autostop", "--cancel")
     assert "is not on" in trip.laptop.run("autostop", check=False).text
     up.interrupt()
     up.wait()
     settings = trip.laptop.folder / "hosts.toml"
-    settings.write_text(settings.read_text().replace('"40s"', '"1s"'))
+    settings.write_text(settings.read_text().replace('"20s"', '"1s"'))
     up = trip.up()
-    ended = eventually(lambda: trip.status()["autostop"] and trip.status()["autostop"]["ended"])
-    assert ended
+    eventually(lambda: (trip.look().autostop or {}).get("ended"))
     assert "stopped for idleness" in trip.laptop.run("status").stdout
 
 

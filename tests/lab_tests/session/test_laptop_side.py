@@ -68,7 +68,8 @@ def test_ctrl_c_at_each_stage_ends_in_order_and_up_goes_on(trip: Trip) -> None:
         up.wait_for(words)
         up.interrupt()
         assert up.wait(30) == 130, up.text
-        assert "remotedl up goes on from there" in up.text
+        # At the last stage it may have been up a moment before.
+        assert re.search("remotedl up (goes on from there|comes back to it)", up.text)
         assert "Traceback" not in up.text
         assert "internal error" not in up.text
     assert not list(trip.laptop.home.rglob("session.json"))
