@@ -91,9 +91,13 @@ class Hints:
         return paths
 
     def next_ripe(self, now: float) -> Optional[float]:
-        """In how many seconds `ripe` has something to say; None: not without an event."""
+        """In how many seconds at the earliest `ripe` has something to say; None: without an event
+        it has not. Costs little while events keep coming, however many wait.
+        """
         if not self._waiting:
             return None
+        if now < self._burst_ends():
+            return self._burst_ends() - now
         cap = self._gone_cap()
         first = min(self._due(path, one, cap) for path, one in self._waiting.items())
         return max(0.0, max(first, self._burst_ends()) - now)
