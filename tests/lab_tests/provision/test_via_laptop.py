@@ -100,15 +100,15 @@ def test_images_come_through_the_laptop_and_a_killed_one_leaves_docker_as_it_was
     laptop.know("h1", host.login, gpus="none")
     laptop.settings(project={"image": {"dockerfile": "Dockerfile"}})
 
-    argv = ["image", "pull", "registry.invalid/x:1", "h1", "--via-laptop"]
-    pulled = laptop.run(*argv, check=False, timeout_s=120)
     built = laptop.run("image", "build", "h1", "--via-laptop", timeout_s=300)
 
-    assert pulled.code == 40 and "Bad Gateway" in pulled.text, "the laptop looked for it in vain"
     assert re.search(r"[1-9]\d*\.\d MB came through this laptop", built.text), built.text
     assert "remotedl:" not in host.sh(f"docker history --no-trunc {built.stdout.strip()}")
     assert not configured(host)
     if release == "bookworm":
+        argv = ["image", "pull", "registry.invalid/x:1", "h1", "--via-laptop"]
+        pulled = laptop.run(*argv, check=False, timeout_s=120)
+        assert pulled.code == 40 and "Bad Gateway" in pulled.text, "the laptop looked in vain"
         assert_a_killed_laptop_leaves_docker_as_it_was(host)
 
 
