@@ -11,6 +11,7 @@ from remotedl.container.ground import survey
 from remotedl.errors import SessionError
 from remotedl.session.errands import FLUSH_S, Errand, ask_session
 from remotedl.session.registry import SessionLock
+from remotedl.session.status import SyncLine
 from remotedl.session.syncing import SessionSync, halts_named
 from remotedl.sync.safety import HaltKind
 
@@ -89,12 +90,18 @@ def sync_once(
         return sync.flush(FLUSH_S)
 
 
-def sync_live(errand: Errand, stop: threading.Event) -> None:
-    """Keep both sides in step until `stop`: the sync alone, without container or tunnels."""
+def sync_live(errand: Errand, stop: threading.Event, show: Callable[[SyncLine], None]) -> None:
+    """Keep both sides in step until `stop`: the sync alone, without container or tunnels.
+
+    `show` is told every second how it stands.
+    """
     with own_sync(errand) as sync:
         sync.cycle()
         sync.start()
         while not stop.wait(1.0):
+            line = sync.line()
+            if line is not None:
+                show(line)
             lost = sync.lost()
             if lost is not None:
                 raise lost

@@ -3,13 +3,18 @@
 import json
 import threading
 import time
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from remotedl.cli.commands.work import HostOption
 from remotedl.cli.context import JsonOption, errand_of
 from remotedl.errors import SyncError, UsageError
+
+if TYPE_CHECKING:
+    from remotedl.report import Report
+    from remotedl.session.status import SyncLine
 
 PathArgument = Annotated[str, typer.Argument(metavar="PATH", help="Relative to the project.")]
 LISTED = 10
@@ -63,7 +68,7 @@ def sync(
             _print_barrier(barrier, as_json=as_json)
         else:
             errand.report.note("Ctrl-C ends the sync")
-            sync_live(errand, threading.Event())
+            sync_live(errand, threading.Event(), _teller(errand.report))
 
 
 @app.command()
@@ -265,6 +270,30 @@ def _print_barrier(barrier: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(f"not all is in step; next: remotedl sync {mend}", err=True)
     if not barrier["clean"]:
         raise typer.Exit(SyncError.exit_code)
+
+
+def _teller(report: "Report") -> "Callable[[SyncLine], None]":
+    """Shows the sync's one line: always on a terminal, elsewhere when something changed."""
+    from dataclasses import replace
+
+    from remotedl.cli.live import sync_line
+    from remotedl.cli.render import TerminalReport
+
+    told: set[object] = set()
+    last: list[object] = [None]
+
+    def show(line: "SyncLine") -> None:
+        state = replace(line, last_success=None, note="")
+        if state != last[0] or isinstance(report, TerminalReport):
+            last[0] = state
+            report.stage("sync", sync_line(line, time.time())[0])
+        for what, mend in line.remedies:
+            if what not in told:
+                report.warn(what, mend)
+        told.clear()
+        told.update(what for what, _ in line.remedies)
+
+    return show
 
 
 def _announce(plan: dict[str, Any]) -> None:

@@ -93,6 +93,20 @@ def test_conflicts_resolve_history_and_undo(place: Place) -> None:
     assert "host" in (place.here / "a.ipynb").read_text()
 
 
+def test_the_sync_alone_always_says_how_it_stands(place: Place) -> None:
+    place.sync("--once")
+    (place.here / "b").write_text("laptop's")
+    (place.there / "b").write_text("host's")
+    command = place.laptop.start("sync")
+    command.wait_for(r"0 pending · .* · 1 conflicts · 0 frozen · watching")
+    command.wait_for(r"changed on both sides: b \(next: remotedl sync conflicts --diff\)")
+    (place.there / "b").unlink()
+    command.wait_for(r"in step · 0 pending · .* · 0 conflicts")
+    command.interrupt()
+    assert command.wait() == 130
+    assert (place.there / "b").read_text() == "laptop's"
+
+
 def test_a_root_that_is_gone_is_let_pass_when_asked_for(place: Place) -> None:
     (place.here / "thesis.tex").write_text("a hundred pages")
     place.sync("--once")
