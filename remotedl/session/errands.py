@@ -159,7 +159,16 @@ def wake_hint(pid: int) -> str:
 
 
 def snapshot_of(record: Record) -> Snapshot:
-    return Snapshot.from_json(ask_record(record, "status", timeout_s=STATUS_S))
+    """Raises SessionError where it does not answer, or answers what this version cannot read."""
+    row = ask_record(record, "status", timeout_s=STATUS_S)
+    try:
+        return Snapshot.from_json(row)
+    except (TypeError, KeyError, ValueError) as exc:
+        raise SessionError(
+            f"the session of {Path(record.root).name} with {record.host} (process {record.pid}) "
+            "was started by another version of remotedl",
+            hint=f"kill {record.pid}, then remotedl up",
+        ) from exc
 
 
 def every_snapshot() -> list[Snapshot]:
@@ -188,7 +197,7 @@ def seen_from_outside(record: Record, trouble: SessionError) -> Snapshot:
         workdir="",
         pid=record.pid,
         phase=Phase.SILENT,
-        detail="its process does not answer",
+        detail="its process gives no answer that can be used",
         since=record.started,
         runtime="",
         image=None,

@@ -282,7 +282,7 @@ def down(
 
 
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Every session of this laptop: link, sync, ports, container, GPUs, jobs."""
+    """Every session of this laptop: link, sync, ports, container, GPUs, jobs, autostop."""
     from remotedl.session.errands import every_snapshot
 
     snapshots = every_snapshot()

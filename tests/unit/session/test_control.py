@@ -111,6 +111,16 @@ def test_a_session_that_is_stopped_does_not_hang_whoever_asks(stopped: Record) -
     assert (seen.phase, seen.pid, seen.project) == (Phase.SILENT, stopped.pid, "thesis")
 
 
+@pytest.mark.parametrize("answer", [{}, {"phase": "dreaming"}, {"host": "h1", "news": 1}])
+def test_a_session_of_another_version_is_said(tmp_path: Path, answer: object) -> None:
+    server = ControlServer(tmp_path, {"status": lambda _: answer})
+    record = Record(FORMAT, "0" * 16, "/thesis", "h1", 7, server.address, server.key.hex(), 1.5)
+    with pytest.raises(SessionError, match="started by another version") as caught:
+        snapshot_of(record)
+    assert "kill 7" in caught.value.hint
+    server.close()
+
+
 def test_a_client_that_says_nothing_holds_up_no_other(server: ControlServer) -> None:
     with Client(server.address), Client(server.address):
         assert ask(server.address, server.key, "echo", text="x") == "x"
