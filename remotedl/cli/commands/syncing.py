@@ -39,7 +39,11 @@ def sync(
         typer.Option("--once", help="Say what will move, bring both sides in step, then end."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would go which way; change nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print what would go which way, for how long, what weighs most; change nothing.",
+        ),
     ] = False,
     allow: Annotated[
         list[str] | None,
