@@ -50,9 +50,20 @@ class Target:
 def find_target(context: typer.Context, host: str | None) -> Target:
     """Raises ConfigError, FolderUnusable."""
     from remotedl.config.load import choose_host
-    from remotedl.session.project import open_project
+    from remotedl.session.project import look_for_host, open_project
+    from remotedl.session.registry import live_host
 
-    project = open_project(Path.cwd(), context.find_root().obj.config)
+    explicit = context.find_root().obj.config
+    look_for_host(Path.cwd(), explicit, host)
+    project = open_project(Path.cwd(), explicit)
+    if project.copy_of is not None:
+        typer.echo(
+            f"this folder is a copy of {project.copy_of}: from now on it is a project of its own",
+            err=True,
+        )
+    hosts = project.config.hosts
+    if host is None and project.config.default_host is None and len(hosts) != 1:
+        host = live_host(project.id)
     name, chosen = choose_host(project.config, host)
     return Target(project, name, chosen)
 

@@ -37,7 +37,9 @@ def stay(session: Session, *, plain: bool, browse: bool, as_json: bool = False) 
         for line in session.addresses():  # the live view shows them itself
             typer.echo(line)
     if browse and session.jupyter_url is not None:
-        typer.launch(session.jupyter_url)
+        from remotedl.cli.browser import open_page
+
+        open_page(session.jupyter_url)
     try:
         with session.held() as stop:
             if as_json:

@@ -40,7 +40,7 @@ def find_config(folder: Path, explicit: Path | None = None) -> Path | None:
 def load_config(path: Path) -> Config:
     """Parse and validate. Raises ConfigError naming file, line and key."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a mark
         data = tomllib.loads(text)
     except OSError as exc:
         raise ConfigError(
@@ -86,7 +86,7 @@ def choose_host(config: Config, name: str | None) -> tuple[str, HostConfig]:
     if name in ssh_aliases() or _ADDRESS.fullmatch(name):
         user, _, address = name.rpartition("@")
         return name, HostConfig(address=address, user=user or None)
-    known = [*config.hosts, *ssh_aliases()]
+    known = list(dict.fromkeys([*config.hosts, *ssh_aliases()]))
     near = _nearest(name, known)
     raise ConfigNotFound(
         f'no host "{name}" in hosts.toml or ~/.ssh/config'

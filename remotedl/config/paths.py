@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from remotedl.errors import FolderUnusable
+
 APP = "remotedl"
 
 
@@ -43,7 +45,19 @@ def _place(named: str | None, default: str) -> Path:
 
 def _private(named: str | None, default: str) -> Path:
     folder = _place(named, default)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if os.name == "posix" and folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.name == "posix" and folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as exc:
+        raise state_unusable(folder, exc) from exc
     return folder
+
+
+def state_unusable(place: Path, exc: OSError) -> FolderUnusable:
+    """What to raise when remotedl cannot keep its state."""
+    why = (exc.strerror or str(exc)).lower()
+    return FolderUnusable(
+        f"{place}: {why}; remotedl keeps what it remembers there",
+        hint="mend that folder, or name another: REMOTEDL_STATE=/path/to/a/folder remotedl …",
+    )

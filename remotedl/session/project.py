@@ -7,6 +7,8 @@ and two folders of one name are two.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import secrets
 import tomllib
@@ -15,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remotedl.config.files import write_private
-from remotedl.config.load import FILE_NAME, find_config, load_config
+from remotedl.config.load import FILE_NAME, choose_host, find_config, load_config
 from remotedl.config.models import Config
-from remotedl.config.paths import state_dir
+from remotedl.config.paths import state_dir, state_unusable
 from remotedl.errors import FolderUnusable, StateCorrupt
 
 MARKER = Path(".remotedl") / "project.toml"
@@ -32,6 +34,8 @@ class Project:
     id: str
     config: Config
     config_path: Path | None
+    copy_of: Path | None = None
+    """The folder that this one was just found to be a copy of; it has a new id since."""
 
     @property
     def slug(self) -> str:
@@ -45,9 +49,11 @@ class Project:
 
     def state_folder(self, host_name: str) -> Path:
         """Where the laptop keeps what concerns this project on this host (0700)."""
-        safe = re.sub(r"[^A-Za-z0-9._-]", "_", host_name)
-        folder = state_dir() / "projects" / self.id / safe
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = state_dir() / "projects" / self.id / _file_name(host_name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as exc:
+            raise state_unusable(folder, exc) from exc
         return folder
 
 
@@ -60,6 +66,9 @@ def known_projects() -> frozenset[str]:
 def open_project(folder: Path, explicit_config: Path | None = None) -> Project:
     """The project that `folder` belongs to; gives it an id when it has none.
 
+    A copy of a project's folder (`cp -r`) becomes a project of its own: two folders with one id
+    would undo each other's work. A folder that was moved stays what it is.
+
     The root is the nearest folder at or above with `.remotedl/` or a hosts.toml, else `folder`
     itself. A hosts.toml in the home folder is the user's own and makes home no project.
     Raises ConfigError, FolderUnusable, StateCorrupt.
@@ -67,7 +76,20 @@ def open_project(folder: Path, explicit_config: Path | None = None) -> Project:
     root = project_root(folder)
     config_path = find_config(root, explicit_config)
     config = load_config(config_path) if config_path is not None else Config()
-    return Project(root=root, id=_project_id(root), config=config, config_path=config_path)
+    project_id = _project_id(root)
+    original = _original(root, project_id)
+    if original is not None:
+        project_id = _become_another(root)
+    _remember(root, project_id)
+    return Project(root, project_id, config, config_path, original)
+
+
+def look_for_host(folder: Path, explicit_config: Path | None, name: str | None) -> None:
+    """Whether any host can be meant, before anything is written. Raises ConfigError."""
+    config_path = find_config(project_root(folder), explicit_config)
+    config = load_config(config_path) if config_path is not None else Config()
+    if name is not None or not (config.hosts or (project_root(folder) / MARKER).exists()):
+        choose_host(config, name)
 
 
 def project_root(folder: Path) -> Path:
@@ -89,6 +111,14 @@ def project_root(folder: Path) -> Path:
 def slug_of(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "project"
+
+
+def _file_name(host_name: str) -> str:
+    """One file name a host: names with other characters get their hash, so that no two share."""
+    plain = re.sub(r"[^A-Za-z0-9._@-]", "_", host_name)
+    if plain == host_name and not plain.startswith(".") and len(plain) <= 100:
+        return plain
+    return f"{plain.strip('.')[:80]}~{hashlib.sha256(host_name.encode()).hexdigest()[:8]}"
 
 
 def _is_root(folder: Path) -> bool:
@@ -115,6 +145,44 @@ def _project_id(root: Path) -> str:
             hint=f"restore {path} from a backup, or delete it to start as a new project",
         )
     return found
+
+
+def _home_note(project_id: str) -> Path:
+    """Where the laptop notes which folder has this id."""
+    return state_dir() / "projects" / project_id / ".folder"
+
+
+def _original(root: Path, project_id: str) -> Path | None:
+    """The folder that `root` is a copy of; None where it is the one we know, or was moved."""
+    try:
+        known = Path(_home_note(project_id).read_text(encoding="utf-8"))
+        if known == root or known.samefile(root):
+            return None
+        same = tomllib.loads((known / MARKER).read_text(encoding="utf-8")).get("id")
+    except (OSError, ValueError):
+        return None
+    return known if same == project_id else None
+
+
+def _become_another(root: Path) -> str:
+    """A new id; what the sync noted in the copied folder is the original's, and goes."""
+    folder = root / MARKER.parent
+    for name in ("marker", "cache"):
+        (folder / name).unlink(missing_ok=True)
+    return _new_id(root / MARKER)
+
+
+def _remember(root: Path, project_id: str) -> None:
+    note = _home_note(project_id)
+    try:
+        if note.read_text(encoding="utf-8") == str(root):
+            return
+    except (OSError, ValueError):
+        pass
+    try:
+        write_private(note, os.fsencode(root))
+    except OSError as exc:
+        raise state_unusable(note, exc) from exc
 
 
 def _new_id(path: Path) -> str:

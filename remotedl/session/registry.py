@@ -117,6 +117,12 @@ def running_sessions() -> Iterator[tuple[Path, Record]]:
             yield path.parent, record
 
 
+def live_host(project_id: str) -> str | None:
+    """The host that a project has a session with, where that is exactly one."""
+    live = [record.host for _, record in running_sessions() if record.project_id == project_id]
+    return live[0] if len(live) == 1 else None
+
+
 def _held(folder: Path) -> bool:
     lock = SessionLock(folder)
     if lock.try_once():

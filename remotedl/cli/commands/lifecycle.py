@@ -210,7 +210,9 @@ def _launch(
         typer.echo(line)
     typer.echo("goes on in the background: remotedl status · attach · down", err=True)
     if browse and addresses:
-        typer.launch(addresses[0].split()[-1])
+        from remotedl.cli.browser import open_page
+
+        open_page(addresses[0].split()[-1], wait=True)
 
 
 def _emit_state(folder: Path) -> None:

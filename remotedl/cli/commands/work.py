@@ -178,7 +178,9 @@ def open_page(
         url = page_url(errand, page)
     typer.echo(url)
     if not print_only:
-        typer.launch(url)
+        from remotedl.cli.browser import open_page
+
+        open_page(url, wait=True)
 
 
 def split_command(raw: list[str], words: list[str]) -> tuple[str | None, list[str]]:

@@ -42,8 +42,12 @@ KEPT = 500
 STREAMS = {1: b"o", 2: b"e"}
 
 
+_MASK: List[int] = []
+"""The umask of who started us: the job's files get it, what we note ourselves is private."""
+
+
 def main(argv: List[str]) -> int:
-    os.umask(0o077)
+    _MASK.append(os.umask(0o077))
     if argv[:1] == ["new"]:
         print(new(argv[1], json.load(sys.stdin)))
         return 0
@@ -170,6 +174,7 @@ def spawn(
     argv, cwd = [str(part) for part in meta["argv"]], str(meta["cwd"])
     if not os.path.isdir(cwd):
         return None, (126, f"no such folder: {cwd}")
+    private = os.umask(_MASK[0])
     try:
         child = subprocess.Popen(
             argv,
@@ -186,6 +191,8 @@ def spawn(
         return None, (127, f"{argv[0]}: command not found")
     except OSError as exc:
         return None, (126, f"{argv[0]}: {exc.strerror}")
+    finally:
+        os.umask(private)
     return child, (0, "")
 
 

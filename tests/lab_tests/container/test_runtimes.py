@@ -132,6 +132,13 @@ def test_a_job_keeps_its_streams_apart_and_passes_its_exit_code(place: Place) ->
     assert place.jobs.get(job).state is JobState.EXITED
 
 
+def test_a_jobs_files_have_the_usual_modes(place: Place) -> None:
+    """What we note about a job is private; what the job writes is as from any terminal."""
+    job = place.jobs.start(["sh", "-c", "umask; touch made"], cwd=place.folder)
+    out, _, code = place.output(job)
+    assert (int(out, 8), code) == (0o022, 0)
+
+
 def test_a_job_sees_the_projects_environment(place: Place) -> None:
     command = ["sh", "-c", "echo $API_KEY $MINE $REMOTEDL_JOB"]
     job = place.jobs.start(command, cwd=place.folder, env={"MINE": "7"})

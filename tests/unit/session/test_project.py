@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
-from remotedl.errors import FolderUnusable, StateCorrupt
+from remotedl.errors import ConfigNotFound, FolderUnusable, StateCorrupt
 from remotedl.session.initial import hosts_text, write_initial
-from remotedl.session.project import MARKER, open_project, project_root, slug_of
+from remotedl.session.project import (
+    MARKER,
+    look_for_host,
+    open_project,
+    project_root,
+    slug_of,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("REMOTEDL_CONFIG", str(folder / ".config"))
+    monkeypatch.setenv("REMOTEDL_STATE", str(tmp_path.with_name(f"{tmp_path.name}-state")))
     return folder
 
 
@@ -85,3 +94,53 @@ def test_init_suggests_the_hosts_of_ssh_config_as_valid_toml(tmp_path: Path, hom
     project = open_project(tmp_path)
     assert sorted(project.config.hosts) == ["gpu1", "gpu2"]
     assert "192.0.2.10" in hosts_text(())
+
+
+def test_a_copy_of_the_folder_is_a_project_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    first = open_project(folder)
+    (folder / MARKER.parent / "marker").write_text("what the sync noted")
+    copy = tmp_path / "copies" / "p"
+    shutil.copytree(folder, copy)
+    second = open_project(copy)
+    assert second.copy_of == folder
+    assert second.id != first.id
+    assert not (copy / MARKER.parent / "marker").exists()
+    assert open_project(copy) == dataclasses.replace(second, copy_of=None)
+    assert open_project(folder).id == first.id
+    assert (folder / MARKER.parent / "marker").exists()
+
+
+def test_another_way_to_the_same_folder_is_no_copy(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    first = open_project(folder)
+    (tmp_path / "link").symlink_to(folder)
+    assert open_project(tmp_path / "link").id == first.id
+
+
+def test_hosts_do_not_share_a_folder_for_their_names(tmp_path: Path) -> None:
+    project = open_project(tmp_path)
+    names = ["box", "..", ".", "a/b", "a_b", "a b", ".folder", "ada@box", "x" * 300, "x" * 299]
+    folders = [project.state_folder(name) for name in names]
+    assert len(set(folders)) == len(names)
+    assert len({folder.parent for folder in folders}) == 1
+
+
+def test_a_state_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("REMOTEDL_STATE", str(tmp_path / "file" / "state"))
+    with pytest.raises(FolderUnusable, match="not a directory") as caught:
+        open_project(tmp_path)
+    assert "REMOTEDL_STATE" in caught.value.hint
+
+
+def test_nothing_is_written_where_no_host_can_be_meant(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    with pytest.raises(ConfigNotFound, match="no host is named"):
+        look_for_host(folder, None, None)
+    assert list(folder.iterdir()) == []

@@ -1,0 +1,103 @@
+"""Opens a page in the browser; its token stays out of every process list.
+
+A browser is started with its address in argv, which other users of the laptop may read. So it gets
+an address of our own that works once, for this user only, and leads on to the page.
+"""
+
+import http.server
+import os
+import secrets
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import typer
+
+PATIENCE_S = 20.0
+CONNECTIONS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+
+
+def open_page(url: str, *, wait: bool = False) -> None:
+    """`wait`: until the browser has come, for a process that ends right after."""
+    if not urlsplit(url).query:
+        typer.launch(url)
+        return
+    door = OneTimeDoor(url)
+    if typer.launch(door.address) == 0 and wait:
+        door.passed.wait(PATIENCE_S)
+
+
+class OneTimeDoor:
+    """An address on loopback that leads to `url`, once."""
+
+    def __init__(self, url: str, own_uids: frozenset[int] | None = None) -> None:
+        """`own_uids`: who may come in (default: this user, and root, who sees all anyway)."""
+        self.passed = threading.Event()
+        self._url, self._uids = url, own_uids if own_uids is not None else _own_uids()
+        self._key = secrets.token_urlsafe(24)
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._server.server_port}/{self._key}"
+        threading.Thread(target=self._serve, name="browser door", daemon=True).start()
+
+    def _serve(self) -> None:
+        serving = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+        serving.start()
+        self.passed.wait(PATIENCE_S)
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _lead(self, path: str, peer: tuple[str, int]) -> str | None:
+        known = secrets.compare_digest(path.encode(), f"/{self._key}".encode())
+        if not known or self.passed.is_set() or not self._ours(peer):
+            return None
+        self.passed.set()
+        return self._url
+
+    def _ours(self, peer: tuple[str, int]) -> bool:
+        if not self._uids:
+            return True
+        return uid_of(peer[1], self._server.server_port) in self._uids
+
+    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        door = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            """Leads on, or says that there is nothing."""
+
+            def do_GET(self) -> None:
+                there = door._lead(self.path, (self.client_address[0], self.client_address[1]))
+                self.send_response(404 if there is None else 303)
+                if there is not None:
+                    self.send_header("Location", there)
+                self.send_header("Cache-Control", "no-store")
+                self.send_header("Referrer-Policy", "no-referrer")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Nobody reads it."""
+
+        return Handler
+
+
+def uid_of(port: int, server_port: int) -> int | None:
+    """Who holds the loopback connection from `port` to `server_port`, by the kernel's table."""
+    wanted = f":{port:04X}", f":{server_port:04X}"
+    for table in CONNECTIONS:
+        try:
+            lines = table.read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for cells in map(str.split, lines):
+            if cells[1].endswith(wanted[0]) and cells[2].endswith(wanted[1]):
+                return int(cells[7])
+    return None
+
+
+def _own_uids() -> frozenset[int]:
+    """Empty where the system does not tell who is at the other end."""
+    if sys.platform != "linux":
+        return frozenset()
+    return frozenset({os.getuid(), 0})
