@@ -18,7 +18,7 @@ PATIENCE_S = 20.0
 CONNECTIONS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
-def open_page(url: str, *, wait: bool = False) -> None:
+def show_page(url: str, *, wait: bool = False) -> None:
     """`wait`: until the browser has come, for a process that ends right after."""
     if not urlsplit(url).query:
         typer.launch(url)

@@ -1,8 +1,9 @@
 """The event stream of `up --json` and `attach --json`: one JSON object a line, on stdout.
 
 Every line has `event` and `at` (Unix seconds). `stage`, `progress`, `note`, `warn` and `output` are
-the way up; `state` is the whole session, whenever more of it than a counter has changed; `told` is
-what the session says of itself (a link lost, a job's end); `end` is the last line.
+the way up; `plan` is a line of --dry-run; `state` is the whole session, whenever more of it than a
+counter has changed; `told` is what the session says of itself (a link lost, a job's end); `end` is
+the last line.
 """
 
 from __future__ import annotations

@@ -37,9 +37,9 @@ def stay(session: Session, *, plain: bool, browse: bool, as_json: bool = False) 
         for line in session.addresses():  # the live view shows them itself
             typer.echo(line)
     if browse and session.jupyter_url is not None:
-        from remotedl.cli.browser import open_page
+        from remotedl.cli.browser import show_page
 
-        open_page(session.jupyter_url)
+        show_page(session.jupyter_url)
     try:
         with session.held() as stop:
             if as_json:
@@ -84,7 +84,7 @@ def view(now: Snapshot, footer: str, at: float, *, rule: bool = True) -> Rendera
     for tunnel in now.tunnels:
         rows.append(_row(tunnel.name, tunnel_line(tunnel), "bold" if tunnel.url else ""))
     if now.sync is not None:
-        line, style = sync_line(now.sync, at)
+        line, style = sync_line(now.sync, at, linked=now.phase is not Phase.RECONNECTING)
         rows.append(_row("sync", line, style))
         rows += [_row("", text, "yellow", whole=True) for text in sync_remedies(now.sync)]
     rows += [_row("GPU" if first else "", text) for first, text in _marked(now.gpu_lines)]
@@ -103,14 +103,19 @@ def view(now: Snapshot, footer: str, at: float, *, rule: bool = True) -> Rendera
     return Group(*rows)
 
 
-def sync_line(sync: SyncLine, at: float) -> tuple[str, str]:
-    """The one line that never lies about the sync, and its style."""
+def sync_line(sync: SyncLine, at: float, *, linked: bool = True) -> tuple[str, str]:
+    """The one line that never lies about the sync, and its style.
+
+    Without a link nobody knows what the host's side is like.
+    """
     if sync.halted is not None:
         return f"halted: {sync.halted}", "bold red"
     troubled = bool(sync.conflicts or sync.frozen or sync.failures or sync.paused)
     parts = []
     if sync.paused:
         parts.append("paused")
+    elif not linked:
+        parts.append("waits for the link")
     elif sync.last_success is None:
         parts.append("first comparison…")
     elif not (sync.pending or troubled):
@@ -127,7 +132,7 @@ def sync_line(sync: SyncLine, at: float) -> tuple[str, str]:
         parts.append(f"{len(sync.failures)} refused")
     if sync.left_out:
         parts.append(f"{len(sync.left_out)} left on the host")
-    return " · ".join(parts), "yellow" if troubled or sync.degraded else "green"
+    return " · ".join(parts), "yellow" if troubled or sync.degraded or not linked else "green"
 
 
 def sync_remedies(sync: SyncLine) -> list[str]:

@@ -79,11 +79,15 @@ class _Bar:
         parts = [amount(self.done, self.unit)]
         if self.total:
             parts[0] += f" of {amount(self.total, self.unit)}"
-        if rate > 0 and spent > 0.5:
+        if rate > 0 and spent > 0.5 and self.unit not in UNEVEN:
             parts.append(f"{amount(rate, self.unit)}/s")
             if self.total and self.total > self.done:
                 parts.append(f"{lasting((self.total - self.done) / rate)} left")
         return " · ".join(parts)
+
+
+UNEVEN = ("steps", "packages")
+"""Units of which one takes a moment and the next a minute: a rate would only mislead."""
 
 
 class PlainReport:

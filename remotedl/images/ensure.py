@@ -58,15 +58,17 @@ def ensure(
     elif found := catalogue.find(wish.image):
         ref = way.catalogue(*found)
     else:
-        _refuse_slip(wish.image)
+        refuse_slip(wish.image)
         ref = way.foreign(wish.image)
     if wish.requirements:
         ref = way.with_requirements(ref, wish.requirements)
     return ref
 
 
-def _refuse_slip(name: str) -> None:
+def refuse_slip(name: str) -> None:
     """A word that is nearly a catalogue name is a slip, not an image of the whole world."""
+    if catalogue.find(name) is not None:
+        return
     near = difflib.get_close_matches(name, catalogue.names(), 1, 0.7)
     if near and "/" not in name and ":" not in name:
         raise ImageNotFound(

@@ -281,8 +281,8 @@ def _install_apt(facts: HostFacts, wish: Wish, manager: Manager, family: Family)
         why = f"{urls[0]}: {reach.why}" if urls and reach else "this release has no name"
         notices.append(
             Notice(
-                f"Docker's own repository cannot be used ({why}): the distribution's package is",
-                "mirrors.docker or proxy in hosts.toml names another way; or: --via-laptop",
+                f"no way to Docker's own repository ({why}): the distribution's package is taken",
+                "remotedl provision --via-laptop, or set mirrors.docker or proxy in hosts.toml",
             )
         )
         return [_distribution_step(facts, manager, family)], notices, [], None
@@ -324,9 +324,9 @@ def _install_yum(facts: HostFacts, wish: Wish, manager: Manager, family: Family)
     usable = [url for url in urls if url in facts.net and facts.net[url].ok] or usable
     if not usable:
         why = "; ".join(f"{url}: {facts.net[url].why}" for url in urls)
-        hint = "mirrors.docker or proxy in hosts.toml names another way; or: --via-laptop"
+        hint = "remotedl provision --via-laptop, or set mirrors.docker or proxy in hosts.toml"
         if family is Family.FEDORA:
-            notice = Notice(f"Docker's own repository cannot be used ({why}): Fedora's is", hint)
+            notice = Notice(f"no way to Docker's own repository ({why}): Fedora's is taken", hint)
             return [_distribution_step(facts, manager, family)], [notice], [], None
         return [], [], [], Refusal(f"Docker's repository cannot be reached ({why})", hint)
     base = usable[0].removesuffix("/repodata/repomd.xml")

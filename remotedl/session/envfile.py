@@ -18,8 +18,10 @@ def read_env_file(root: Path, name: str | None) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
+        why = (exc.strerror or "").lower() if isinstance(exc, OSError) else "it is not UTF-8"
         raise ConfigError(
-            f"env_file {path} cannot be read: {exc}", hint=f"make it, or drop env_file: {path}"
+            f"env_file {path} cannot be read: {why}",
+            hint="make it, or take env_file out of hosts.toml",
         ) from exc
     return parse_env(text, str(path))
 

@@ -238,7 +238,7 @@ class Session:
 
     def _bring_back(self, stop: threading.Event, why: RemotedlError) -> None:
         before, began = self.snapshot(), time.time()
-        self._phase, self._detail = Phase.RECONNECTING, why.message
+        self._phase, self._detail, self._since = Phase.RECONNECTING, why.message, time.time()
         self._tell(f"link lost: {why.message}")
         self._drop_links()
         for delay in delays(random.random):
@@ -255,7 +255,7 @@ class Session:
                 self._drop_links()
                 continue
             break
-        self._phase, self._detail = Phase.LIVE, ""
+        self._phase, self._detail, self._since = Phase.LIVE, "", time.time()
         self._welcome(before, time.time() - began)
 
     def _reconnect(self) -> None:

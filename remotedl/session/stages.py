@@ -24,6 +24,7 @@ from remotedl.container.services import Tools
 from remotedl.container.spec import LABEL_TOOLS, Image
 from remotedl.errors import ConfigError, ContainerError, EngineError
 from remotedl.images.ensure import ensure as ensure_image
+from remotedl.images.ensure import refuse_slip
 from remotedl.images.requirements import read as read_requirements
 from remotedl.images.wish import HostCapabilities, ImageRef
 from remotedl.images.wish import wish_of as image_wish
@@ -127,6 +128,8 @@ def check_project(project: Project) -> None:
     named = {"requirements": config.requirements}
     if isinstance(config.image, LocalImage):
         named["image.dockerfile"] = config.image.dockerfile
+    else:
+        refuse_slip(config.image)
     for key, name in named.items():
         if name is not None and not (project.root / name).is_file():
             raise ConfigError(

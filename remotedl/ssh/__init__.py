@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from remotedl.errors import ConfigError
 from remotedl.report import SILENT, Report
 
 if TYPE_CHECKING:
@@ -37,8 +38,20 @@ def connect(
 
     if known_hosts is None and host.known_hosts is not None:
         known_hosts = Path(host.known_hosts).expanduser()
+    if host.identity_file is not None:
+        _check_key(host.identity_file)
     files = (ssh_config,) if ssh_config is not None else client_config.default_files()
     text = client_config.read(files)
     hops = route.plan_route(host, config_text=text, known_hosts_file=known_hosts)
     opened = opener.open_route(hops, prompt, accept_new=accept_new, report=report)
     return Connection(hops, opened, host.sudo, prompt)
+
+
+def _check_key(name: str) -> None:
+    """A key of hosts.toml must be there; beside an agent its .pub file is enough."""
+    path = Path(name).expanduser()
+    if not path.is_file() and not Path(f"{path}.pub").is_file():
+        raise ConfigError(
+            f"identity_file {name}: there is no such file",
+            hint="mend identity_file in hosts.toml; a new key: ssh-keygen -t ed25519",
+        )

@@ -204,7 +204,7 @@ class Login:
         hint = f"ssh-copy-id {port}{hop.user}@{hop.address}"
         if len(self._tried) > 4:
             hint = "name the key: identity_file in hosts.toml, and IdentitiesOnly in ~/.ssh/config"
-        return AuthFailed(f"{hop.shown} lets us not in{why}. Tried: {tried}{offered}", hint=hint)
+        return AuthFailed(f"{hop.shown} refuses the login{why}. Tried: {tried}{offered}", hint=hint)
 
 
 def open_agent(socket_path: str | None) -> Any:

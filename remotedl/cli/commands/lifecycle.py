@@ -86,6 +86,7 @@ def up(
     as_json: EventsOption = False,
 ) -> None:
     """The whole way: provision, image, container, sync, tunnels; then stay and show it."""
+    from remotedl.cli.events import emit
     from remotedl.cli.exits import end_in_order
     from remotedl.cli.live import stay
     from remotedl.cli.prompt import TerminalPrompt
@@ -113,7 +114,10 @@ def up(
         session = _session(target, asked, TerminalPrompt(report), report)
         if dry_run:
             for line in session.preview():
-                typer.echo(line)
+                if as_json:
+                    emit("plan", line=line)
+                else:
+                    typer.echo(line)
             return
         try:
             session.bring_up()
@@ -210,9 +214,9 @@ def _launch(
         typer.echo(line)
     typer.echo("goes on in the background: remotedl status · attach · down", err=True)
     if browse and addresses:
-        from remotedl.cli.browser import open_page
+        from remotedl.cli.browser import show_page
 
-        open_page(addresses[0].split()[-1], wait=True)
+        show_page(addresses[0].split()[-1], wait=True)
 
 
 def _emit_state(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """run, jobs, logs, stop, shell, open: working where the GPU is."""
 
 import json
+import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -63,13 +65,20 @@ def run(
 ) -> None:
     """Run a job where the GPU is; it outlives the connection. Passes on its exit code.
 
-    Ctrl-C detaches and the job goes on; a second one right after stops it.
+    Ctrl-C detaches and the job goes on; a second one right after stops it. A job reads nothing
+    from this terminal: it has no stdin.
     """
     from remotedl.session.errands import JobWish, start_job
     from remotedl.session.options import asked_gpus
 
     host, argv = split_command(context.meta[RAW], words)
     wish = JobWish(after_sync, None if gpus is None else asked_gpus(gpus), notify)
+    if _input_waits():
+        typer.echo(
+            "what comes in here is not passed on: a job has no stdin"
+            "  next: put it in a file of the project, or use remotedl shell",
+            err=True,
+        )
     with errand_of(context, host, quiet=True) as errand:
         job_id = start_job(errand, argv, wish=wish, cwd=Path.cwd())
         watched = errand.session() is not None
@@ -178,9 +187,9 @@ def open_page(
         url = page_url(errand, page)
     typer.echo(url)
     if not print_only:
-        from remotedl.cli.browser import open_page
+        from remotedl.cli.browser import show_page
 
-        open_page(url, wait=True)
+        show_page(url, wait=True)
 
 
 def split_command(raw: list[str], words: list[str]) -> tuple[str | None, list[str]]:
@@ -213,6 +222,13 @@ def _follow(
     with errand_of(context, host, quiet=True) as errand:
         try:
             job = follow_job(errand, job_id, _to_stdout, _to_stderr, tail=tail)
+        except BrokenPipeError:
+            typer.echo(
+                f"nobody reads on; the job goes on: remotedl logs -f {job_id}"
+                f" · remotedl stop {job_id}",
+                err=True,
+            )
+            raise
         except KeyboardInterrupt:
             typer.echo(
                 f"\ndetached; the job goes on. Back: remotedl logs -f {job_id}"
@@ -226,6 +242,23 @@ def _follow(
     if notify:
         _tell_end(job)
     _finish(job)
+
+
+def _input_waits() -> bool:
+    """Whether somebody gave us a file or piped something in, and means it to be read."""
+    try:
+        kind = os.fstat(sys.stdin.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    if stat.S_ISREG(kind.st_mode):
+        return kind.st_size > 0
+    if not stat.S_ISFIFO(kind.st_mode) or os.name != "posix":
+        return False
+    import fcntl
+    import termios
+
+    waiting = fcntl.ioctl(sys.stdin.fileno(), termios.FIONREAD, bytes(4))
+    return int.from_bytes(waiting, sys.byteorder) > 0
 
 
 def _tell_end(job: "Job") -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from remotedl.cli.browser import OneTimeDoor, open_page
+from remotedl.cli.browser import OneTimeDoor, show_page
 
 VISIT = (
     "import sys, http.client, urllib.parse; p = urllib.parse.urlsplit(sys.argv[1]); "
@@ -59,6 +59,6 @@ def test_what_is_started_has_no_token_in_its_argv(
     monkeypatch.setenv("BROWSER", str(browser))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     (tmp_path / "xdg-open").symlink_to(browser)
-    open_page(PAGE, wait=True)
+    show_page(PAGE, wait=True)
     assert seen.read_text().startswith("http://127.0.0.1:")
     assert "secret" not in seen.read_text()

@@ -96,6 +96,12 @@ def test_the_sync_line_names_each_trouble(line: SyncLine, says: str) -> None:
     assert (style == "green") is bool(calm)
 
 
+def test_without_a_link_it_is_not_in_step() -> None:
+    text, style = sync_line(CALM, 102.0, linked=False)
+    assert text.startswith("waits for the link · 0 pending · last 2.0 s ago")
+    assert style == "yellow"
+
+
 @pytest.mark.parametrize("trouble", ["conflicts", "frozen", "failures"])
 def test_it_is_not_in_step_while_something_waits_for_the_user(trouble: str) -> None:
     assert "in step" not in sync_line(replaced(**{trouble: ("a",)}), 102.0)[0]
