@@ -27,6 +27,7 @@ from remotedl.errors import ContainerError, JobNotFound, LinkLost, SessionError,
 from remotedl.provision.gpus import look_at_gpus
 from remotedl.provision.probe import gather
 from remotedl.report import SILENT, Report
+from remotedl.session import seen
 from remotedl.session.backoff import delays
 from remotedl.session.control import ask
 from remotedl.session.job_gpus import NOTED, gpus_for_job
@@ -223,7 +224,7 @@ class JobWish:
 
 def start_job(errand: Errand, argv: Sequence[str], *, wish: JobWish, cwd: Path) -> str:
     """Bring the files up to date, start `argv` where the work runs; the job's id."""
-    note = bring_in_step(errand) if wish.after_sync else {}
+    note = bring_in_step(errand, noted=True) if wish.after_sync else {}
     if wish.notify:
         note[NOTIFY] = True
     with workplace(errand) as (place, ground):
@@ -295,10 +296,20 @@ def newest_job(errand: Errand) -> str:
     return jobs[-1].id
 
 
-def bring_in_step(errand: Errand) -> dict[str, Any]:
-    """Both sides equal now, by the live session or by one cycle of our own."""
+def files_seen(errand: Errand, job_id: str) -> str:
+    """The manifest of what a job's folder held when it started. Raises JobNotFound."""
+    with open_jobs(errand) as found:
+        noted = found.get(job_id).note.get("sync") or {}
+    return seen.recall(errand.folder, noted.get("seen"), job_id).decode("ascii")
+
+
+def bring_in_step(errand: Errand, *, noted: bool = False) -> dict[str, Any]:
+    """Both sides equal now, by the live session or by one cycle of our own.
+
+    `noted`: which versions the host has then is kept on the laptop.
+    """
     if errand.session() is not None:
-        found = ask_session(errand, "sync-flush", timeout_s=FLUSH_S)
+        found = ask_session(errand, "sync-flush", timeout_s=FLUSH_S, noted=noted)
         return {"sync": found}
     remote = errand.connect()
     sync = SessionSync(
@@ -307,7 +318,7 @@ def bring_in_step(errand: Errand) -> dict[str, Any]:
     try:
         workdir = survey(remote, errand.name, errand.host).folders.workdir
         sync.connect(remote, workdir)
-        return {"sync": sync.flush(FLUSH_S)}
+        return {"sync": sync.flush(FLUSH_S, noted=noted)}
     finally:
         sync.close()
         remote.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 from remotedl.errors import LinkLost, RemotedlError, SyncError, UsageError
 from remotedl.report import Report
+from remotedl.session import seen
 from remotedl.session.project import Project
 from remotedl.session.status import SyncLine
 from remotedl.session.sync_rows import (
@@ -158,12 +159,18 @@ class SessionSync:
             return self._last
         return sync_line(self._sync.status(), self._project.config.project.sync.mode.value)
 
-    def flush(self, timeout_s: float = FLUSH_S) -> dict[str, Any]:
-        """Everything written before this call is on both sides afterwards, but what is named."""
+    def flush(self, timeout_s: float = FLUSH_S, *, noted: bool = False) -> dict[str, Any]:
+        """Everything written before this call is on both sides afterwards, but what is named.
+
+        `noted`: and which versions the host has now is kept; "seen" is the name of that.
+        """
         sync = self._opened()
         row = barrier_row(sync.flush(timeout_s))
         status = sync.status()
-        return {**row, "files": status.files, "left_out": [one.key for one in status.left_out]}
+        row |= {"files": status.files, "left_out": [one.key for one in status.left_out]}
+        if noted:
+            row["seen"] = seen.keep(self._folder, sync.manifest())
+        return row
 
     def pause(self) -> None:
         self._opened().pause()
@@ -179,7 +186,8 @@ class SessionSync:
         """What other commands may ask of the session's sync."""
 
         def flush(request: Mapping[str, Any]) -> Any:
-            return self.flush(float(request.get("timeout_s", FLUSH_S)))
+            timeout_s = float(request.get("timeout_s", FLUSH_S))
+            return self.flush(timeout_s, noted=bool(request.get("noted")))
 
         def pause(_: Mapping[str, Any]) -> Any:
             return self.pause()

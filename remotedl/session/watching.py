@@ -127,6 +127,7 @@ def job_row(job: Job) -> dict[str, Any]:
         "code": job.code,
         "started": job.started,
         "ended": job.ended,
+        "note": dict(job.note),
     }
 
 

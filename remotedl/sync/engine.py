@@ -34,6 +34,7 @@ from remotedl.sync.firstcopy import can_begin, copy_while_reading
 from remotedl.sync.fresh import Fresh
 from remotedl.sync.history import PastStep, Undone, choose_step, read_history, undo_step
 from remotedl.sync.lanes import Choice, Decision, Policy, policy_of
+from remotedl.sync.manifest import manifest
 from remotedl.sync.measure import measure_rate
 from remotedl.sync.opening import Pair, Request, open_pair
 from remotedl.sync.reconcile import reconcile
@@ -261,6 +262,11 @@ class Sync:
                     raise TimeoutError(f"{outcome.pending} paths are not synced yet")
                 outcome = self._step()
             return Barrier(outcome.pending, outcome.failures, outcome.conflicts, outcome.frozen)
+
+    def manifest(self) -> bytes:
+        """Which version of every file the host holds, as far as we know: see manifest.py."""
+        with self._lock:
+            return manifest(self._pair.picture.tree)
 
     def status(self) -> SyncStatus:
         """How things stand; never blocks for long and asks nobody."""

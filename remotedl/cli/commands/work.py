@@ -97,12 +97,22 @@ def jobs(
     context: typer.Context,
     host: HostArgument = None,
     as_json: JsonOption = False,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JOB", help="The files that a job saw: sha256, size, path.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """The project's jobs on the host: state, exit code, how long, what."""
     from remotedl.cli.render import lasting
-    from remotedl.session.errands import open_jobs
+    from remotedl.session.errands import files_seen, open_jobs
     from remotedl.session.watching import job_row
 
+    if files is not None:
+        with errand_of(context, host, quiet=True) as errand:
+            typer.echo(files_seen(errand, files), nl=False)
+        return
     with errand_of(context, host, quiet=True) as errand, open_jobs(errand) as found:
         rows = [job_row(job) for job in found.all()]
     if as_json:

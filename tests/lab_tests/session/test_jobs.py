@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -108,3 +109,22 @@ def test_ctrl_c_detaches_and_a_second_one_stops(trip: Trip) -> None:
 def rows(trip: Trip) -> dict[str, str]:
     listed = json.loads(trip.laptop.run("jobs", "--json").stdout)
     return {row["id"]: row["state"] for row in listed}
+
+
+def test_which_versions_of_the_files_a_job_saw(trip: Trip) -> None:
+    """Live and without a session; a later edit changes nothing about it."""
+    file = trip.laptop.folder / "model.py"
+    up = trip.laptop.start("up", "h1", "--no-open")
+    up.wait_for("token=")
+    file.write_text("first")
+    first = trip.laptop.run("run", "-d", "--", "true").stdout.strip()
+    up.interrupt()
+    up.wait()
+    file.write_text("second")
+    second = trip.laptop.run("run", "-d", "--", "true").stdout.strip()
+    blind = trip.laptop.run("run", "-d", "--no-after-sync", "--", "true").stdout.strip()
+    for job, text in ((first, b"first"), (second, b"second")):
+        seen = trip.laptop.run("jobs", "--files", job).stdout
+        assert f'{hashlib.sha256(text).hexdigest()} {len(text)} - "model.py"' in seen.splitlines()
+    refused = trip.laptop.run("jobs", "--files", blind, check=False)
+    assert (refused.code, "nobody noted its files" in refused.text) == (52, True)
