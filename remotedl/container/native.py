@@ -11,6 +11,7 @@ What it cannot give: another system than the host's, limits, and a restart after
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import secrets as chance
 import sys
@@ -494,10 +495,11 @@ def _payload(name: str) -> bytes:
 
 def _pip_wheel() -> Path:
     """The pip that came with the laptop's Python."""
-    import ensurepip
-
-    bundled = Path(ensurepip.__file__).parent / "_bundled"
-    wheels = sorted(bundled.glob("pip-*.whl"))
+    # Debian's Python comes without ensurepip, or with one that has no wheels of its own.
+    found = importlib.util.find_spec("ensurepip")
+    folders = [Path(found.origin).parent / "_bundled"] if found and found.origin else []
+    folders.append(Path("/usr/share/python-wheels"))
+    wheels = [wheel for folder in folders for wheel in sorted(folder.glob("pip-*.whl"))]
     if not wheels:
         raise ContainerError(
             "neither the host's Python nor the laptop's "

@@ -77,6 +77,9 @@ def _systemd(name: str, argv: Sequence[str], folder: Path, home: Path) -> Servic
         "Type=forking\n"
         f"WorkingDirectory={str(folder).replace('%', '%%')}\n"
         f"ExecStart={words}\n"
+        # The address holds the token, and the journal has other readers; errors do go there.
+        "StandardOutput=null\n"
+        "SuccessExitStatus=130 143\n"
         "Restart=on-failure\n"
         "RestartSec=30\n\n"
         "[Install]\n"

@@ -79,7 +79,8 @@ class Root:
     def _nobody(self) -> SudoRefused:
         return SudoRefused(
             f"{self._host}: sudo asks for the password of {self._user}, and nobody typed it",
-            hint=f"run this in a terminal, or let {self._user} use sudo without a password",
+            hint=f"run this in a terminal; if {self._user} may not use sudo there: "
+            'runtime = "native" in hosts.toml',
         )
 
     def _refused(self, process: RemoteProcess) -> SudoRefused:

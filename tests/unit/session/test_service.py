@@ -52,3 +52,9 @@ def test_elsewhere_there_is_none() -> None:
 def test_uninstall_of_what_was_never_installed_does_nothing(tmp_path: Path) -> None:
     absent = Service("x", tmp_path / "absent", b"", (), (("false",),))
     assert not uninstall(absent)
+
+
+def test_the_journal_does_not_get_the_token() -> None:
+    """`up -d` prints the address on stdout."""
+    found = service("linux")
+    assert "StandardOutput=null" in found.content.decode().splitlines()
