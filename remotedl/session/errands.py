@@ -23,7 +23,14 @@ from remotedl.container.ground import Ground, survey
 from remotedl.container.jobs import Job, Jobs, Position
 from remotedl.container.runtime import State
 from remotedl.container.spec import WORKSPACE, ProjectName
-from remotedl.errors import ContainerError, JobNotFound, LinkLost, SessionError, SshError
+from remotedl.errors import (
+    ContainerError,
+    JobNotFound,
+    LinkLost,
+    SessionError,
+    SshError,
+    StateCorrupt,
+)
 from remotedl.provision.gpus import look_at_gpus
 from remotedl.provision.probe import gather
 from remotedl.report import SILENT, Report
@@ -172,8 +179,11 @@ def snapshot_of(record: Record) -> Snapshot:
         ) from exc
 
 
-def every_snapshot() -> list[Snapshot]:
-    """Of each session on this laptop, asked side by side: one that hangs delays no other."""
+def every_snapshot(damaged: list[StateCorrupt] | None = None) -> list[Snapshot]:
+    """Of each session on this laptop, asked side by side: one that hangs delays no other.
+
+    `damaged` gets what is wrong with records that cannot be read; without it: raises.
+    """
 
     def look(folder: Path, record: Record) -> Snapshot | None:
         try:
@@ -182,7 +192,7 @@ def every_snapshot() -> list[Snapshot]:
             ended = read_record(folder) is None
             return None if ended else seen_from_outside(record, exc)
 
-    found = list(running_sessions())
+    found = list(running_sessions(damaged=damaged))
     with ThreadPoolExecutor(max(len(found), 1)) as pool:
         seen = list(pool.map(lambda one: look(*one), found))
     return [snapshot for snapshot in seen if snapshot is not None]

@@ -109,17 +109,28 @@ def read_record(folder: Path) -> Record | None:
     return record if _held(folder) else None
 
 
-def running_sessions() -> Iterator[tuple[Path, Record]]:
-    """Every session of this user on this laptop, sorted by folder."""
-    for path in sorted((state_dir() / "projects").glob("*/*/session.json")):
-        record = read_record(path.parent)
+def running_sessions(
+    project_id: str = "*", damaged: list[StateCorrupt] | None = None
+) -> Iterator[tuple[Path, Record]]:
+    """Every session of this user on this laptop, or of one project, sorted by folder.
+
+    What is wrong with one goes into `damaged`, so that the others are seen. Without it: raises.
+    """
+    for path in sorted((state_dir() / "projects").glob(f"{project_id}/*/session.json")):
+        try:
+            record = read_record(path.parent)
+        except StateCorrupt as exc:
+            if damaged is None:
+                raise
+            damaged.append(exc)
+            continue
         if record is not None:
             yield path.parent, record
 
 
 def live_host(project_id: str) -> str | None:
     """The host that a project has a session with, where that is exactly one."""
-    live = [record.host for _, record in running_sessions() if record.project_id == project_id]
+    live = [record.host for _, record in running_sessions(project_id, [])]
     return live[0] if len(live) == 1 else None
 
 

@@ -19,7 +19,7 @@ from remotedl.cli.context import (
     errand_of,
     find_target,
 )
-from remotedl.errors import RemotedlError, SessionError
+from remotedl.errors import RemotedlError, SessionError, StateCorrupt
 
 if TYPE_CHECKING:
     from remotedl.report import Report
@@ -291,14 +291,17 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Every session of this laptop: link, sync, ports, container, GPUs, jobs, autostop."""
     from remotedl.session.errands import every_snapshot
 
-    snapshots = every_snapshot()
+    damaged: list[StateCorrupt] = []
+    snapshots = every_snapshot(damaged)
     if as_json:
         typer.echo(json.dumps([one.as_json() for one in snapshots], indent=2))
-        return
-    if not snapshots:
+    elif not (snapshots or damaged):
         typer.echo("no session runs; start one: remotedl up")
-    for snapshot in snapshots:
-        _print_status(snapshot)
+    else:
+        for snapshot in snapshots:
+            _print_status(snapshot)
+    if damaged:
+        raise damaged[0]
 
 
 def _print_status(snapshot: "Snapshot") -> None:

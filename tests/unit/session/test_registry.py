@@ -15,6 +15,7 @@ from remotedl.session.registry import (
     Record,
     SessionLock,
     drop_record,
+    live_host,
     read_record,
     running_sessions,
     write_record,
@@ -80,4 +81,24 @@ def test_running_sessions_are_found_and_private(
     assert os.stat(folder / "session.json").st_mode & 0o077 == 0
     drop_record(folder)
     assert list(running_sessions()) == []
+    lock.release()
+
+
+def test_one_damaged_record_hides_no_other_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REMOTEDL_STATE", str(tmp_path))
+    folder = tmp_path / "projects" / RECORD.project_id / "h1"
+    folder.mkdir(parents=True)
+    lock = SessionLock(folder)
+    assert lock.acquire()
+    write_record(folder, RECORD)
+    other = tmp_path / "projects" / ("f" * 16) / "h1"
+    other.mkdir(parents=True)
+    (other / "session.json").write_text('{"format": 99}')
+    damaged: list[StateCorrupt] = []
+    assert list(running_sessions(damaged=damaged)) == [(folder, RECORD)]
+    assert str(other) in damaged[0].message
+    assert live_host(RECORD.project_id) == RECORD.host
+    assert live_host("f" * 16) is None
     lock.release()
