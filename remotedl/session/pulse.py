@@ -15,8 +15,8 @@ from remotedl.ssh.remote import Remote
 
 EVERY_S = 2.0
 DEADLINE_S = 6.0
-AWAKE_DEADLINE_S = 2.0
-"""After a sleep of the laptop the link is most likely dead: no need to be patient."""
+DOUBT_DEADLINE_S = 2.0
+"""After a sleep of the laptop, or a change of its network, the link is most likely dead."""
 ASLEEP_S = 5.0
 """A wait that took so much longer by the wall clock was a sleep."""
 
@@ -52,8 +52,9 @@ class Pulse:
         before = self._now()
         while not self._end.wait(self._every_s):
             slept = self._now() - before - self._every_s > ASLEEP_S
+            doubtful = slept or self._remote.stranded
             try:
-                self._remote.ping(AWAKE_DEADLINE_S if slept else self._deadline_s)
+                self._remote.ping(DOUBT_DEADLINE_S if doubtful else self._deadline_s)
             except RemotedlError as exc:
                 self.why = exc if isinstance(exc, LinkLost) else LinkLost(exc.message)
                 self._remote.close()

@@ -21,6 +21,7 @@ from remotedl.errors import (
     TunnelError,
 )
 from remotedl.ssh import quoting
+from remotedl.ssh.address import stranded
 from remotedl.ssh.channel import Channel, ChannelRefused
 from remotedl.ssh.opener import Opened
 from remotedl.ssh.process import RemoteProcess, RemoteStream
@@ -76,6 +77,10 @@ class Connection:
     @property
     def alive(self) -> bool:
         return not self._closed and bool(self._transport.is_active())
+
+    @property
+    def stranded(self) -> bool:
+        return stranded(self._opened[0].transport.sock)
 
     def run(
         self,

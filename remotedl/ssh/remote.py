@@ -162,4 +162,9 @@ class Remote(Protocol):
     @property
     def alive(self) -> bool: ...
 
+    @property
+    def stranded(self) -> bool:
+        """Whether the laptop lost the address that the link goes out from."""
+        ...
+
     def close(self) -> None: ...

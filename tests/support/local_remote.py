@@ -134,6 +134,10 @@ class LocalRemote:
     def alive(self) -> bool:
         return not self._closed and not self._lost.is_set()
 
+    @property
+    def stranded(self) -> bool:
+        return False
+
     def close(self) -> None:
         self._closed = True
         for stream in list(self._streams):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from remotedl.errors import LinkLost
-from remotedl.session.pulse import AWAKE_DEADLINE_S, Pulse
+from remotedl.session.pulse import DOUBT_DEADLINE_S, Pulse
 
 
 class FrozenLink:
@@ -15,6 +15,8 @@ class FrozenLink:
         self.good, self.deadlines = good, []  # type: int, list[float]
         self.closed = threading.Event()
         self.pinged = threading.Event()
+
+    stranded = False
 
     def ping(self, deadline_s: float) -> float:
         self.deadlines.append(deadline_s)
@@ -57,4 +59,13 @@ def test_after_a_sleep_of_the_laptop_the_deadline_is_short() -> None:
     pulse = Pulse(link, lost, every_s=0.001, now=lambda: next(clock))  # type: ignore[arg-type]
     pulse.start()
     assert lost.wait(10)
-    assert link.deadlines == [AWAKE_DEADLINE_S]
+    assert link.deadlines == [DOUBT_DEADLINE_S]
+
+
+def test_after_a_change_of_network_the_deadline_is_short() -> None:
+    link, lost = FrozenLink(good=0), threading.Event()
+    link.stranded = True
+    pulse = Pulse(link, lost, every_s=0.001)  # type: ignore[arg-type]
+    pulse.start()
+    assert lost.wait(10)
+    assert link.deadlines == [DOUBT_DEADLINE_S]
