@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/remotedl demo
 
 test: setup lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.side_by_side
 
 unit: $(DEV)
 	$(BIN)/python -m pytest tests/unit

@@ -15,6 +15,7 @@ import psutil
 
 from tests.lab.cache import cache_folder, locked
 
+KEEP_DOCKERD = "REMOTEDL_LAB_KEEP_DOCKERD"
 START_LIMIT_S = 60.0
 # The old builder: buildx is not in every Debian, and caching is all that is wanted.
 ENVIRONMENT = {**os.environ, "DOCKER_BUILDKIT": "0"}
@@ -88,7 +89,12 @@ def ensure_dockerd() -> None:
 
 
 def stop_idle_dockerd() -> None:
-    """Stop the dockerd that the lab started, unless some container still runs in it."""
+    """Stop the dockerd that the lab started, unless some container still runs in it.
+
+    Nothing is done where somebody above us will do it (`KEEP_DOCKERD` in the environment).
+    """
+    if os.environ.get(KEEP_DOCKERD) or not docker_ok("version"):
+        return
     with locked("dockerd"):
         record = _dockerd_record()
         owner = record.read_text() if record.exists() else ""
