@@ -20,12 +20,21 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.5
 FOOTER = "Ctrl-C ends this session; the container and its jobs go on. Stop it: remotedl down"
+GOES_ON = "session ended; the container goes on: remotedl up comes back to it"
 DETACH_FOOTER = "Ctrl-C leaves the session in the background. End it: remotedl down"
 _SHOWN_EVENTS = 6
 _LABEL = 12
 
 
-def stay(session: Session, *, plain: bool, browse: bool, as_json: bool = False) -> None:
+def stay(
+    session: Session,
+    *,
+    plain: bool,
+    browse: bool,
+    as_json: bool = False,
+    footer: str = FOOTER,
+    parting: str = GOES_ON,
+) -> None:
     """Show a session that is up until Ctrl-C or its own end; then close it. Exits 130 on Ctrl-C."""
     import typer
 
@@ -45,12 +54,12 @@ def stay(session: Session, *, plain: bool, browse: bool, as_json: bool = False) 
             if as_json:
                 stream(session.snapshot, stop)
             else:
-                watch(session.snapshot, stop, footer=FOOTER, plain=plain)
+                watch(session.snapshot, stop, footer=footer, plain=plain)
     finally:
         session.close()
         if as_json:
             emit("end", why=session.failure.message if session.failure is not None else "")
-        typer.echo("session ended; the container goes on: remotedl up comes back to it", err=True)
+        typer.echo(parting, err=True)
     if session.failure is not None:
         raise session.failure
 

@@ -208,7 +208,7 @@ def _engine(facts: HostFacts, host: str) -> Iterator[Finding]:
                 Grade.BAD,
                 f"{file.path} is {exc}",
                 "Docker runs on what it read before, and will not start again",
-                f"ssh {host} sudo dockerd --validate --config-file {file.path}",
+                f"ssh -t {host} sudoedit {file.path}",
             )
     if engine.config_dir_stolen:
         yield _stolen_config(facts, host)
@@ -383,12 +383,13 @@ def _provisioning(facts: HostFacts, wish: Wish, host: str) -> Iterator[Finding]:
         refusal = found.refusal
         yield Finding("refused", Place.HOST, Grade.BAD, refusal.reason, mend=refusal.hint)
     elif found.steps:
-        what = f"{len(found.steps)} steps are missing: {found.steps[0].what}"
+        lead = next((one for one in found.steps if one.stage is not Stage.PREPARE), found.steps[0])
+        what = f"{len(found.steps)} steps are missing: {lead.what}"
         if len(found.steps) > 1:
             what += ", …"
         needed = any(not step.optional for step in found.steps)
         grade = Grade.BAD if needed else Grade.WARN
-        why = found.steps[0].why
+        why = lead.why
         mend = f"remotedl provision {host}"
         yield Finding("unprovisioned", Place.ENGINE, grade, what, why, mend)
     for notice in found.notices:

@@ -17,6 +17,15 @@ from remotedl.provision.plan_engine import fetch
 from remotedl.provision.steps import Kept, Notice, Run, Stage, Step, Wish, WriteFile
 
 CUDA_REPOSITORY = "https://developer.download.nvidia.com/compute/cuda/repos"
+CUDA_KEY_APT, CUDA_KEY_RPM = "3bf863cc.pub", "D42D0685.pub"
+CUDA_KEYS = {
+    "debian13": "8793F200.pub",
+    "fedora43": "1940C73E.pub",
+    "fedora44": "73CD9B30.pub",
+    "rhel10": "CDF6BA43.pub",
+}
+"""The key's file in NVIDIA's repositories whose name is not the usual one: newer ones have their
+own."""
 CUDA_KEY = "/etc/apt/keyrings/nvidia-cuda.asc"
 CUDA_APT = "/etc/apt/sources.list.d/nvidia-cuda.list"
 CUDA_YUM = "/etc/yum.repos.d/nvidia-cuda.repo"
@@ -323,7 +332,7 @@ def _install_debian_from_nvidia(facts: HostFacts, manager: Manager, name: str) -
         f"{facts.distro.name} has no driver that is new enough for this GPU and CUDA 12",
         (
             Run(("install", "-d", "-m", "0755", "/etc/apt/keyrings")),
-            *fetch(f"{base}/3bf863cc.pub", CUDA_KEY),
+            *fetch(f"{base}/{CUDA_KEYS.get(name, CUDA_KEY_APT)}", CUDA_KEY),
             WriteFile(CUDA_APT, f"# written by remotedl\n{line}"),
             manager.refresh(only=CUDA_APT),
         ),
@@ -341,7 +350,7 @@ def _install_rpm(facts: HostFacts, manager: Manager, name: str, family: Family) 
     content = (
         "# written by remotedl; `remotedl provision --undo` takes it away\n"
         f"[nvidia-cuda]\nname=NVIDIA driver and CUDA\nbaseurl={base}\nenabled=1\ngpgcheck=1\n"
-        f"gpgkey={base}/D42D0685.pub\n"
+        f"gpgkey={base}/{CUDA_KEYS.get(name, CUDA_KEY_RPM)}\n"
     )
     path = CUDA_ZYPP if family is Family.SUSE else CUDA_YUM
     repository = Step(
@@ -359,7 +368,8 @@ def _install_rpm(facts: HostFacts, manager: Manager, name: str, family: Family) 
     if family is Family.EL:
         actions.append(manager.install((_epel(facts),)))  # dkms is in it
     if family is not Family.SUSE:
-        actions.append(manager.install((f"kernel-devel-{facts.machine.kernel}",)))
+        packages = (f"kernel-devel-{facts.machine.kernel}", *_drm_modules(facts, family))
+        actions.append(manager.install(packages))
     if modular:
         stream = "open-dkms" if _open(facts) else f"{LAST_BEFORE_TURING}-dkms"
         actions.append(Run(("dnf", "-y", "module", "enable", f"nvidia-driver:{stream}")))
@@ -367,6 +377,15 @@ def _install_rpm(facts: HostFacts, manager: Manager, name: str, family: Family) 
     actions.append(manager.install((package,)))
     install = _install_step(f"{package}, NVIDIA's packages", tuple(actions))
     return DriverPlan(False, steps=[repository, install])
+
+
+def _drm_modules(facts: HostFacts, family: Family) -> tuple[str, ...]:
+    """Amazon Linux 2023 keeps the kernel's DRM modules, which the driver needs, in a package."""
+    if family is not Family.AMAZON:
+        return ()
+    kernel = facts.machine.kernel
+    series = ".".join(kernel.split(".")[:2])
+    return (f"kernel{'' if series == '6.1' else series}-modules-extra-{kernel}",)
 
 
 def _install_arch(facts: HostFacts, manager: Manager) -> DriverPlan:

@@ -202,7 +202,11 @@ def _revive(facts: HostFacts, manager: Manager | None) -> Planned:
         steps.append(_start_step(facts, START))
     if not steps:
         reason = facts.engine.problem.splitlines()[-1:] or ["it says nothing"]
-        hint = "remotedl doctor" if facts.root_possible else 'runtime = "native" in hosts.toml'
+        hint = (
+            'run this in a terminal, where sudo can ask; or: runtime = "native" in hosts.toml'
+            if facts.root_possible
+            else 'runtime = "native" in hosts.toml'
+        )
         return [], [], [], Refusal(f"Docker runs, but nobody reaches it: {reason[0]}", hint)
     return steps, [], [], None
 

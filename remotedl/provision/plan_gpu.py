@@ -229,7 +229,7 @@ def _settings(facts: HostFacts, done: GpuPlan, release: tuple[int, int]) -> None
 def _broken(facts: HostFacts, problem: str, done: GpuPlan) -> None:
     if "nvidia" in facts.engine.runtimes or facts.engine.cdi_devices:
         text = f"{DAEMON_JSON} is {problem}: Docker runs, and will not after its next restart"
-        done.notices.append(Notice(text, f"sudo dockerd --validate --config-file {DAEMON_JSON}"))
+        done.notices.append(Notice(text, f"sudoedit {DAEMON_JSON}, on the host"))
         return
     done.refusal = Refusal(
         f"{DAEMON_JSON} is {problem}; remotedl merges into it and never overwrites it",

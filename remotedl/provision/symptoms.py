@@ -173,7 +173,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         r"unable to configure the Docker daemon with file|invalid character .* (looking for|after)",
         "Docker's daemon.json cannot be read",
         "it is no valid JSON",
-        "ssh {host} sudo dockerd --validate --config-file /etc/docker/daemon.json",
+        "ssh -t {host} sudoedit /etc/docker/daemon.json",
     ),
     Symptom(
         "port-taken",

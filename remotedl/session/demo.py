@@ -63,8 +63,11 @@ def embedded(report: Report, folder: Path | None = None) -> Iterator[Demo]:
             yield Demo(session, errand)
         finally:
             session.close()
-            with workplace(errand) as (place, _):
-                place.runtime.stop()
+            try:
+                with workplace(errand) as (place, _):
+                    place.runtime.stop()
+            finally:
+                forget_the_host(folder)
 
 
 def _sample_folder(folder: Path) -> Path:
@@ -85,6 +88,13 @@ def name_the_host(folder: Path, host: HostConfig) -> None:
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
     text = "\n".join([WRITTEN_BY_US, f"[hosts.{HOST_NAME}]", *lines, ""])
     path.write_text(text, encoding="utf-8")
+
+
+def forget_the_host(folder: Path) -> None:
+    """Nothing is to point at a host that is gone."""
+    path = folder / FILE_NAME
+    if path.exists() and path.read_text(encoding="utf-8").startswith(WRITTEN_BY_US):
+        path.unlink()
 
 
 def _sample() -> resources.abc.Traversable:

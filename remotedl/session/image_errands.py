@@ -21,7 +21,7 @@ from remotedl.provision.steps import wish_of
 from remotedl.provision.via_laptop import engine_through, via_laptop
 from remotedl.session.errands import Errand, connected
 from remotedl.session.options import UpOptions
-from remotedl.session.stages import image_on_host
+from remotedl.session.stages import check_project, image_on_host
 from remotedl.session.workplace import Workplace
 
 
@@ -57,6 +57,7 @@ AS_IT_IS = Fetching()
 
 def build_image(errand: Errand, *, rebuild: bool, fetching: Fetching = AS_IT_IS) -> str:
     """The project's image on the host, without starting anything; its reference."""
+    check_project(errand.project)
     with _engine_place(errand) as (place, _):
         facts = gather(place.remote)
         options = UpOptions(rebuild=rebuild)

@@ -128,6 +128,16 @@ def running_sessions(
             yield path.parent, record
 
 
+def died_sessions() -> Iterator[Record]:
+    """Sessions whose process ended without a word: killed, or the laptop was."""
+    for path in sorted((state_dir() / "projects").glob("*/*/session.json")):
+        try:
+            if read_record(path.parent) is None and path.exists():
+                yield Record(**json.loads(path.read_text(encoding="utf-8")))
+        except (StateCorrupt, OSError, ValueError, TypeError):
+            continue  # `running_sessions` says what is wrong with it
+
+
 def live_host(project_id: str) -> str | None:
     """The host that a project has a session with, where that is exactly one."""
     live = [record.host for _, record in running_sessions(project_id, [])]

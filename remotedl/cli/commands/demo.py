@@ -46,4 +46,10 @@ def demo(
                     tour(demo, report)
                 report.stage("demo", "all of it works")
                 return
-        stay(demo.session, plain=plain, browse=not no_open)
+        stay(
+            demo.session,
+            plain=plain,
+            browse=not no_open,
+            footer="Ctrl-C ends the demo and its host; its files stay",
+            parting="the demo ends, and its host with it: remotedl demo comes back to its files",
+        )

@@ -105,6 +105,8 @@ def up(
         typer.echo(f"a session with {target.host_name} runs already: this is it", err=True)
         if not detach:
             _attach(target, plain=plain, as_json=as_json)
+        elif as_json:
+            _emit_state(target.project.state_folder(target.host_name))
         return
     if detach and not dry_run:
         _launch(context, target, asked, browse=not no_open, as_json=as_json)
@@ -262,7 +264,7 @@ def _attach(target: Target, *, plain: bool, as_json: bool) -> None:
             raise
     if as_json:
         emit("end", why="the session has ended")
-    typer.echo("the session has ended; the container goes on", err=True)
+    typer.echo("the session has ended: remotedl up comes back to it", err=True)
 
 
 def read_running(target: Target) -> bool:
@@ -290,9 +292,16 @@ def down(
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Every session of this laptop: link, sync, ports, container, GPUs, jobs, autostop."""
     from remotedl.session.errands import every_snapshot
+    from remotedl.session.registry import died_sessions
 
     damaged: list[StateCorrupt] = []
     snapshots = every_snapshot(damaged)
+    for record in died_sessions():
+        typer.echo(
+            f"{Path(record.root).name} on {record.host}: its process ({record.pid}) died; "
+            f"the container goes on  next: remotedl up {record.host}",
+            err=True,
+        )
     if as_json:
         typer.echo(json.dumps([one.as_json() for one in snapshots], indent=2))
     elif not (snapshots or damaged):

@@ -42,7 +42,7 @@ def test_a_host_that_is_ready(name: str) -> None:
     ("nouveau", "driver-not-loaded", Grade.BAD, "remotedl provision h1"),
     ("driver-on-disk", "driver-not-loaded", Grade.BAD, "remotedl provision h1"),
     ("broken-daemon-json", "settings-broken", Grade.BAD,
-     "ssh h1 sudo dockerd --validate --config-file /etc/docker/daemon.json"),
+     "ssh -t h1 sudoedit /etc/docker/daemon.json"),
     ("snap-docker", "snap-docker", Grade.WARN, "ssh h1 sudo snap remove docker, then: remotedl "
      "provision h1"),
     ("docker-out-of-reach", "docker-permission", Grade.BAD, "remotedl provision h1"),

@@ -8,7 +8,7 @@ import pytest
 
 from remotedl.config.load import FILE_NAME, choose_host, load_config
 from remotedl.config.models import HostConfig, RuntimeKind
-from remotedl.session.demo import HOST_NAME, name_the_host
+from remotedl.session.demo import HOST_NAME, forget_the_host, name_the_host
 
 HOST = HostConfig(
     address="127.0.0.1",
@@ -37,3 +37,12 @@ def test_a_hosts_toml_of_the_users_own_stays(tmp_path: Path, own: str) -> None:
     (tmp_path / FILE_NAME).write_text(own)
     name_the_host(tmp_path, HOST)
     assert (tmp_path / FILE_NAME).read_text() == own
+
+
+def test_after_the_demo_nothing_points_at_its_host(tmp_path: Path) -> None:
+    name_the_host(tmp_path, HOST)
+    forget_the_host(tmp_path)
+    assert not (tmp_path / FILE_NAME).exists()
+    (tmp_path / FILE_NAME).write_text("# mine\n")
+    forget_the_host(tmp_path)
+    assert (tmp_path / FILE_NAME).exists()

@@ -14,6 +14,7 @@ from remotedl.session.registry import (
     FORMAT,
     Record,
     SessionLock,
+    died_sessions,
     drop_record,
     live_host,
     read_record,
@@ -102,3 +103,17 @@ def test_one_damaged_record_hides_no_other_session(
     assert live_host(RECORD.project_id) == RECORD.host
     assert live_host("f" * 16) is None
     lock.release()
+
+
+def test_a_session_that_was_killed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REMOTEDL_STATE", str(tmp_path))
+    folder = tmp_path / "projects" / RECORD.project_id / "h1"
+    folder.mkdir(parents=True)
+    write_record(folder, RECORD)  # and nobody holds the lock
+    assert list(died_sessions()) == [RECORD]
+    lock = SessionLock(folder)
+    assert lock.acquire()
+    assert list(died_sessions()) == []
+    drop_record(folder)
+    lock.release()
+    assert list(died_sessions()) == []
