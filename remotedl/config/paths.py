@@ -6,6 +6,7 @@ defaults are the platform's own (platformdirs).
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def _private(named: str | None, default: str) -> Path:
 def state_unusable(place: Path, exc: OSError) -> FolderUnusable:
     """What to raise when remotedl cannot keep its state."""
     why = (exc.strerror or str(exc)).lower()
-    return FolderUnusable(
-        f"{place}: {why}; remotedl keeps what it remembers there",
-        hint="mend that folder, or name another: REMOTEDL_STATE=/path/to/a/folder remotedl …",
-    )
+    hint = "mend that folder, or name another: REMOTEDL_STATE=/path/to/a/folder remotedl …"
+    if exc.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        hint = f"make room there (df -h '{place.parent}'), then run the same command again"
+    return FolderUnusable(f"{place}: {why}; remotedl keeps what it remembers there", hint=hint)
