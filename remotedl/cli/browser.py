@@ -9,12 +9,14 @@ import os
 import secrets
 import sys
 import threading
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import typer
 
 PATIENCE_S = 20.0
+LOOK_S = 0.1
 CONNECTIONS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
@@ -34,7 +36,8 @@ class OneTimeDoor:
     def __init__(self, url: str, own_uids: frozenset[int] | None = None) -> None:
         """`own_uids`: who may come in (default: this user, and root, who sees all anyway)."""
         self.passed = threading.Event()
-        self._url, self._uids = url, own_uids if own_uids is not None else _own_uids()
+        self._left = [url]
+        self._uids = own_uids if own_uids is not None else _own_uids()
         self._key = secrets.token_urlsafe(24)
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -42,23 +45,24 @@ class OneTimeDoor:
         threading.Thread(target=self._serve, name="browser door", daemon=True).start()
 
     def _serve(self) -> None:
-        serving = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
-        serving.start()
-        self.passed.wait(PATIENCE_S)
-        self._server.shutdown()
+        self._server.timeout = LOOK_S
+        until = time.monotonic() + PATIENCE_S
+        while not self.passed.is_set() and time.monotonic() < until:
+            self._server.handle_request()
         self._server.server_close()
 
-    def _lead(self, path: str, peer: tuple[str, int]) -> str | None:
+    def _lead(self, path: str, port: int) -> str | None:
+        """The page, for the first who has the key and is ours."""
         known = secrets.compare_digest(path.encode(), f"/{self._key}".encode())
-        if not known or self.passed.is_set() or not self._ours(peer):
+        if not known or not self._ours(port):
             return None
-        self.passed.set()
-        return self._url
+        try:
+            return self._left.pop()
+        except IndexError:
+            return None
 
-    def _ours(self, peer: tuple[str, int]) -> bool:
-        if not self._uids:
-            return True
-        return uid_of(peer[1], self._server.server_port) in self._uids
+    def _ours(self, port: int) -> bool:
+        return not self._uids or uid_of(port, self._server.server_port) in self._uids
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         door = self
@@ -67,7 +71,7 @@ class OneTimeDoor:
             """Leads on, or says that there is nothing."""
 
             def do_GET(self) -> None:
-                there = door._lead(self.path, (self.client_address[0], self.client_address[1]))
+                there = door._lead(self.path, self.client_address[1])
                 self.send_response(404 if there is None else 303)
                 if there is not None:
                     self.send_header("Location", there)
@@ -75,6 +79,8 @@ class OneTimeDoor:
                 self.send_header("Referrer-Policy", "no-referrer")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+                if there is not None:
+                    door.passed.set()  # not before it is on its way: our process may end then
 
             def log_message(self, format: str, *args: object) -> None:
                 """Nobody reads it."""

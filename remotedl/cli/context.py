@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from remotedl.config.models import HostConfig
+    from remotedl.config.models import Config, HostConfig
     from remotedl.session.errands import Errand
     from remotedl.session.project import Project
 
@@ -50,21 +50,24 @@ class Target:
 def find_target(context: typer.Context, host: str | None) -> Target:
     """Raises ConfigError, FolderUnusable."""
     from remotedl.config.load import choose_host
-    from remotedl.session.project import look_for_host, open_project
+    from remotedl.session.project import open_project
     from remotedl.session.registry import live_host
 
-    explicit = context.find_root().obj.config
-    look_for_host(Path.cwd(), explicit, host)
-    project = open_project(Path.cwd(), explicit)
+    def check(config: "Config", fresh: bool) -> None:
+        """A folder where no host can be meant is given no id."""
+        if host is not None or (fresh and not config.hosts):
+            choose_host(config, host)
+
+    project = open_project(Path.cwd(), context.find_root().obj.config, check)
     if project.copy_of is not None:
         typer.echo(
             f"this folder is a copy of {project.copy_of}: from now on it is a project of its own",
             err=True,
         )
-    hosts = project.config.hosts
-    if host is None and project.config.default_host is None and len(hosts) != 1:
-        host = live_host(project.id)
-    name, chosen = choose_host(project.config, host)
+    meant = host
+    if host is None and project.config.default_host is None and len(project.config.hosts) != 1:
+        meant = live_host(project.id)
+    name, chosen = choose_host(project.config, meant)
     return Target(project, name, chosen)
 
 

@@ -7,9 +7,10 @@ import signal
 import sys
 import traceback
 
+from remotedl.config.paths import APP, FULL, make_room, state_place
 from remotedl.errors import FolderUnusable, RemotedlError
 
-NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS)
+NO_ROOM = (*FULL, errno.EROFS)
 
 
 def run() -> None:
@@ -38,12 +39,10 @@ def run() -> None:
 
 def _no_room(error: OSError) -> RemotedlError:
     """Of the laptop: what the host says of its disks is translated in its rooms."""
-    from remotedl.config.paths import APP, state_place
-
     where = error.filename or state_place()
     return FolderUnusable(
         f"{APP} cannot write on this laptop ({where}): {error.strerror}",
-        hint=f"make room there (df -h '{where}'), then run the same command again",
+        hint=make_room(where),
     )
 
 

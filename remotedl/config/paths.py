@@ -13,6 +13,8 @@ from pathlib import Path
 from remotedl.errors import FolderUnusable
 
 APP = "remotedl"
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""What a disk without room, or without room for us, says."""
 
 
 def state_dir() -> Path:
@@ -55,10 +57,15 @@ def _private(named: str | None, default: str) -> Path:
     return folder
 
 
+def make_room(place: Path | str) -> str:
+    """The hint about a disk of the laptop that is full."""
+    return f"make room there (df -h '{place}'), then run the same command again"
+
+
 def state_unusable(place: Path, exc: OSError) -> FolderUnusable:
     """What to raise when remotedl cannot keep its state."""
     why = (exc.strerror or str(exc)).lower()
     hint = "mend that folder, or name another: REMOTEDL_STATE=/path/to/a/folder remotedl …"
-    if exc.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        hint = f"make room there (df -h '{place.parent}'), then run the same command again"
+    if exc.errno in FULL:
+        hint = make_room(place.parent)
     return FolderUnusable(f"{place}: {why}; remotedl keeps what it remembers there", hint=hint)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from remotedl.report import Report
-from remotedl.ssh.remote import Process, Remote
+from remotedl.ssh.remote import Remote, read_line
 
 HOLD = """\
 umask 077
@@ -34,20 +34,10 @@ def one_build(remote: Remote, tag: str, title: str, report: Report) -> Iterator[
     name = re.sub(r"[^a-z0-9.-]", "_", tag)
     process = remote.start(["sh", "-c", HOLD, "remotedl-lock", name])
     try:
-        waited = _line(process) == b"busy\n"
+        waited = read_line(process) == b"busy\n"
         if waited:
             report.note(f"another remotedl makes {title} on the host: waiting until it is done")
-            _line(process)
+            read_line(process)
         yield waited
     finally:
         process.close()
-
-
-def _line(process: Process) -> bytes:
-    said = b""
-    while not said.endswith(b"\n"):
-        chunk = process.recv(1)
-        if not chunk:
-            break
-        said += chunk
-    return said

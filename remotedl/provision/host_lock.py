@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from remotedl.errors import ProvisionError, StepFailed
 from remotedl.provision.waiting import BETWEEN_S, LIMIT_S, Clock
 from remotedl.report import Report
-from remotedl.ssh.remote import Process, Remote
+from remotedl.ssh.remote import Process, Remote, read_line
 
 LOCK_FILE = "/run/remotedl-provision.lock"
 HOLD = "flock -n 9 || { echo busy; exit; }; echo held; cat >/dev/null"
@@ -46,12 +46,7 @@ def held(remote: Remote, report: Report, clock: Clock) -> Iterator[None]:
 def _try(remote: Remote) -> Process | None:
     """The process that holds the lock, or None where another one does."""
     process = remote.start(["sh", "-c", SCRIPT], sudo=True)
-    answer = b""
-    while not answer.endswith(b"\n"):
-        chunk = process.recv(64)
-        if not chunk:
-            break
-        answer += chunk
+    answer = read_line(process)
     if answer == b"held\n":
         return process
     process.close()

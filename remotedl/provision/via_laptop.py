@@ -24,7 +24,7 @@ from remotedl.provision.laptop_proxy import WEB_PORTS, LaptopProxy
 from remotedl.provision.probe import proxy_variables
 from remotedl.provision.steps import Wish
 from remotedl.report import SILENT, Report
-from remotedl.ssh.remote import Process, Remote, Stream
+from remotedl.ssh.remote import Remote, Stream, read_line
 
 USER = "remotedl"
 DROP_IN = "/run/systemd/system/docker.service.d/50-remotedl-via-laptop.conf"
@@ -119,7 +119,7 @@ def engine_through(remote: Remote, way: Way) -> Iterator[None]:
     try:
         variables = proxy_variables(way.url)
         process.sendall("".join(f"{k}={v}\n" for k, v in variables.items()).encode() + b"\n")
-        if _line(process) != b"ready\n":
+        if read_line(process) != b"ready\n":
             raise ProvisionError(
                 f"{remote.name}: Docker did not start again with the laptop as its way out",
                 hint=f"ssh {remote.name} sudo journalctl -u docker -n 30",
@@ -127,15 +127,5 @@ def engine_through(remote: Remote, way: Way) -> Iterator[None]:
         yield
     finally:
         process.shutdown_write()
-        _line(process)
+        read_line(process)
         process.close()
-
-
-def _line(process: Process) -> bytes:
-    said = b""
-    while not said.endswith(b"\n"):
-        chunk = process.recv(64)
-        if not chunk:
-            break
-        said += chunk
-    return said

@@ -46,7 +46,7 @@ def embedded(report: Report, folder: Path | None = None) -> Iterator[Demo]:
     `folder` keeps the host's home between runs, so that the second demo starts in seconds.
     """
     base = folder or state_dir() / "demo"
-    folder = _sample_folder(base / "laptop" / SAMPLE)
+    sample = _sample_folder(base / "laptop" / SAMPLE)
     with EmbeddedHost(base / "host") as login:
         # The key lies in a folder that is thrown away with the host; agents are not asked.
         changes = {
@@ -55,8 +55,8 @@ def embedded(report: Report, folder: Path | None = None) -> Iterator[Demo]:
             "known_hosts": str(login.known_hosts),
         }
         host = login.host.model_copy(update=changes)
-        name_the_host(folder, host)
-        project = open_project(folder)
+        name_the_host(sample, host)
+        project = open_project(sample)
         session = Session(project, HOST_NAME, host, UpOptions(), NOBODY, report)
         errand = Errand(project, HOST_NAME, host, RememberingPrompt(NOBODY), report)
         try:
@@ -67,7 +67,7 @@ def embedded(report: Report, folder: Path | None = None) -> Iterator[Demo]:
                 with workplace(errand) as (place, _):
                     place.runtime.stop()
             finally:
-                forget_the_host(folder)
+                forget_the_host(sample)
 
 
 def _sample_folder(folder: Path) -> Path:
@@ -82,7 +82,7 @@ def _sample_folder(folder: Path) -> Path:
 def name_the_host(folder: Path, host: HostConfig) -> None:
     """So that every command works there in a second terminal. A file of the user's own stays."""
     path = folder / FILE_NAME
-    if path.exists() and not path.read_text(encoding="utf-8").startswith(WRITTEN_BY_US):
+    if path.exists() and not _ours(path):
         return
     table = host.model_dump(mode="json", exclude_defaults=True)
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
@@ -93,8 +93,12 @@ def name_the_host(folder: Path, host: HostConfig) -> None:
 def forget_the_host(folder: Path) -> None:
     """Nothing is to point at a host that is gone."""
     path = folder / FILE_NAME
-    if path.exists() and path.read_text(encoding="utf-8").startswith(WRITTEN_BY_US):
+    if path.exists() and _ours(path):
         path.unlink()
+
+
+def _ours(path: Path) -> bool:
+    return path.read_text(encoding="utf-8").startswith(WRITTEN_BY_US)
 
 
 def _sample() -> resources.abc.Traversable:

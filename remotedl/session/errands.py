@@ -75,7 +75,6 @@ class Errand:
     prompt: RememberingPrompt
     report: Report = SILENT
     accept_new: bool = False
-    known_hosts: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -95,7 +94,6 @@ class Errand:
             self.host,
             prompt=self.prompt,
             accept_new=self.accept_new,
-            known_hosts=self.known_hosts,
             report=self.report,
         )
 
@@ -194,8 +192,8 @@ def every_snapshot(damaged: list[StateCorrupt] | None = None) -> list[Snapshot]:
 
     found = list(running_sessions(damaged=damaged))
     with ThreadPoolExecutor(max(len(found), 1)) as pool:
-        seen = list(pool.map(lambda one: look(*one), found))
-    return [snapshot for snapshot in seen if snapshot is not None]
+        told = list(pool.map(lambda one: look(*one), found))
+    return [snapshot for snapshot in told if snapshot is not None]
 
 
 def seen_from_outside(record: Record, trouble: SessionError) -> Snapshot:

@@ -7,7 +7,7 @@ started in a row would both find the same card idle.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remotedl.container.gpus import GpuLoad, choose_devices, job_environment
 from remotedl.container.jobs import Job, JobState
@@ -40,7 +40,7 @@ def gpus_for_job(
     if wanted == "none":
         return JobGpus(job_environment("none", container, ()), ())
     given = _given(jobs)
-    loads = [_load(gpu, taken=str(gpu.index) in given) for gpu in gpus]
+    loads = [replace(gpu_load(gpu), held=str(gpu.index) in given) for gpu in gpus]
     seen = [load for load in loads if tuple(container) == ("all",) or str(load.index) in container]
     if not seen:
         raise ContainerError(
@@ -62,20 +62,6 @@ def gpu_load(gpu: Gpu) -> GpuLoad:
         utilisation=gpu.utilisation or 0,
         name=gpu.name,
         uuid=gpu.uuid,
-    )
-
-
-def _load(gpu: Gpu, *, taken: bool) -> GpuLoad:
-    load = gpu_load(gpu)
-    if not taken:
-        return load
-    return GpuLoad(
-        index=load.index,
-        memory_used=max(load.memory_total, 1),
-        memory_total=max(load.memory_total, 1),
-        utilisation=100,
-        name=load.name,
-        uuid=load.uuid,
     )
 
 

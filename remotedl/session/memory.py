@@ -7,10 +7,9 @@ cost a megabyte, though nothing was in use any more.
 
 from __future__ import annotations
 
-import functools
 import gc
-import sys
-from collections.abc import Callable
+
+from remotedl.sync.memory import trim
 
 
 def give_back() -> bool:
@@ -20,18 +19,4 @@ def give_back() -> bool:
     how much memory of OpenSSL's hangs on them.
     """
     gc.collect()
-    trim = _trim()
-    return trim is not None and bool(trim(0))
-
-
-@functools.cache
-def _trim() -> Callable[[int], int] | None:
-    if sys.platform != "linux":
-        return None
-    import ctypes
-
-    try:
-        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):
-        return None  # another C library
-    return found
+    return trim()

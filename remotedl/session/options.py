@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -22,8 +21,6 @@ class UpOptions:
     """Accept an unknown host key without asking."""
     yes: bool = False
     """Consent to what would be asked about (recreate a container, restart an engine)."""
-    known_hosts: Path | None = None
-    """Instead of the user's and the system's known_hosts."""
 
 
 def with_overrides(

@@ -13,11 +13,12 @@ import re
 import secrets
 import tomllib
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from remotedl.config.files import write_private
-from remotedl.config.load import FILE_NAME, choose_host, find_config, load_config
+from remotedl.config.load import FILE_NAME, find_config, load_config
 from remotedl.config.models import Config
 from remotedl.config.paths import state_dir, state_unusable
 from remotedl.errors import FolderUnusable, StateCorrupt
@@ -63,8 +64,14 @@ def known_projects() -> frozenset[str]:
     return frozenset(one.name for one in folder.iterdir()) if folder.is_dir() else frozenset()
 
 
-def open_project(folder: Path, explicit_config: Path | None = None) -> Project:
+def open_project(
+    folder: Path,
+    explicit_config: Path | None = None,
+    check: Callable[[Config, bool], None] = lambda config, fresh: None,
+) -> Project:
     """The project that `folder` belongs to; gives it an id when it has none.
+
+    `check` sees the configuration, and whether there is no id yet, before anything is written.
 
     A copy of a project's folder (`cp -r`) becomes a project of its own: two folders with one id
     would undo each other's work. A folder that was moved stays what it is.
@@ -76,20 +83,13 @@ def open_project(folder: Path, explicit_config: Path | None = None) -> Project:
     root = project_root(folder)
     config_path = find_config(root, explicit_config)
     config = load_config(config_path) if config_path is not None else Config()
+    check(config, not (root / MARKER).exists())
     project_id = _project_id(root)
     original = _original(root, project_id)
     if original is not None:
         project_id = _become_another(root)
     _remember(root, project_id)
     return Project(root, project_id, config, config_path, original)
-
-
-def look_for_host(folder: Path, explicit_config: Path | None, name: str | None) -> None:
-    """Whether any host can be meant, before anything is written. Raises ConfigError."""
-    config_path = find_config(project_root(folder), explicit_config)
-    config = load_config(config_path) if config_path is not None else Config()
-    if name is not None or not (config.hosts or (project_root(folder) / MARKER).exists()):
-        choose_host(config, name)
 
 
 def project_root(folder: Path) -> Path:
@@ -165,10 +165,8 @@ def _original(root: Path, project_id: str) -> Path | None:
 
 
 def _become_another(root: Path) -> str:
-    """A new id; what the sync noted in the copied folder is the original's, and goes."""
-    folder = root / MARKER.parent
-    for name in ("marker", "cache"):
-        (folder / name).unlink(missing_ok=True)
+    """A new id; the name that the sync gave the copied folder is the original's, and goes."""
+    (root / MARKER.parent / "marker").unlink(missing_ok=True)
     return _new_id(root / MARKER)
 
 

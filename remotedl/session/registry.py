@@ -86,6 +86,12 @@ def drop_record(folder: Path) -> None:
 
 def read_record(folder: Path) -> Record | None:
     """The session of this folder if one is running, else None. Raises StateCorrupt."""
+    record = _noted(folder)
+    return record if record is not None and _held(folder) else None
+
+
+def _noted(folder: Path) -> Record | None:
+    """What a session left here, whether it runs or not. Raises StateCorrupt."""
     path = folder / "session.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -101,12 +107,11 @@ def read_record(folder: Path) -> Record | None:
             hint="remotedl down with that version, or delete the file once no session runs",
         )
     try:
-        record = Record(**data)
+        return Record(**data)
     except TypeError as exc:
         raise StateCorrupt(
             f"{path} is damaged: {exc}", hint=f"end the session's process, then delete {path}"
         ) from exc
-    return record if _held(folder) else None
 
 
 def running_sessions(
@@ -116,26 +121,32 @@ def running_sessions(
 
     What is wrong with one goes into `damaged`, so that the others are seen. Without it: raises.
     """
-    for path in sorted((state_dir() / "projects").glob(f"{project_id}/*/session.json")):
+    for folder in _noted_folders(project_id):
         try:
-            record = read_record(path.parent)
+            record = read_record(folder)
         except StateCorrupt as exc:
             if damaged is None:
                 raise
             damaged.append(exc)
             continue
         if record is not None:
-            yield path.parent, record
+            yield folder, record
 
 
 def died_sessions() -> Iterator[Record]:
     """Sessions whose process ended without a word: killed, or the laptop was."""
-    for path in sorted((state_dir() / "projects").glob("*/*/session.json")):
+    for folder in _noted_folders("*"):
         try:
-            if read_record(path.parent) is None and path.exists():
-                yield Record(**json.loads(path.read_text(encoding="utf-8")))
-        except (StateCorrupt, OSError, ValueError, TypeError):
+            record = _noted(folder)
+        except StateCorrupt:
             continue  # `running_sessions` says what is wrong with it
+        if record is not None and not _held(folder):
+            yield record
+
+
+def _noted_folders(project_id: str) -> list[Path]:
+    found = (state_dir() / "projects").glob(f"{project_id}/*/session.json")
+    return sorted(path.parent for path in found)
 
 
 def live_host(project_id: str) -> str | None:

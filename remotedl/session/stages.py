@@ -108,15 +108,12 @@ def connect(
     """Log in; the second connection uses what the first one learned."""
     report.stage("connect", name)
     prompt.begin()
-    known = options.known_hosts
-    work = ssh.connect(
-        host, prompt=prompt, accept_new=options.accept_new, known_hosts=known, report=report
-    )
+    work = ssh.connect(host, prompt=prompt, accept_new=options.accept_new, report=report)
     report.stage("connect", f"{work.user}@{host.address}")
 
     def second() -> Remote:
         prompt.begin()
-        return ssh.connect(host, prompt=prompt, known_hosts=known)
+        return ssh.connect(host, prompt=prompt)
 
     return Links(work, Link(second))
 

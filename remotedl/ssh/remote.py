@@ -168,3 +168,14 @@ class Remote(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def read_line(stream: Stream) -> bytes:
+    """What a command says up to a newline, or to its end; nothing behind that is taken."""
+    said = b""
+    while not said.endswith(b"\n"):
+        chunk = stream.recv(1)
+        if not chunk:
+            break
+        said += chunk
+    return said

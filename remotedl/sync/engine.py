@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +35,7 @@ from remotedl.sync.history import PastStep, Undone, choose_step, read_history, u
 from remotedl.sync.lanes import Choice, Decision, Policy, policy_of
 from remotedl.sync.manifest import manifest
 from remotedl.sync.measure import measure_rate
+from remotedl.sync.memory import trim
 from remotedl.sync.opening import Pair, Request, open_pair
 from remotedl.sync.reconcile import reconcile
 from remotedl.sync.rules import is_rules_file, read_rules
@@ -236,7 +236,7 @@ class Sync:
             self._copy_first()
             self._pair.replica.scanner.share(self._pair.ancestor)
             share(self._pair.picture.tree, self._pair.ancestor)
-            _give_memory_back()
+            trim()  # what was needed to open both sides is not needed any more
         while not stop.is_set():
             with self._lock:
                 patience = self._tend()
@@ -659,16 +659,6 @@ def _lines(rules: Ignore) -> tuple[str, ...]:
     """The rules that are in force, ours first."""
     texts = [line for source in rules.sources for line in source.text.splitlines()]
     return (*DEFAULTS, *(line for line in texts if line.strip() and not line.startswith("#")))
-
-
-def _give_memory_back() -> None:
-    """What was needed to open both sides is not needed while nothing happens."""
-    if sys.platform.startswith("linux"):
-        import ctypes
-
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not every C library has it
-        if trim is not None:
-            trim(0)
 
 
 def _digests(tree: Mapping[str, Entry]) -> frozenset[bytes]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from remotedl.config.load import choose_host
+from remotedl.config.models import Config
 from remotedl.errors import ConfigNotFound, FolderUnusable, StateCorrupt
 from remotedl.session.initial import hosts_text, write_initial
 from remotedl.session.project import (
     MARKER,
-    look_for_host,
     open_project,
     project_root,
     slug_of,
@@ -138,9 +139,19 @@ def test_a_state_folder_that_cannot_be_made_is_named(
     assert "REMOTEDL_STATE" in caught.value.hint
 
 
-def test_nothing_is_written_where_no_host_can_be_meant(tmp_path: Path) -> None:
+def test_nothing_is_written_where_the_check_refuses(tmp_path: Path) -> None:
     folder = tmp_path / "p"
     folder.mkdir()
+    seen: list[bool] = []
+
+    def refuse(config: Config, fresh: bool) -> None:
+        seen.append(fresh)
+        choose_host(config, None)
+
     with pytest.raises(ConfigNotFound, match="no host is named"):
-        look_for_host(folder, None, None)
+        open_project(folder, None, refuse)
     assert list(folder.iterdir()) == []
+    open_project(folder)
+    with pytest.raises(ConfigNotFound):
+        open_project(folder, None, refuse)
+    assert seen == [True, False]

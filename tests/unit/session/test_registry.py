@@ -25,6 +25,15 @@ from remotedl.session.registry import (
 RECORD = Record(FORMAT, "0" * 16, "/p", "h1", 1, "/sock", "00", 1.5)
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where RECORD's session keeps its state."""
+    monkeypatch.setenv("REMOTEDL_STATE", str(tmp_path))
+    found = tmp_path / "projects" / RECORD.project_id / "h1"
+    found.mkdir(parents=True)
+    return found
+
+
 def test_a_record_counts_only_while_its_lock_is_held(tmp_path: Path) -> None:
     lock = SessionLock(tmp_path)
     assert lock.acquire()
@@ -69,12 +78,7 @@ def test_a_damaged_record_stops_with_the_way_on(tmp_path: Path, text: str) -> No
     assert caught.value.hint
 
 
-def test_running_sessions_are_found_and_private(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("REMOTEDL_STATE", str(tmp_path))
-    folder = tmp_path / "projects" / RECORD.project_id / "h1"
-    folder.mkdir(parents=True)
+def test_running_sessions_are_found_and_private(folder: Path) -> None:
     lock = SessionLock(folder)
     assert lock.acquire()
     write_record(folder, RECORD)
@@ -85,12 +89,7 @@ def test_running_sessions_are_found_and_private(
     lock.release()
 
 
-def test_one_damaged_record_hides_no_other_session(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("REMOTEDL_STATE", str(tmp_path))
-    folder = tmp_path / "projects" / RECORD.project_id / "h1"
-    folder.mkdir(parents=True)
+def test_one_damaged_record_hides_no_other_session(tmp_path: Path, folder: Path) -> None:
     lock = SessionLock(folder)
     assert lock.acquire()
     write_record(folder, RECORD)
@@ -105,10 +104,7 @@ def test_one_damaged_record_hides_no_other_session(
     lock.release()
 
 
-def test_a_session_that_was_killed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REMOTEDL_STATE", str(tmp_path))
-    folder = tmp_path / "projects" / RECORD.project_id / "h1"
-    folder.mkdir(parents=True)
+def test_a_session_that_was_killed_is_told(folder: Path) -> None:
     write_record(folder, RECORD)  # and nobody holds the lock
     assert list(died_sessions()) == [RECORD]
     lock = SessionLock(folder)
