@@ -29,6 +29,9 @@ MORE_MEMORY = 8_000_000
 """Bytes that a session may have taken since the first tenth: what grows, grows with the cuts."""
 
 
+SAID_EACH = 50
+
+
 @dataclass
 class Told:
     """What happened, and what was wrong with it."""
@@ -64,12 +67,20 @@ def soak(cuts: int, seed: int, folder: Path) -> Told:
                 trip.await_phase(Phase.LIVE, BACK_S)
                 told.backs_s.append(time.monotonic() - began)
                 told.memory.append(count(pid).memory)
+                _say(told)
                 time.sleep(chance.choice((0, 0.1, 0.5)))
             eventually(lambda: download.whole and chat.echoes, BACK_S)
         told.files, told.echoes = download.whole, chat.echoes
         told.last = _quiet(trip, pid)
         _check(trip, told, urls, job.stdout.strip())
     return told
+
+
+def _say(told: Told) -> None:
+    """Who breaks it off early knows how far it came."""
+    done = len(told.backs_s)
+    if done % SAID_EACH == 0:
+        print(f"{done} cuts, {told.memory[-1] / 1e6:.1f} MB", file=sys.stderr, flush=True)
 
 
 def _edit(trip: Trip, number: int, chance: random.Random, told: Told) -> None:
