@@ -49,7 +49,9 @@ class Target:
 
 def find_target(context: typer.Context, host: str | None) -> Target:
     """Raises ConfigError, FolderUnusable."""
+    from remotedl.cli.prompt import TerminalPrompt
     from remotedl.config.load import choose_host
+    from remotedl.report import SILENT
     from remotedl.session.project import open_project
     from remotedl.session.registry import live_host
 
@@ -58,7 +60,8 @@ def find_target(context: typer.Context, host: str | None) -> Target:
         if host is not None or (fresh and not config.hosts):
             choose_host(config, host)
 
-    project = open_project(Path.cwd(), context.find_root().obj.config, check)
+    confirm = TerminalPrompt(SILENT).confirm
+    project = open_project(Path.cwd(), context.find_root().obj.config, check, confirm)
     if project.copy_of is not None:
         typer.echo(
             f"this folder is a copy of {project.copy_of}: from now on it is a project of its own",

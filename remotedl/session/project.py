@@ -68,10 +68,12 @@ def open_project(
     folder: Path,
     explicit_config: Path | None = None,
     check: Callable[[Config, bool], None] = lambda config, fresh: None,
+    confirm: Callable[[str], bool] = lambda question: False,
 ) -> Project:
     """The project that `folder` belongs to; gives it an id when it has none.
 
     `check` sees the configuration, and whether there is no id yet, before anything is written.
+    `confirm` is asked whether a whole home folder is meant, the first time.
 
     A copy of a project's folder (`cp -r`) becomes a project of its own: two folders with one id
     would undo each other's work. A folder that was moved stays what it is.
@@ -80,7 +82,7 @@ def open_project(
     itself. A hosts.toml in the home folder is the user's own and makes home no project.
     Raises ConfigError, FolderUnusable, StateCorrupt.
     """
-    root = project_root(folder)
+    root = project_root(folder, confirm)
     config_path = find_config(root, explicit_config)
     config = load_config(config_path) if config_path is not None else Config()
     check(config, not (root / MARKER).exists())
@@ -92,8 +94,11 @@ def open_project(
     return Project(root, project_id, config, config_path, original)
 
 
-def project_root(folder: Path) -> Path:
-    """Where the project begins that `folder` lies in. Raises FolderUnusable."""
+def project_root(folder: Path, confirm: Callable[[str], bool] = lambda question: False) -> Path:
+    """Where the project begins that `folder` lies in.
+
+    `confirm` is asked about a home folder that is no project yet. Raises FolderUnusable.
+    """
     folder = folder.resolve()
     root = next((f for f in (folder, *folder.parents) if _is_root(f)), folder)
     if root == Path(root.anchor):
@@ -101,10 +106,10 @@ def project_root(folder: Path) -> Path:
             f"{root} is the whole disk, not a project folder", hint="cd into your project's folder"
         )
     if root == Path.home().resolve() and not (root / MARKER).exists():
-        raise FolderUnusable(
-            f"{root} is your home folder: all of it would be copied to the host",
-            hint="mkdir my-project && cd my-project && remotedl up",
-        )
+        what = f"{root} is your home folder: all of it would be copied to the host"
+        if not confirm(f"{what}. Make it a project all the same?"):
+            hint = "mkdir my-project && cd my-project && remotedl up"
+            raise FolderUnusable(what, hint=hint)
     return root
 
 

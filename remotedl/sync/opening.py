@@ -295,7 +295,7 @@ def _hello(request: Request, rules: Ignore, marker: str, expected: str | None) -
         "rules": [list(source) for source in rules.sources],
         "hash_below": request.config.max_file_size_down,
         "watch": request.watch,
-        "unusual": request.unusual,
+        "unusual": request.unusual or expected is not None,
     }
 
 
@@ -342,9 +342,9 @@ def _check_root(root: Path) -> None:
 
 
 def _check_usual(root: Path, *, first: bool) -> None:
-    """Raises _Unusual for what few people mean; a link that was synced before is meant."""
+    """Raises _Unusual for what few people mean; what was synced before is meant."""
     path = Path(os.path.realpath(root))
-    if path == Path.home().resolve():
+    if first and path == Path.home().resolve():
         hint = "change into a project folder"
         raise _Unusual(f"{path} is your whole home folder", hint=hint)
     if first and root.is_symlink():

@@ -304,7 +304,7 @@ def test_root_of_the_filesystem_is_refused(folders: Folders) -> None:
 
 
 @pytest.mark.parametrize("side", ["laptop", "host"])
-def test_a_home_folder_is_asked_about(
+def test_a_home_folder_is_asked_about_once(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
     asked: list[str] = []
@@ -320,6 +320,8 @@ def test_a_home_folder_is_asked_about(
     assert tree(folders.host) == {}
     folders.once(confirm=yes)
     assert len(asked) == 1 and "whole home folder" in asked[0]
+    (folders.laptop / "a").write_text("two")
+    folders.once()
     folders.assert_equal()
 
 

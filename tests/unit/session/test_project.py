@@ -55,6 +55,22 @@ def test_home_is_no_project_even_with_a_hosts_toml_in_it(home: Path) -> None:
     assert project_root(inner) == inner
 
 
+def test_a_home_folder_is_asked_about_once(home: Path) -> None:
+    asked: list[str] = []
+
+    def yes(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    with pytest.raises(FolderUnusable, match="home folder"):
+        open_project(home)
+    assert not (home / MARKER).exists()
+    project = open_project(home, confirm=yes)
+    assert "all of it would be copied" in asked[0]
+    assert open_project(home).id == project.id
+    assert len(asked) == 1
+
+
 def test_the_whole_disk_is_refused() -> None:
     with pytest.raises(FolderUnusable, match="whole disk"):
         project_root(Path("/"))
