@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -15,9 +16,9 @@ from tests.lab.sessions import SOON_S, Page
 from tests.lab.sshd import MakeSshd
 from tests.lab_tests.e2e.test_up import execute_request
 from tests.lab_tests.session.conftest import MakeTrip
-from tests.lab_tests.session.trip import Trip
+from tests.lab_tests.session.trip import FROZEN_S, Trip
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + FROZEN_S)]
 
 
 @pytest.fixture
@@ -38,8 +39,9 @@ def test_kernel_state_is_alive_after_the_link_was_gone(real: Trip) -> None:
     page = Page(f"http://{parts.netloc!s}", parse_qs(str(parts.query))["token"][0])
     kernel = page.send("POST", "/api/kernels", {}).json()["id"]
     assert executed(page, kernel, "x = 41; print('kept')") == "kept"
-    real.link.cut()
+    real.link.freeze()
     real.await_phase(Phase.RECONNECTING)
+    time.sleep(FROZEN_S)
     real.link.resume()
     real.await_phase(Phase.LIVE)
     assert executed(page, kernel, "print(x + 1)") == "42"

@@ -2,7 +2,8 @@
 
 Through each trouble the tunnels are under load, both sides are edited and a job runs. Afterwards
 the ports and the token are the same, no byte was lost, the edits are on both sides, the job never
-noticed, and nothing was left behind in the session's process.
+noticed, and nothing was left behind in the session's process. REMOTEDL_REAL_TIME=1 freezes for five
+real minutes and sleeps for a real one; CI does not wait for that.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from remotedl.session.status import Phase
 from tests.lab.sessions import eventually
 from tests.lab.sshd import _free_port
 from tests.lab_tests.session.traffic import Counted, answers, count, settled, traffic
-from tests.lab_tests.session.trip import BACK_S, Trip, whole_trip
+from tests.lab_tests.session.trip import ASLEEP_S, BACK_S, FROZEN_S, Trip, whole_trip
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(180 + FROZEN_S + ASLEEP_S)
 
 NOTICED_S = 12.0
 """Two seconds between pings and six of patience, and what a busy machine adds."""
@@ -73,10 +74,12 @@ def survives(
     *,
     gone: bool = True,
     noticed_s: float = NOTICED_S,
+    lasts_s: float = 0,
 ) -> None:
     """Under load: the trouble, edits on both sides meanwhile, its end; then all is as before.
 
-    `gone`: the trouble lasts until the session has noticed it, which may take `noticed_s`.
+    `gone`: the trouble lasts until the session has noticed it, which may take `noticed_s`, and then
+    until `lasts_s` are over.
     """
     trip = day.trip
     before = trip.look()
@@ -86,24 +89,31 @@ def survives(
         eventually(lambda: download.whole and chat.echoes)
         began = time.monotonic()
         trouble()
+        struck = time.monotonic()
         if gone:
             trip.await_phase(Phase.RECONNECTING, noticed_s)
+        noticed = time.monotonic()
         (day.root / here).write_text("written here\n")
         (workdir / there).write_text("written there\n")
         assert all(answers(tunnel.port) for tunnel in before.tunnels), "a port was let go"
+        time.sleep(max(began + lasts_s - time.monotonic(), 0))
         mend()
         mended = time.monotonic()
         trip.await_phase(Phase.LIVE)
         back = time.monotonic()
         files, echoes = download.whole, chat.echoes
         eventually(lambda: download.whole > files and chat.echoes > echoes, BACK_S)
-    print(f"lasted {mended - began:.1f} s, back {back - mended:.1f} s after its end")
+    print(
+        f"noticed after {noticed - struck:.1f} s, lasted {mended - began:.1f} s, "
+        f"back {back - mended:.1f} s after its end; {download.broken} broken downloads retried"
+    )
     eventually(lambda: (workdir / here).exists() and (day.root / there).exists(), BACK_S)
     after = trip.look()
     assert [tunnel.url for tunnel in after.tunnels] == [tunnel.url for tunnel in before.tunnels]
     assert after.pid == day.pid
     assert any(job["id"] == day.job and job["state"] == "running" for job in jobs(trip))
     eventually(lambda: left_nothing(day))
+    print(f"held before: {day.before}; now: {count(day.pid)}")
 
 
 def left_nothing(day: Day) -> bool:
@@ -131,7 +141,7 @@ def test_the_link_frozen_for_five_seconds(day: Day) -> None:
 
 def test_the_link_frozen_for_long(day: Day) -> None:
     """Half-open: neither side is told, and only the ping can know."""
-    survives(day, day.trip.link.freeze, day.trip.link.resume)
+    survives(day, day.trip.link.freeze, day.trip.link.resume, lasts_s=FROZEN_S)
 
 
 def test_the_link_cut(day: Day) -> None:
@@ -165,7 +175,7 @@ def test_the_laptop_asleep_while_the_link_dies(day: Day) -> None:
 
     def sleep() -> None:
         os.kill(day.pid, signal.SIGSTOP)
-        time.sleep(8)
+        time.sleep(ASLEEP_S)
         trip.link.freeze()
         os.kill(day.pid, signal.SIGCONT)
 
@@ -176,7 +186,7 @@ def test_the_laptop_asleep_while_the_link_dies(day: Day) -> None:
 def test_the_laptop_asleep_while_the_link_lives(day: Day) -> None:
     def sleep() -> None:
         os.kill(day.pid, signal.SIGSTOP)
-        time.sleep(8)
+        time.sleep(ASLEEP_S)
         os.kill(day.pid, signal.SIGCONT)
 
     survives(day, sleep, nothing, gone=False)

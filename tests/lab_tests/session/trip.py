@@ -35,6 +35,10 @@ FINGERPRINT = (
 )
 BACK_S = 40
 """Within which a session is back, on a machine that is busy with other tests."""
+REAL_TIME = bool(os.environ.get("REMOTEDL_REAL_TIME"))
+FROZEN_S = 300.0 if REAL_TIME else 0.0
+"""How long a frozen link stays so; 0: until it is noticed."""
+ASLEEP_S = 60.0 if REAL_TIME else 8.0
 
 
 @dataclass
