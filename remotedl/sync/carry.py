@@ -138,7 +138,9 @@ class _Trip:
         self._carried.failures.append(Failure(op.key, self.where, why))
 
     def _count(self, op: Operation, counts: Counts) -> Counts:
-        return counts.plus(Counts(deleted=1) if op.new is None else Counts(written=1))
+        if op.new is None:
+            return counts.plus(Counts(deleted=1))
+        return counts if op.new.kind is Kind.DIR else counts.plus(Counts(written=1))
 
     def _ended(self, op: Operation, end: Outcome) -> bool:
         """Whether the operation is done; otherwise it is noted."""

@@ -46,6 +46,7 @@ class Counts(NamedTuple):
     """What went one way."""
 
     written: int = 0
+    """Files and links; folders are not counted, as in `Opening`."""
     deleted: int = 0
     sent: int = 0
     """Bytes of content."""

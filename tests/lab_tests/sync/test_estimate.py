@@ -26,3 +26,11 @@ def test_a_dry_run_says_what_would_move_and_moves_nothing(folders: Folders) -> N
     assert found.seconds is not None and 0 < found.seconds < 5
     assert (tree(folders.laptop), tree(folders.host)) == before
     assert len(verdict.to_remote) == 3 and sync.cycle().to_remote.written == 2
+
+
+def test_what_was_sent_is_counted_as_what_is_there(folders: Folders) -> None:
+    (folders.laptop / "src" / "deep").mkdir(parents=True)
+    (folders.laptop / "src" / "deep" / "a.py").write_text("one")
+    (folders.laptop / "src" / "to-a").symlink_to("deep/a.py")
+    sync = folders.make()
+    assert sync.open().laptop_files == sync.cycle().to_remote.written == 2
