@@ -149,9 +149,18 @@ class Jobs:
         return [job for job in self.all() if job.state is JobState.RUNNING]
 
     def stop(self, job_id: str, grace_s: float = GRACE_S) -> Job:
-        """TERM to all of its processes, KILL after `grace_s`. One that has ended stays as it is."""
-        if self.get(job_id).state is JobState.RUNNING:
-            result = self._runtime.run([*self._inside("stop", job_id), f"{grace_s:g}"])
+        """TERM to all of its processes, KILL after `grace_s`.
+
+        One that has ended stays as it is; what it left in the background ends.
+        """
+        state = self.get(job_id).state
+        if state in (JobState.RUNNING, JobState.EXITED):
+            try:
+                result = self._runtime.run([*self._inside("stop", job_id), f"{grace_s:g}"])
+            except (ContainerError, EngineError):
+                if state is JobState.RUNNING:
+                    raise
+                return self.get(job_id)  # nothing runs, so nothing of it does
             if not result.ok:
                 raise ContainerError(f"job {job_id}: {result.error_text.strip()}")
         return self.get(job_id)

@@ -4,8 +4,8 @@
     job.py start RUN ID               starts it and returns at once
     job.py follow RUN ID [OFFSET] [--tail N] [--no-wait]
     job.py list RUN                   JSON
-    job.py stop RUN ID GRACE_S        TERM, then KILL, to the whole session
-    job.py stop-all RUN GRACE_S       the same for every job that runs
+    job.py stop RUN ID GRACE_S        TERM, then KILL, to all of its processes
+    job.py stop-all RUN GRACE_S       the same for every job, also for what ended ones left behind
     job.py remove RUN ID              forgets a job that has ended
 
 RUN/jobs/ID holds: meta.json (what was asked for), state.json (pids), output.log (both streams as
@@ -14,6 +14,12 @@ they came), output.idx (which stream each piece is of), exit.json (how it ended)
 Decision: whether a job runs is told by a lock that its runner and its processes hold, not by a
 pid. Pids of a container mean nothing on the host and are used again after a reboot; a lock is seen
 on both sides of a bind mount and goes away with its holders, however they die.
+
+Decision: which processes are a job's is told by three things at once: the session that it began,
+its mark in their environment, and the tree below its runner, which adopts what its parents left
+(a subreaper). One daemon slips out of a session, `env -i` out of the mark, a killed runner out of
+the tree; nothing usual slips out of all three. A cgroup would be tighter, and needs rights that a
+user on a foreign host has not.
 """
 
 from __future__ import annotations
@@ -29,7 +35,7 @@ import struct
 import subprocess
 import sys
 import time
-from typing import IO, Any, Callable, Dict, List, Optional, Tuple
+from typing import IO, Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 RECORD = struct.Struct(">BI")
 """Which stream (1 stdout, 2 stderr), and how many bytes of output.log."""
@@ -38,6 +44,8 @@ CHUNK = 64 * 1024
 POLL_S = 0.05
 HEARTBEAT_S = 5.0
 KEPT = 500
+MARK = "REMOTEDL_JOB_FOLDER"
+PR_SET_CHILD_SUBREAPER = 36
 """Jobs that are remembered."""
 STREAMS = {1: b"o", 2: b"e"}
 
@@ -55,8 +63,7 @@ def main(argv: List[str]) -> int:
         print(json.dumps(list_jobs(argv[1])))
         return 0
     if argv[:1] == ["stop-all"]:
-        running = [row["id"] for row in list_jobs(argv[1]) if row["state"] == "running"]
-        return max([stop(folder(argv[1], one), float(argv[2])) for one in running], default=0)
+        return max([stop(job, float(argv[2])) for job in with_processes(argv[1])], default=0)
     if len(argv) < 3 or not os.path.isdir(folder(argv[1], argv[2])):
         sys.stderr.write("no such job\n" if len(argv) > 2 else __doc__ or "")
         return 3 if len(argv) > 2 else 2
@@ -151,6 +158,7 @@ def run_job(run: str, job: str, lock: int, told: int) -> None:
     meta = read(os.path.join(job, "meta.json")) or {}
     output = Output(job)
     started = time.time()
+    adopt()
     child, refusal = spawn(meta, environment(run, meta), lock)
     if child is None:
         output.write(2, (refusal[1] + "\n").encode("utf-8", "replace"))
@@ -159,13 +167,46 @@ def run_job(run: str, job: str, lock: int, told: int) -> None:
         return
 
     def pass_on(number: int, frame: object) -> None:
-        signal_session(child.pid, number)
+        signal_all(job, number)
 
     signal.signal(signal.SIGTERM, pass_on)
-    write(os.path.join(job, "state.json"), {"pid": child.pid, "started": started})
+    state = {"pid": child.pid, "started": started, "runner": os.getpid(), "born": born()}
+    write(os.path.join(job, "state.json"), state)
     os.write(told, b"ok")
     os.close(told)
     pump(child, job, started, output)
+    while reap(child, wait=True):
+        pass
+
+
+def adopt() -> None:
+    """Become the parent of what our descendants leave behind, so that it stays findable."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (ImportError, OSError, AttributeError):
+        pass  # not Linux, or a Python without it: the session and the mark are left
+
+
+def reap(child: subprocess.Popen[bytes], wait: bool) -> bool:
+    """Bury one child that has ended, of our own or adopted; False where there is none left."""
+    if not hasattr(os, "waitid"):
+        (child.wait if wait else child.poll)()
+        return child.returncode is None
+    flags = os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG)
+    try:
+        found = os.waitid(os.P_ALL, 0, flags)
+        if found is None:
+            return True
+        if found.si_pid == child.pid:
+            child.wait()
+        else:
+            os.waitpid(found.si_pid, 0)
+    except ChildProcessError:
+        child.poll()
+        return False
+    return True
 
 
 def spawn(
@@ -202,6 +243,7 @@ def environment(run: str, meta: Dict[str, Any]) -> Dict[str, str]:
     for extra in (read(os.path.join(run, "env.json")), meta.get("env")):
         env.update({str(k): str(v) for k, v in (extra or {}).items()})
     env["REMOTEDL_JOB"] = str(meta["id"])
+    env[MARK] = os.path.abspath(folder(run, str(meta["id"])))
     return env
 
 
@@ -218,7 +260,8 @@ def pump(child: subprocess.Popen[bytes], job: str, started: float, output: Outpu
     ended = False
     while reading.get_map():
         # Looked at before reading: what it wrote before its end is then certainly in the pipes.
-        over = child.poll() is not None
+        reap(child, wait=False)
+        over = child.returncode is not None
         ready = reading.select(POLL_S if not ended else None)
         for key, _ in ready:
             data = os.read(key.fd, CHUNK)
@@ -229,8 +272,10 @@ def pump(child: subprocess.Popen[bytes], job: str, started: float, output: Outpu
         if over and not ready and not ended:
             finish(job, started, child.returncode, output)
             ended = True
+    while child.returncode is None:
+        reap(child, wait=True)
     if not ended:
-        finish(job, started, child.wait(), output)
+        finish(job, started, child.returncode, output)
 
 
 class Output:
@@ -432,15 +477,17 @@ def held(job: str) -> bool:
 
 
 def stop(job: str, grace_s: float) -> int:
-    if outcome(job)["state"] != "running":
+    """End it; of one that has ended, what it left in the background."""
+    ran = outcome(job)["state"] == "running"
+    if ran:
+        with open(os.path.join(job, "stop"), "w"):
+            pass
+    if not signal_all(job, signal.SIGTERM) and not ran:
         return 0
-    with open(os.path.join(job, "stop"), "w"):
-        pass
-    leader = int((read(os.path.join(job, "state.json")) or {"pid": 0})["pid"])
-    signal_session(leader, signal.SIGTERM)
-    if not until(lambda: not signal_session(leader, 0), grace_s):
-        signal_session(leader, signal.SIGKILL)
-    if until(lambda: outcome(job)["state"] != "running", 10.0):
+    if not until(lambda: not signal_all(job, 0), grace_s):
+        # Whatever was forked meanwhile gets it as well.
+        until(lambda: not signal_all(job, signal.SIGKILL), 10.0)
+    if until(lambda: outcome(job)["state"] != "running", 10.0) and not signal_all(job, 0):
         return 0
     sys.stderr.write("its processes do not end\n")
     return 1
@@ -455,26 +502,96 @@ def until(true: Callable[[], bool], limit_s: float) -> bool:
     return True
 
 
-def signal_session(leader: int, number: int) -> bool:
-    """Signal every process of the session that `leader` began; whether there was one.
-
-    The kernel gives no process the id of a session that still has members, so a late signal
-    cannot hit a stranger. Signal 0 only looks.
-    """
+def signal_all(job: str, number: int) -> bool:
+    """Signal every process of the job; whether there was one. Signal 0 only looks."""
     found = False
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
+    for pid in members(job):
         try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                # After the last ")": state, ppid, pgrp, session.
+            os.kill(pid, number)
+            found = True
+        except OSError:
+            continue  # it has ended, or it is another user's by now
+    return found
+
+
+def members(job: str) -> List[int]:
+    """The processes of a job that live: its session, its mark, and all that is below them."""
+    state = read(os.path.join(job, "state.json"))
+    alive = processes()
+    if state is None:
+        return []
+    runner = runner_of(state, alive)
+    # The kernel gives no process the id of a session that still has members; that of a job which
+    # has ended may have lost its last member long ago, and be anybody's.
+    session = int(state["pid"]) if outcome(job)["state"] == "running" else 0
+    mark = os.fsencode(MARK + "=" + os.path.abspath(job))
+    found = {
+        pid
+        for pid, one in alive.items()
+        if one.parent == runner != 0 or one.session == session != 0 or mark in environment_of(pid)
+    }
+    below = found
+    while below:
+        below = {pid for pid, one in alive.items() if one.parent in below} - found
+        found |= below
+    return sorted(found - {runner, os.getpid()})
+
+
+def runner_of(state: Dict[str, Any], alive: Dict[int, Seen]) -> int:
+    """The pid of the job's runner; 0 where it has gone, also where the pid is another's by now."""
+    runner = int(state.get("runner", 0))
+    return runner if runner in alive and alive[runner].born == state.get("born") else 0
+
+
+def with_processes(run: str) -> List[str]:
+    """The folders of the jobs that have any, in one look at the system."""
+    alive, found = processes(), []
+    marks = set().union(*(environment_of(pid) for pid in alive)) if alive else set()
+    for row in list_jobs(run):
+        job = folder(run, str(row["id"]))
+        state = read(os.path.join(job, "state.json")) or {}
+        mark = os.fsencode(MARK + "=" + os.path.abspath(job))
+        if row["state"] == "running" or runner_of(state, alive) or mark in marks:
+            found.append(job)
+    return found
+
+
+class Seen(NamedTuple):
+    """A process, as /proc has it."""
+
+    parent: int
+    session: int
+    born: int
+    """Ticks since the boot: with the pid, this is one process and no other."""
+
+
+def processes() -> Dict[int, Seen]:
+    """Those that live; zombies do not."""
+    found = {}
+    names = os.listdir("/proc") if os.path.isdir("/proc") else []
+    for pid in (int(name) for name in names if name.isdigit()):
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                # After the last ")": state, ppid, pgrp, session, …, the start as the 20th.
                 fields = file.read().rpartition(b")")[2].split()
-            if int(fields[3]) == leader and fields[0] != b"Z":
-                os.kill(int(name), number)
-                found = True
+            if fields[0] not in (b"Z", b"X"):
+                found[pid] = Seen(int(fields[1]), int(fields[3]), int(fields[19]))
         except (OSError, IndexError):
             continue
     return found
+
+
+def environment_of(pid: int) -> List[bytes]:
+    """As it was when its program started; [] for another user's."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def born() -> int:
+    return processes().get(os.getpid(), Seen(0, 0, 0)).born
 
 
 def remove(job: str) -> int:

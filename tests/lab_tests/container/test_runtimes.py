@@ -202,6 +202,36 @@ def test_stopping_a_job_ends_all_of_its_processes(place: Place) -> None:
     assert f"sleep {mark}" not in all_processes()
 
 
+ESCAPES = {
+    "in another session": "setsid sleep {mark} >/dev/null 2>&1 &",
+    "without its mark": "env -i setsid sleep {mark} >/dev/null 2>&1 &",
+    "as a daemon": "(setsid sh -c 'sleep {mark} & exit' >/dev/null 2>&1 &)",
+}
+
+
+@pytest.mark.parametrize("way", ESCAPES)
+def test_what_a_job_put_in_the_background_ends_with_it(place: Place, way: str) -> None:
+    mark = f"{70_000 + os.getpid()}"
+    script = ESCAPES[way].format(mark=mark) + "\nsleep 600"
+    job = place.jobs.start(["sh", "-c", script], cwd=place.folder)
+    until(lambda: f"sleep {mark}" in all_processes(), "it sleeps")
+    assert place.jobs.stop(job).code == 143
+    assert f"sleep {mark}" not in all_processes()
+
+
+def test_what_an_ended_job_left_behind_ends_with_stop_and_not_before(place: Place) -> None:
+    mark = f"{80_000 + os.getpid()}"
+    script = "env -i setsid sleep {mark} >/dev/null 2>&1 & setsid sleep {mark} & exit 3"
+    job = place.jobs.start(["sh", "-c", script.format(mark=mark)], cwd=place.folder)
+    until(lambda: place.jobs.get(job).state is JobState.EXITED, "it has ended")
+    assert all_processes().count(f"sleep {mark}") == 2
+    other = place.jobs.start(["sleep", "600"], cwd=place.folder)
+    ended = place.jobs.stop(job)
+    assert (ended.code, ended.stopped) == (3, False)
+    assert f"sleep {mark}" not in all_processes()
+    assert place.jobs.stop(other).code == 143
+
+
 def test_a_job_that_ignores_term_is_killed(place: Place) -> None:
     job = place.jobs.start(
         ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"], cwd=place.folder
@@ -284,8 +314,13 @@ def test_a_link_that_breaks_while_following_is_said(place: Place) -> None:
 
 def test_stopped_and_started_again_it_is_the_same(place: Place) -> None:
     job = place.jobs.start(["sleep", "60"], cwd=place.folder)
+    mark = f"sleep {90_000 + os.getpid()}"
+    left = place.jobs.start(["sh", "-c", f"setsid {mark} >/dev/null 2>&1 &"], cwd=place.folder)
+    until(lambda: place.jobs.get(left).state is JobState.EXITED, "it has ended")
+    assert mark in all_processes()
     ports = place.runtime.ports()
     place.runtime.stop()
+    assert mark not in all_processes()
     assert place.runtime.status().state is State.STOPPED
     assert place.jobs.get(job).stopped
     assert place.runtime.plan(place.wanted).change is Change.START
