@@ -24,6 +24,9 @@ class Distro:
     id: str = ""
     version: str = ""
     codename: str = ""
+    """A derivative's is that of the release of Debian or Ubuntu that it is made of."""
+    borrowed: bool = False
+    """The codename is named as the parent's own (UBUNTU_CODENAME, DEBIAN_CODENAME)."""
     like: tuple[str, ...] = ()
     name: str = "an unknown system"
 
@@ -47,6 +50,8 @@ class Machine:
     """A Jetson: its GPU is no PCI device and its driver comes with the system."""
     headers: bool = False
     """The headers of the running kernel are there."""
+    modules: bool = True
+    """So are its modules: an upgrade of the kernel takes them away on Arch."""
     prepared: str = ""
     """The vendor's image that comes with driver and Docker ("Lambda Stack"), if it is one."""
 
@@ -319,6 +324,9 @@ class HostFacts:
     unfinished: tuple[str, ...] = ()
     lists_count: int = 0
     lists_age: int = 0
+    """Seconds since the package manager fetched its lists."""
+    upgradable: int = 0
+    """Packages that are older than those lists say (pacman only)."""
     candidates: Mapping[str, str] = field(default_factory=dict)
     """Debian package -> version that apt would install; missing or "" where there is none."""
     sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -48,6 +48,27 @@ def family_of(distro: Distro) -> Family:
     return Family.UNKNOWN
 
 
+DEBIAN_RELEASES: Mapping[str, int] = {"bullseye": 11, "bookworm": 12, "trixie": 13}
+UBUNTU_RELEASES = ("focal", "jammy", "noble", "questing", "resolute")
+
+
+def release_of(distro: Distro) -> str:
+    """The codename of the Debian or Ubuntu that others' repositories know this system by.
+
+    "" for a derivative that names no such release (Kali has "kali-rolling", which is its own).
+    """
+    own = distro.id in ("debian", "ubuntu") or distro.borrowed
+    known = distro.codename in (*DEBIAN_RELEASES, *UBUNTU_RELEASES)
+    return distro.codename if own or known else ""
+
+
+def debian_major(distro: Distro) -> int:
+    """12 of Debian 12 and of what is made of it (LMDE 6); 0 where nobody knows."""
+    if distro.id == "debian":
+        return distro.major
+    return DEBIAN_RELEASES.get(release_of(distro), 0)
+
+
 APT_ENV: Mapping[str, str] = {
     "DEBIAN_FRONTEND": "noninteractive",
     # needrestart would restart other people's services in the middle of our work
@@ -96,7 +117,9 @@ class Manager:
         if self.tool == "zypper":
             return Run(("zypper", "--non-interactive", "--gpg-auto-import-keys", "refresh"))
         if self.tool == "pacman":
-            return Run(("pacman", "-Sy"))
+            # never -Sy alone: new lists with old packages are a partial upgrade, which Arch
+            # does not support (a library and its users of different days)
+            return Run(("pacman", "-Syu", "--noconfirm"))
         return Run((self.tool, "-y", "makecache"), may_fail=True)
 
 

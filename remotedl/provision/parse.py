@@ -77,6 +77,7 @@ def parse_facts(sections: Mapping[str, Section]) -> HostFacts:
         unfinished=tuple(said("unfinished").lines),
         lists_count=whole(lists.get("count", "")),
         lists_age=whole(lists.get("age", "")),
+        upgradable=whole(lists.get("upgradable", "")),
         candidates=parse_candidates(said("candidates")),
         sources=parse_sources(said("sources")),
         snap_docker=said("snap_docker").text.startswith("docker"),
@@ -108,11 +109,12 @@ def parse_distro(section: Section) -> Distro:
         except ValueError:
             values[key.strip()] = raw.strip("\"'")
     name = values.get("PRETTY_NAME") or values.get("NAME") or Distro().name
-    codename = values.get("UBUNTU_CODENAME") or values.get("VERSION_CODENAME", "")
+    parents = values.get("UBUNTU_CODENAME") or values.get("DEBIAN_CODENAME", "")
     return Distro(
         id=values.get("ID", "").lower(),
         version=values.get("VERSION_ID", ""),
-        codename=codename,
+        codename=parents or values.get("VERSION_CODENAME", ""),
+        borrowed=bool(parents),
         like=tuple(values.get("ID_LIKE", "").lower().split()),
         name=name,
     )
@@ -128,6 +130,7 @@ def parse_machine(section: Section) -> Machine:
         wsl="wsl" in pairs,
         tegra="tegra" in pairs,
         headers="headers" in pairs,
+        modules=pairs.get("modules") != "no",
         prepared=pairs.get("prepared", ""),
     )
 

@@ -11,13 +11,22 @@ from dataclasses import replace
 
 from remotedl.config.models import RuntimeKind, SudoMode
 from remotedl.provision.facts import HostFacts
-from remotedl.provision.managers import APT_ENV, APT_OPTIONS, Family, family_of, manager_of
+from remotedl.provision.managers import (
+    APT_ENV,
+    APT_OPTIONS,
+    Family,
+    Manager,
+    family_of,
+    manager_of,
+)
+from remotedl.provision.plan_driver import reboot
 from remotedl.provision.plan_engine import docker_urls, expected_release, plan_engine
 from remotedl.provision.plan_gpu import plan_gpu, toolkit_urls
 from remotedl.provision.steps import Kept, Notice, Plan, Refusal, Run, Stage, Step, Wish
 
 ARCHITECTURES = ("x86_64", "aarch64")
 LISTS_STALE_S = 24 * 3600
+KERNEL_GONE = "the kernel was upgraded, and the running one has no modules any more"
 NATIVE_HINT = 'runtime = "native" in hosts.toml needs no root and no Docker'
 
 
@@ -35,6 +44,8 @@ def plan(facts: HostFacts, wish: Wish) -> Plan:
     if gpu.refusal is not None:
         return Plan(notices=(*notices, *gpu.notices), refusal=gpu.refusal)
     steps = [*engine, *gpu.steps, *_plan_group(facts, wish)]
+    if any(_installs(step) for step in steps) and _kernel_gone(facts):
+        steps = [replace(reboot(facts, KERNEL_GONE), optional=False)]
     if any(_installs(step) for step in steps):
         steps = [*_prepare(facts, steps), *steps]
     order = list(Stage)
@@ -84,6 +95,8 @@ def _installs(step: Step) -> bool:
 def _prepare(facts: HostFacts, steps: list[Step]) -> list[Step]:
     """What must be so before any package is installed."""
     manager = manager_of(facts)
+    if manager is not None and manager.tool == "pacman":
+        return _upgrade(facts, manager)
     if manager is None or manager.tool != "apt-get":
         return []
     prepared = list[Step]()
@@ -125,6 +138,29 @@ def _prepare(facts: HostFacts, steps: list[Step]) -> list[Step]:
             )
         )
     return prepared
+
+
+def _upgrade(facts: HostFacts, manager: Manager) -> list[Step]:
+    """The whole system first, where it is not of today: Arch supports no partial upgrades."""
+    if facts.lists_count and facts.lists_age <= LISTS_STALE_S and not facts.upgradable:
+        return []
+    why = "Arch supports no partial upgrades: a package of today is installed on a system of today"
+    return [
+        Step(
+            "upgrade-system",
+            Stage.PREPARE,
+            "upgrade the whole system",
+            why,
+            (manager.refresh(),),
+            confirm=f"Upgrade the whole system ({facts.distro.name})? {why}",
+        )
+    ]
+
+
+def _kernel_gone(facts: HostFacts) -> bool:
+    """An upgrade of Arch takes the running kernel's modules away: Docker cannot start until the
+    host has started again, nor can a driver be built."""
+    return family_of(facts.distro) is Family.ARCH and not facts.machine.modules
 
 
 def _fetches(step: Step) -> bool:

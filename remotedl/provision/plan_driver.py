@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from remotedl.provision.facts import HostFacts
-from remotedl.provision.managers import Family, Manager, family_of
+from remotedl.provision.managers import Family, Manager, debian_major, family_of
 from remotedl.provision.plan_engine import fetch
 from remotedl.provision.steps import Kept, Notice, Run, Stage, Step, Wish, WriteFile
 
@@ -23,6 +23,7 @@ CUDA_KEYS = {
     "fedora43": "1940C73E.pub",
     "fedora44": "73CD9B30.pub",
     "rhel10": "CDF6BA43.pub",
+    "suse16": "3A8B5622.pub",
 }
 """The key's file in NVIDIA's repositories whose name is not the usual one: newer ones have their
 own."""
@@ -31,6 +32,8 @@ CUDA_APT = "/etc/apt/sources.list.d/nvidia-cuda.list"
 CUDA_YUM = "/etc/yum.repos.d/nvidia-cuda.repo"
 CUDA_ZYPP = "/etc/zypp/repos.d/nvidia-cuda.repo"
 NON_FREE = "/etc/apt/sources.list.d/remotedl-non-free.sources"
+ROLLING = 20000000
+"""Tumbleweed's version is the date of its snapshot."""
 LAST_BEFORE_TURING = 580
 """The last driver branch for Maxwell, Pascal and Volta."""
 FIRST_KNOWN_DEVICE = 0x1340
@@ -55,6 +58,8 @@ class DriverPlan:
 def driver_steps(facts: HostFacts, wish: Wish, manager: Manager) -> DriverPlan:
     """Nothing where the driver answers; never more than one way of installing it."""
     driver = facts.driver
+    if (tools := _suse_tools(facts, manager)) is not None:
+        return DriverPlan(False, steps=[tools])
     if driver.smi_works:
         text = f"NVIDIA's driver {driver.library or driver.loaded} answers"
         return DriverPlan(True, kept=[Kept(Stage.DRIVER, text)])
@@ -85,7 +90,7 @@ def _loaded_but_silent(facts: HostFacts) -> DriverPlan:
             f"the driver's files are of another version than the module in the kernel "
             f"({facts.driver.loaded})"
         )
-        return DriverPlan(False, steps=[_reboot(facts, why)])
+        return DriverPlan(False, steps=[reboot(facts, why)])
     if not facts.driver.smi:
         kept = Kept(Stage.DRIVER, f"NVIDIA's module {facts.driver.loaded} is loaded")
         return DriverPlan(True, kept=[kept])
@@ -109,17 +114,20 @@ def _hopeless(facts: HostFacts, wish: Wish) -> Notice | None:
         return Notice("the GPU is too old for any driver that a current CUDA takes")
     if facts.machine.tegra:
         return Notice("a Jetson: its driver comes with NVIDIA's own system image")
-    if (
-        facts.secure_boot
-        and family_of(facts.distro) is not Family.UBUNTU
-        and not facts.driver.on_disk
-    ):
+    if facts.secure_boot and not _signed(facts) and not facts.driver.on_disk:
         return Notice(
             "Secure Boot is on, and a driver built on this host is not signed: it would not load "
             "until somebody enrols its key at the console",
             "switch Secure Boot off, or: sudo mokutil --import /var/lib/dkms/mok.pub",
         )
     return None
+
+
+def _signed(facts: HostFacts) -> bool:
+    """Ubuntu's modules, and SUSE's open ones, load under Secure Boot."""
+    family = family_of(facts.distro)
+    ubuntu = family is Family.UBUNTU and facts.distro.id != "pop"
+    return ubuntu or (family is Family.SUSE and _open(facts))
 
 
 def _load(facts: HostFacts) -> DriverPlan:
@@ -131,7 +139,7 @@ def _load(facts: HostFacts) -> DriverPlan:
             why = "nouveau holds the GPU"
             write = (WriteFile(path, content),)
             steps.append(Step("stop-nouveau", Stage.DRIVER, "keep nouveau off the GPU", why, write))
-        return DriverPlan(False, steps=[*steps, _reboot(facts, "nouveau holds the GPU until then")])
+        return DriverPlan(False, steps=[*steps, reboot(facts, "nouveau holds the GPU until then")])
     what = "load NVIDIA's driver"
     why = f"version {facts.driver.on_disk} is on the disk and not in the kernel"
     run = Run(("modprobe", "nvidia"))
@@ -149,7 +157,7 @@ def _installed_for_another_kernel(facts: HostFacts, manager: Manager) -> DriverP
     ]
     if facts.reboot_wanted or others:
         why = f"the driver is there for a newer kernel than the running {facts.machine.kernel}"
-        return DriverPlan(False, steps=[_reboot(facts, why)])
+        return DriverPlan(False, steps=[reboot(facts, why)])
     if not facts.machine.headers and manager.tool == "apt-get":
         name = f"linux-headers-{facts.machine.kernel}"
         why = "the driver cannot be built for the running kernel without them"
@@ -167,7 +175,7 @@ def reboot_question(facts: HostFacts) -> str:
     return f"Reboot the host? It ends {', '.join(names[:8])}" if names else ""
 
 
-def _reboot(facts: HostFacts, why: str) -> Step:
+def reboot(facts: HostFacts, why: str) -> Step:
     return Step(
         "reboot",
         Stage.REBOOT,
@@ -227,6 +235,11 @@ def choose_ubuntu_driver(offered: tuple[str, ...], *, open_modules: bool) -> str
 
 
 def _install_ubuntu(facts: HostFacts, manager: Manager) -> DriverPlan:
+    if facts.distro.id == "pop":
+        # its kernel is System76's own, for which Ubuntu has no modules
+        package = "system76-driver-nvidia"
+        install = _install_step(f"{package}, Pop!_OS's package", (manager.install((package,)),))
+        return DriverPlan(False, steps=[install])
     if "ubuntu-drivers" not in facts.tools:
         package = "ubuntu-drivers-common"
         what = f"install {package}"
@@ -254,7 +267,7 @@ def _install_debian(facts: HostFacts, manager: Manager) -> DriverPlan:
     steps = list[Step]()
     uri, signed_by, components = debian_archive(facts.sources, facts.distro.codename)
     if "non-free" not in components or "contrib" not in components:
-        firmware = " non-free-firmware" if facts.distro.major >= 12 else ""
+        firmware = " non-free-firmware" if debian_major(facts.distro) >= 12 else ""
         source = (
             "# written by remotedl; `remotedl provision --undo` takes it away\n"
             f"Types: deb\nURIs: {uri}\nSuites: {facts.distro.codename}\n"
@@ -357,7 +370,9 @@ def _install_rpm(facts: HostFacts, manager: Manager, name: str, family: Family) 
         "add-driver-repository",
         Stage.DRIVER,
         f"add NVIDIA's package repository ({base})",
-        f"{facts.distro.name} has no driver of its own",
+        "nvidia-smi and CUDA's libraries are in it"
+        if family is Family.SUSE
+        else f"{facts.distro.name} has no driver of its own",
         (WriteFile(path, content),),
         optional=True,
     )
@@ -365,18 +380,76 @@ def _install_rpm(facts: HostFacts, manager: Manager, name: str, family: Family) 
     modular = facts.tools.get("dnf") and (
         (family is Family.EL and facts.distro.major < 10) or family is Family.AMAZON
     )
+    steps = [repository]
     if family is Family.EL:
-        actions.append(manager.install((_epel(facts),)))  # dkms is in it
+        steps.append(_add_el_repositories(facts, manager))
+    if family is Family.SUSE and _open(facts):
+        package = _suse_module(facts)
+        install = _install_step(f"{package}, SUSE's signed module", (manager.install((package,)),))
+        return DriverPlan(False, steps=[repository, install])
     if family is not Family.SUSE:
-        packages = (f"kernel-devel-{facts.machine.kernel}", *_drm_modules(facts, family))
+        # Oracle's own kernel (UEK) has its headers in a package of its own name
+        headers = "kernel-uek-devel" if "uek" in facts.machine.kernel else "kernel-devel"
+        packages = (f"{headers}-{facts.machine.kernel}", *_drm_modules(facts, family))
         actions.append(manager.install(packages))
     if modular:
         stream = "open-dkms" if _open(facts) else f"{LAST_BEFORE_TURING}-dkms"
         actions.append(Run(("dnf", "-y", "module", "enable", f"nvidia-driver:{stream}")))
     package = "nvidia-open" if _open(facts) else "cuda-drivers"
     actions.append(manager.install((package,)))
-    install = _install_step(f"{package}, NVIDIA's packages", tuple(actions))
-    return DriverPlan(False, steps=[repository, install])
+    steps.append(_install_step(f"{package}, NVIDIA's packages", tuple(actions)))
+    return DriverPlan(False, steps=steps)
+
+
+def _add_el_repositories(facts: HostFacts, manager: Manager) -> Step:
+    """EPEL has dkms; CRB (PowerTools of EL 8, CodeReady Builder of RHEL and Oracle) what dkms and
+    the driver's libraries take. EPEL's own `crb` knows what it is called here; Oracle has none."""
+    major = facts.distro.major
+    if facts.distro.id == "ol":
+        plugins = manager.install(("dnf-plugins-core",))
+        repository = f"ol{major}_codeready_builder"
+        enable: tuple[Run, ...] = (
+            plugins,
+            Run(("dnf", "config-manager", "--set-enabled", repository)),
+        )
+    else:
+        enable = (Run(("/usr/bin/crb", "enable"), may_fail=True),)
+    return Step(
+        "add-el-repositories",
+        Stage.DRIVER,
+        "add EPEL, and enable CRB",
+        "dkms, which builds the driver for each kernel, is in EPEL, and leans on CRB",
+        (manager.install((_epel(facts),)), *enable),
+        optional=True,
+    )
+
+
+# SUSE builds and signs the open module itself; its user space comes from NVIDIA's repository, at
+# the very version of the module (sndirsch.github.io/nvidia, "G07").
+SUSE_MODULE = "nvidia-open-driver-G07-signed-cuda-kmp"
+SUSE_TOOLS = ("nvidia-compute-utils-G07", "nvidia-persistenced")
+
+
+def _suse_module(facts: HostFacts) -> str:
+    """Kernels of SUSE end with their flavour: 6.4.0-150700.53.22-default."""
+    return f"{SUSE_MODULE}-{facts.machine.kernel.rpartition('-')[2] or 'default'}"
+
+
+def _suse_tools(facts: HostFacts, manager: Manager) -> Step | None:
+    """nvidia-smi and CUDA's libraries, once the module says which version they must have."""
+    module = facts.packages.get(_suse_module(facts))
+    if module is None or facts.installed(SUSE_TOOLS[0]) or family_of(facts.distro) != Family.SUSE:
+        return None
+    version = module.version.rpartition(":")[2].partition("_")[0]
+    packages = [f"{name}=={version}" for name in SUSE_TOOLS]
+    return Step(
+        "install-driver-tools",
+        Stage.DRIVER,
+        f"install {', '.join(packages)}",
+        f"the driver's module is there at {version}, and its tools must be of that version",
+        (manager.install(packages),),
+        optional=True,
+    )
 
 
 def _drm_modules(facts: HostFacts, family: Family) -> tuple[str, ...]:
@@ -389,6 +462,10 @@ def _drm_modules(facts: HostFacts, family: Family) -> tuple[str, ...]:
 
 
 def _install_arch(facts: HostFacts, manager: Manager) -> DriverPlan:
+    if facts.distro.id == "manjaro":
+        text = "Manjaro has a driver package for each of its kernels, which its own tool chooses"
+        hint = "on the host: sudo mhwd -a pci nonfree 0300; then: remotedl provision --reboot"
+        return DriverPlan(False, notices=[Notice(text, hint)])
     if not _open(facts):
         text = "Arch has no driver for GPUs before Turing any more"
         return DriverPlan(False, notices=[Notice(text, "nvidia-580xx-dkms of the AUR, by hand")])
@@ -412,26 +489,28 @@ def _install_step(what: str, actions: tuple[Run, ...]) -> Step:
 def cuda_name(facts: HostFacts) -> str:
     """What NVIDIA calls this distribution in its repository's paths; "" where it has none."""
     family, distro = family_of(facts.distro), facts.distro
-    if family is Family.DEBIAN and distro.major:
-        return f"debian{distro.major}"
+    if family is Family.DEBIAN and debian_major(distro):
+        return f"debian{debian_major(distro)}"
     if family is Family.EL:
         return f"rhel{distro.major}"
     if family is Family.FEDORA:
         return f"fedora{distro.major}"
     if family is Family.AMAZON and distro.major == 2023:
         return "amzn2023"
-    if family is Family.SUSE and distro.major in (15, 16):
-        return f"{'opensuse' if 'opensuse' in distro.id else 'sles'}{distro.major}"
+    if family is Family.SUSE and (distro.major == 16 or distro.major > ROLLING):
+        return "suse16"  # SLES, Leap and Tumbleweed alike
+    if family is Family.SUSE and distro.major == 15:
+        return f"{'opensuse' if 'opensuse' in distro.id else 'sles'}15"
     return ""
 
 
 def _from_nvidia(facts: HostFacts) -> bool:
-    """Debian 12 and 13 have a driver of their own, which Blackwell is too new for."""
+    """Debian 12 and 13, and Kali, have a driver of their own, which Blackwell is too new for."""
     family = family_of(facts.distro)
     if family is not Family.DEBIAN:
         return family not in (Family.UBUNTU, Family.ARCH)
     new = any(gpu.device >= FIRST_BLACKWELL_DEVICE for gpu in facts.nvidia_gpus)
-    return facts.distro.major < 12 or new
+    return 0 < debian_major(facts.distro) < 12 or new
 
 
 def _cuda_base(facts: HostFacts, name: str) -> str:
@@ -440,6 +519,8 @@ def _cuda_base(facts: HostFacts, name: str) -> str:
 
 
 def _epel(facts: HostFacts) -> str:
+    if facts.distro.id == "ol":
+        return f"oracle-epel-release-el{facts.distro.major}"
     if facts.distro.id != "rhel":
         return "epel-release"
     release = f"epel-release-latest-{facts.distro.major}.noarch.rpm"

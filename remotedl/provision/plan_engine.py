@@ -7,10 +7,11 @@ answers, whoever set it up, and never takes containerd away from what else runs 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from remotedl.provision.facts import HostFacts, version_pair
-from remotedl.provision.managers import Family, Manager, family_of
+from remotedl.provision.managers import Family, Manager, family_of, release_of
 from remotedl.provision.settings import SettingsBroken, read_settings
 from remotedl.provision.steps import Kept, Notice, Refusal, Run, Stage, Step, Wish, WriteFile
 
@@ -45,8 +46,8 @@ def docker_urls(facts: HostFacts, wish: Wish) -> tuple[str, ...]:
     """What must answer for Docker's repository to be used, the first choice first."""
     base = (wish.docker_mirror or DOCKER_REPOSITORY).rstrip("/")
     family, distro = family_of(facts.distro), facts.distro
-    if family in (Family.DEBIAN, Family.UBUNTU) and distro.codename:
-        return (f"{base}/{family}/dists/{distro.codename}/Release",)
+    if family in (Family.DEBIAN, Family.UBUNTU) and release_of(distro):
+        return (f"{base}/{family}/dists/{release_of(distro)}/Release",)
     if family is Family.EL:
         names = ("centos", "rhel") if distro.id == "centos" else ("rhel", "centos")
         return tuple(_yum_base(base, name, facts) + "/repodata/repomd.xml" for name in names)
@@ -273,7 +274,27 @@ def _install(facts: HostFacts, wish: Wish, manager: Manager) -> Planned:
         return _install_apt(facts, wish, manager, family)
     if family is Family.EL or family is Family.FEDORA:
         return _install_yum(facts, wish, manager, family)
-    return [_distribution_step(facts, manager, family)], [], [], None
+    steps = [_distribution_step(facts, manager, family)]
+    if _modular(facts) and not any("Containers" in path for path in facts.sources):
+        steps.insert(0, _add_containers_module(facts))
+    return steps, [], [], None
+
+
+def _modular(facts: HostFacts) -> bool:
+    """SLES 15 keeps Docker in a module of its own; openSUSE and SLES 16 know no modules."""
+    suse = family_of(facts.distro) is Family.SUSE and "opensuse" not in facts.distro.id
+    return suse and facts.distro.major == 15
+
+
+def _add_containers_module(facts: HostFacts) -> Step:
+    module = f"sle-module-containers/{facts.distro.version}/{facts.machine.machine}"
+    return Step(
+        "add-containers-module",
+        Stage.ENGINE,
+        "add the Containers Module of SLES",
+        "Docker is in it, and it is free with the subscription",
+        (Run(("SUSEConnect", "--product", module)),),
+    )
 
 
 def _install_apt(facts: HostFacts, wish: Wish, manager: Manager, family: Family) -> Planned:
@@ -282,13 +303,7 @@ def _install_apt(facts: HostFacts, wish: Wish, manager: Manager, family: Family)
     taken = [name for name in ("containerd", "runc") if facts.installed(name)]
     notices = list[Notice]()
     if not urls or (reach is not None and reach.known and not reach.ok):
-        why = f"{urls[0]}: {reach.why}" if urls and reach else "this release has no name"
-        notices.append(
-            Notice(
-                f"no way to Docker's own repository ({why}): the distribution's package is taken",
-                "remotedl provision --via-laptop, or set mirrors.docker or proxy in hosts.toml",
-            )
-        )
+        notices.append(_no_repository(facts, family, urls))
         return [_distribution_step(facts, manager, family)], notices, [], None
     if taken:
         notices.append(
@@ -301,7 +316,7 @@ def _install_apt(facts: HostFacts, wish: Wish, manager: Manager, family: Family)
     base = (wish.docker_mirror or DOCKER_REPOSITORY).rstrip("/")
     source = (
         "# written by remotedl; `remotedl provision --undo` takes it away\n"
-        f"Types: deb\nURIs: {base}/{family}\nSuites: {facts.distro.codename}\n"
+        f"Types: deb\nURIs: {base}/{family}\nSuites: {release_of(facts.distro)}\n"
         f"Components: stable\nArchitectures: {facts.machine.package_arch}\nSigned-By: {APT_KEY}\n"
     )
     repository = Step(
@@ -320,6 +335,20 @@ def _install_apt(facts: HostFacts, wish: Wish, manager: Manager, family: Family)
     packages = (*DOCKER_CE, *_apparmor(facts))
     actions = (*_shim_away(facts, manager), manager.install(packages), START)
     return [repository, _install_step(packages, "Docker is not installed", actions)], [], [], None
+
+
+def _no_repository(facts: HostFacts, family: Family, urls: tuple[str, ...]) -> Notice:
+    if not urls:
+        parent = "Ubuntu" if family is Family.UBUNTU else "Debian"
+        return Notice(
+            f"{facts.distro.name} names no release of {parent} that it is made of, and Docker's "
+            "own repository has none for it: the distribution's package is taken"
+        )
+    why = f"{urls[0]}: {facts.net[urls[0]].why}"
+    return Notice(
+        f"no way to Docker's own repository ({why}): the distribution's package is taken",
+        "remotedl provision --via-laptop, or set mirrors.docker or proxy in hosts.toml",
+    )
 
 
 def _install_yum(facts: HostFacts, wish: Wish, manager: Manager, family: Family) -> Planned:
@@ -373,7 +402,12 @@ def _distribution_step(facts: HostFacts, manager: Manager, family: Family) -> St
         run = Run(("amazon-linux-extras", "install", "-y", "docker"))
         return _install_step(("docker",), why, (run, START))
     packages = _distribution_packages(facts, family)
-    return _install_step(packages, why, (manager.install(packages), START))
+    install = manager.install(packages)
+    if _modular(facts):
+        # of SUSE's Package Hub, which not everybody has: the classic builder does without it
+        buildx = replace(manager.install(("docker-buildx",)), may_fail=True)
+        return _install_step(packages, why, (install, buildx, START))
+    return _install_step(packages, why, (install, START))
 
 
 def _distribution_packages(facts: HostFacts, family: Family) -> tuple[str, ...]:
@@ -383,7 +417,7 @@ def _distribution_packages(facts: HostFacts, family: Family) -> tuple[str, ...]:
         return ("docker.io", *extra, *_apparmor(facts))
     if family is Family.FEDORA:
         return ("moby-engine", "docker-cli", "docker-buildx")
-    if family is Family.ARCH or family is Family.SUSE:
+    if family is Family.ARCH or (family is Family.SUSE and not _modular(facts)):
         return ("docker", "docker-buildx")
     return ("docker",)
 

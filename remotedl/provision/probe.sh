@@ -44,6 +44,7 @@ ask_machine() {
     grep -qi microsoft /proc/version && echo "wsl yes"
     [ -e /etc/nv_tegra_release ] && echo "tegra yes"
     [ -e "/lib/modules/$(uname -r)/build/Makefile" ] && echo "headers yes"
+    [ -d "/lib/modules/$(uname -r)" ] || echo "modules no"
     { [ -e /etc/dlami-release ] || [ -d /opt/aws/dlami ]; } && echo "prepared AWS Deep Learning AMI"
     [ -d /opt/deeplearning ] && echo "prepared Google Deep Learning VM"
     [ -e /etc/apt/sources.list.d/lambda-repository.list ] && echo "prepared Lambda Stack"
@@ -175,12 +176,20 @@ ask_unfinished() { # what a killed package manager left behind
 }
 
 ask_lists() {
-    command -v apt-get >/dev/null || return 0
     count=0
-    for file in /var/lib/apt/lists/*_Packages*; do [ -e "$file" ] && count=$((count + 1)); done
+    if command -v apt-get >/dev/null; then
+        for file in /var/lib/apt/lists/*_Packages*; do [ -e "$file" ] && count=$((count + 1)); done
+        newest=$(first_of /var/lib/apt/periodic/update-success-stamp /var/lib/apt/lists)
+    elif command -v pacman >/dev/null; then
+        # a folder, which a rename into it dates: the files carry the mirror's dates
+        for file in /var/lib/pacman/sync/*.db; do [ -e "$file" ] && count=$((count + 1)); done
+        newest=$(first_of /var/lib/pacman/sync)
+        echo "upgradable $(limit pacman -Qu | grep -vc '\[ignored\]')"
+    else
+        return 0
+    fi
     echo "count $count"
-    newest=$(first_of /var/lib/apt/periodic/update-success-stamp /var/lib/apt/lists)
-    echo "age $(($(date +%s) - $(stat -c %Y "$newest")))"
+    echo "age $(($(date +%s) - $(stat -c %Y "${newest:-/}")))"
 }
 
 ask_candidates() {

@@ -36,12 +36,34 @@ REMOVABLE = ("/var/lib/docker", "/var/lib/containerd", "/etc/docker", "/etc/cdi"
 """Folders that are removed whole, where they were not there before; others only when empty."""
 
 
+MANY = 10
+"""Upgraded packages that are named one by one when they stay upgraded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
     """Something that stays on the host, and why."""
 
     what: str
     why: str
+
+
+APT_LISTS = Left(
+    "apt's package lists in /var/lib/apt/lists",
+    "they are apt's own; the next apt-get update drops those of repositories that are gone",
+)
+STAYS = {
+    "refresh-packages": APT_LISTS,
+    "upgrade-system": Left("the upgraded system", "packages are not turned back"),
+    "add-el-repositories": Left(
+        "the repository CRB, enabled", "others may use it by now; `crb disable` switches it off"
+    ),
+    "add-containers-module": Left(
+        "the Containers Module of SLES",
+        "others may use it by now; SUSEConnect --de-register --product takes it away",
+    ),
+}
+"""Steps of which something stays that no snapshot shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +158,7 @@ def _reversal(entry: Entry, making: _Making) -> Reversal | None:
     if making.engine_stays_for and _of_engine(entry):
         making.left.append(Left(entry.what, making.engine_stays_for))
         return None
-    for name, (old, new) in changes.packages_changed.items():
-        making.left.append(Left(f"{name} {new} (it was {old})", "packages are not turned back"))
+    _leave_behind(entry, making)
     return Reversal(
         entry,
         packages=_packages(entry, making),
@@ -150,6 +171,28 @@ def _reversal(entry: Entry, making: _Making) -> Reversal | None:
         members=tuple((g, u) for g, u in changes.members_added if u in now.groups.get(g, ())),
         restart=bool(entry.files) and _of_engine(entry) and not making.engine_goes,
     )
+
+
+def _leave_behind(entry: Entry, making: _Making) -> None:
+    """What stays of a step that is taken back, each thing once."""
+    stays = STAYS.get(entry.step)
+    if stays is None and entry.step.startswith("add-") and _of_apt(entry):
+        stays = APT_LISTS
+    if stays is not None and stays not in making.left:
+        making.left.append(stays)
+    changed = entry.changes.packages_changed
+    if entry.step == "upgrade-system" or not changed:
+        return
+    why = "packages are not turned back"
+    if len(changed) > MANY:
+        making.left.append(Left(f"{len(changed)} packages at newer versions", why))
+        return
+    for name, (old, new) in changed.items():
+        making.left.append(Left(f"{name} {new} (it was {old})", why))
+
+
+def _of_apt(entry: Entry) -> bool:
+    return any(file.path.startswith("/etc/apt/sources.list.d/") for file in entry.files)
 
 
 def _packages(entry: Entry, making: _Making) -> tuple[str, ...]:

@@ -219,3 +219,44 @@ def test_what_differs_between_two_snapshots() -> None:
         paths_made=("/made",),
     )
     assert difference(before, before) == Changes()
+
+
+def done(step: str, **more: object) -> Entry:
+    return replace(FETCHERS, number=9, step=step, changes=Changes(), **more)  # type: ignore[arg-type]
+
+
+def test_apts_lists_stay_and_are_told_once() -> None:
+    file = replace(FILE, path="/etc/apt/sources.list.d/docker.sources", existed=False)
+    steps = (done("refresh-packages"), done("add-docker-repository", files=(file,)))
+
+    found = plan_undo(steps, NOW, HostFacts(), "ada")
+
+    assert [left.what for left in found.left] == ["apt's package lists in /var/lib/apt/lists"]
+
+
+def test_a_repository_of_dnf_leaves_nothing() -> None:
+    file = replace(FILE, path="/etc/yum.repos.d/docker-ce.repo", existed=False)
+
+    assert (
+        plan_undo((done("add-docker-repository", files=(file,)),), NOW, HostFacts(), "").left == ()
+    )
+
+
+def test_what_others_may_use_by_now_is_told() -> None:
+    steps = (done("add-el-repositories"), done("add-containers-module"), done("upgrade-system"))
+
+    found = plan_undo(steps, NOW, HostFacts(), "ada")
+
+    assert [left.what for left in found.left] == [
+        "the repository CRB, enabled",
+        "the Containers Module of SLES",
+        "the upgraded system",
+    ]
+
+
+def test_many_upgraded_packages_are_told_in_one_line() -> None:
+    changes = Changes(packages_changed={f"p{n}": ("1", "2") for n in range(40)})
+
+    found = plan_undo((replace(FETCHERS, changes=changes),), NOW, HostFacts(), "ada")
+
+    assert [left.what for left in found.left] == ["40 packages at newer versions"]
