@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from remotedl.cli.next_step import name_host
+
 if TYPE_CHECKING:
     from remotedl.config.models import Config, HostConfig
     from remotedl.session.errands import Errand
@@ -48,12 +50,18 @@ class Target:
 
 
 def find_target(context: typer.Context, host: str | None) -> Target:
-    """Raises ConfigError, FolderUnusable."""
+    """`host`: as given to the command; else as given to its group (`sync HOST status`).
+
+    Raises ConfigError, FolderUnusable.
+    """
     from remotedl.cli.prompt import TerminalPrompt
     from remotedl.config.load import choose_host
     from remotedl.report import SILENT
     from remotedl.session.project import open_project
     from remotedl.session.registry import live_host
+
+    if host is None and context.parent is not None:
+        host = context.parent.params.get("host")
 
     def check(config: "Config", fresh: bool) -> None:
         """A folder where no host can be meant is given no id."""
@@ -71,6 +79,7 @@ def find_target(context: typer.Context, host: str | None) -> Target:
     if host is None and project.config.default_host is None and len(project.config.hosts) != 1:
         meant = live_host(project.id)
     name, chosen = choose_host(project.config, meant)
+    name_host(name, chosen, typed=host is not None)
     return Target(project, name, chosen)
 
 

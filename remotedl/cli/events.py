@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from remotedl.cli.next_step import NAMED, completed
 from remotedl.session.status import Snapshot
 
 REFRESH_S = 0.5
@@ -33,8 +34,11 @@ class JsonReport:
     def note(self, text: str) -> None:
         emit("note", text=text)
 
+    def __init__(self) -> None:
+        self._named = NAMED.get()
+
     def warn(self, text: str, hint: str = "") -> None:
-        emit("warn", text=text, hint=hint)
+        emit("warn", text=text, hint=completed(hint, self._named))
 
     def output(self, line: str) -> None:
         emit("output", line=line)

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 
+from remotedl.cli.next_step import completed
 from remotedl.config.paths import APP, FULL, make_room, state_place
 from remotedl.errors import FolderUnusable, RemotedlError
 
@@ -63,7 +64,7 @@ def _explain(error: RemotedlError) -> None:
         traceback.print_exception(error)
     _say(f"remotedl: {error.message}")
     if error.hint:
-        _say(f"  next: {error.hint}")
+        _say(f"  next: {completed(error.hint)}")
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from remotedl.cli.next_step import NAMED, completed
 from remotedl.report import Report
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class PlainReport:
     _every_s = 5.0
 
     def __init__(self) -> None:
+        self._named = NAMED.get()
         self._stage = ""
         self._bars: dict[str, _Bar] = {}
         self._told: dict[str, float] = {}
@@ -123,6 +125,7 @@ class PlainReport:
         self._say(text)
 
     def warn(self, text: str, hint: str = "") -> None:
+        hint = completed(hint, self._named)
         self._say(f"warning: {text}" + (f" (next: {hint})" if hint else ""))
 
     def output(self, line: str) -> None:
@@ -137,6 +140,9 @@ class PlainReport:
 class QuietReport:
     """Warnings alone."""
 
+    def __init__(self) -> None:
+        self._named = NAMED.get()
+
     def stage(self, name: str, detail: str = "") -> None: ...
 
     def progress(self, what: str, done: float, total: float | None, unit: str = "B") -> None: ...
@@ -144,6 +150,7 @@ class QuietReport:
     def note(self, text: str) -> None: ...
 
     def warn(self, text: str, hint: str = "") -> None:
+        hint = completed(hint, self._named)
         said = f"remotedl: {text}" + (f" (next: {hint})" if hint else "")
         print(said, file=sys.stderr, flush=True)  # noqa: T201
 
@@ -159,6 +166,7 @@ class TerminalReport:
         from rich.spinner import Spinner
 
         self.console = console or RichConsole(stderr=True, highlight=False)
+        self._named = NAMED.get()
         self._lock = threading.RLock()
         self._stage: tuple[str, str, float] | None = None
         self._bars: dict[str, _Bar] = {}
@@ -214,6 +222,7 @@ class TerminalReport:
         with self._lock:
             self.console.print(f"[yellow]![/] {_plain(text)}")
             if hint:
+                hint = completed(hint, self._named)
                 self.console.print(f"  [dim]next:[/] {_plain(hint)}")
 
     def output(self, line: str) -> None:

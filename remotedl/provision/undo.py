@@ -50,7 +50,8 @@ class UndoOutcome:
 
     undone: tuple[Entry, ...] = ()
     left: tuple[Left, ...] = ()
-    declined: bool = False
+    question: str = ""
+    """What nobody said yes to: nothing was done."""
 
 
 def undo(
@@ -79,7 +80,7 @@ def undo(
         if not found.reversals:
             return UndoOutcome(left=found.left)
         if not confirm(found.question):
-            return UndoOutcome(declined=True)
+            return UndoOutcome(question=found.question)
         work = _Undo(remote, report, clock, facts)
         for reversal in found.reversals:
             report.stage("undo", reversal.entry.what)

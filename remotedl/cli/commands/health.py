@@ -2,12 +2,13 @@
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from remotedl.cli.context import AcceptOption, HostArgument, JsonOption, errand_of
+from remotedl.cli.next_step import completed
 from remotedl.errors import ProvisionError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def doctor(
     with errand_of(context, host, accept_new=accept_new, quiet=True) as errand:
         found, mended = examine_host(errand, fix=fix)
         name = errand.host_name
+    found = [replace(one, mend=completed(one.mend)) for one in found]
     line = last_line(found, name)
     if as_json:
         rows = [{**asdict(one), "fix": one.safe_to_fix} for one in found]
@@ -66,7 +68,7 @@ def gpus(context: typer.Context, host: HostArgument = None, as_json: JsonOption 
         _print_gpu(view)
     if not views:
         typer.echo(trouble or "the host has no NVIDIA GPU that its driver shows", err=True)
-        typer.echo("next: remotedl doctor", err=True)
+        typer.echo(completed("next: remotedl doctor"), err=True)
 
 
 def _print(finding: "Finding") -> None:

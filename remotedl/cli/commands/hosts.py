@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from remotedl.cli.context import AcceptOption, HostArgument, JsonOption, YesOption, errand_of
+from remotedl.cli.next_step import completed
 from remotedl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,8 +93,11 @@ def _undo(errand: "Errand", *, yes: bool) -> None:
         )
     finally:
         remote.close()
-    if outcome.declined:
-        raise UsageError("nothing was taken back", hint="remotedl provision --undo --yes")
+    if outcome.question:
+        raise UsageError(
+            f"nothing was taken back, since nobody said yes to: {outcome.question}",
+            hint="remotedl provision --undo --yes",
+        )
     for left in outcome.left:
         errand.report.note(f"left: {left.what}: {left.why}")
     undone = f"{len(outcome.undone)} steps taken back" if outcome.undone else "nothing to take back"
@@ -107,7 +111,7 @@ def _print_plan(plan: "Plan", *, as_json: bool) -> None:
     if plan.refusal is not None:
         typer.echo(f"refused: {plan.refusal.reason}")
         if plan.refusal.hint:
-            typer.echo(f"  next: {plan.refusal.hint}")
+            typer.echo(f"  next: {completed(plan.refusal.hint)}")
     for step in plan.steps:
         typer.echo(f"{step.stage.value:<9} {step.what}\n          because {step.why}")
         for action in step.actions:
@@ -117,13 +121,15 @@ def _print_plan(plan: "Plan", *, as_json: bool) -> None:
     for kept in plan.kept:
         typer.echo(f"{kept.stage.value:<9} nothing to do: {kept.why}")
     for notice in plan.notices:
-        typer.echo(f"note: {notice.text}" + (f" (next: {notice.hint})" if notice.hint else ""))
+        hint = f" (next: {completed(notice.hint)})" if notice.hint else ""
+        typer.echo(f"note: {notice.text}{hint}")
 
 
 def _plain(value: Any) -> Any:
-    """What json can hold: enum members as their values, mappings with text keys."""
+    """What json can hold: mappings with text keys; hints completed as on the terminal."""
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        whole = {**value, "hint": completed(value["hint"])} if "hint" in value else value
+        return {str(key): _plain(one) for key, one in whole.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return value

@@ -8,6 +8,7 @@ import typer
 
 from remotedl.cli.commands.work import HostOption
 from remotedl.cli.context import HostArgument, JsonOption, YesOption, errand_of
+from remotedl.cli.next_step import completed
 from remotedl.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="The images on a host.")
@@ -55,7 +56,7 @@ def list_images(
         used = f"used by {', '.join(one.used_by)}" if one.used_by else "unused"
         typer.echo(f"{one.reference:<40} {one.variant:<6} {amount(one.size, 'B'):>9}  {used}")
     if not made:
-        typer.echo("none is on the host yet: remotedl image build", err=True)
+        typer.echo(completed("none is on the host yet: remotedl image build"), err=True)
 
 
 @app.command()
