@@ -43,9 +43,13 @@ NOISE_LIMIT = 1 << 20
 FRAME_LIMIT = 4 << 20
 """The longest payload that is accepted."""
 DATA_SIZE = 128 << 10
-"""How DATA is cut: 10 ms of a 100 Mbit/s link, so that control frames interleave."""
+"""How DATA is cut at least: 10 ms of a 100 Mbit/s link, so that control frames interleave."""
+DATA_LIMIT = 1 << 20
+"""The longest piece of DATA, deflated or not."""
 CREDIT_START = 16 << 20
 """How many bytes of DATA may be on their way unconfirmed, each way."""
+LONG = 1 << 16
+"""DATA from this size on is put together at its place instead of in the parser's buffer."""
 TABLE_ROWS = 8192
 """A table is cut into parts of so many rows."""
 PATH_LIMIT = 1 << 16
@@ -87,6 +91,7 @@ class Frame(NamedTuple):
     type: Type
     stream: int
     payload: bytes
+    """Of long DATA a bytearray: bytes that nobody else holds, too."""
 
 
 class Content(NamedTuple):
@@ -112,6 +117,7 @@ class Parser:
     def __init__(self, *, skip_noise: bool = False) -> None:
         self._buffer = bytearray()
         self._noise: Optional[bytearray] = bytearray() if skip_noise else None
+        self._long: Optional[_Long] = None
 
     @property
     def noise(self) -> bytes:
@@ -122,6 +128,12 @@ class Parser:
         """Raises Malformed."""
         if self._noise is not None:
             data = self._skip(data)
+        if self._long is not None:
+            data = self._long.fill(data)
+            if self._long.missing:
+                return
+            yield self._long.frame()
+            self._long = None
         self._buffer += data
         position = 0
         size = len(self._buffer)
@@ -129,9 +141,12 @@ class Parser:
             length, code, stream = _HEADER.unpack_from(self._buffer, position)
             if length > FRAME_LIMIT:
                 raise Malformed(f"a frame of {length} bytes")
-            if size - position - HEADER_SIZE < length:
-                break
             start = position + HEADER_SIZE
+            if size - start < length:
+                if length >= LONG and code == Type.DATA:
+                    self._long = _Long(stream, length, self._buffer[start:])
+                    position = size
+                break
             position = start + length
             payload = bytes(memoryview(self._buffer)[start:position])
             yield Frame(_type(code), stream, payload)
@@ -149,6 +164,27 @@ class Parser:
         rest = bytes(self._noise[at + len(MAGIC) :])
         self._noise = None
         return rest
+
+
+class _Long:
+    """DATA that comes in many pieces, each copied once."""
+
+    def __init__(self, stream: int, length: int, begun: bytearray) -> None:
+        self._stream = stream
+        self._payload: Any = bytearray(length)
+        self.missing = length
+        self.fill(bytes(begun))
+
+    def fill(self, data: bytes) -> bytes:
+        """Take what belongs to it; the rest."""
+        at = len(self._payload) - self.missing
+        taken = data if len(data) <= self.missing else data[: self.missing]
+        self._payload[at : at + len(taken)] = taken
+        self.missing -= len(taken)
+        return data[len(taken) :]
+
+    def frame(self) -> Frame:
+        return Frame(Type.DATA, self._stream, self._payload)
 
 
 def pack_json(value: Any) -> bytes:

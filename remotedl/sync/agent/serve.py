@@ -31,6 +31,8 @@ from remotedl.sync.agent.wire import Closed, Wire
 SILENCE_S = 90.0
 """A laptop that says nothing for so long has gone; its lock must not outlive it."""
 CHUNK = 1 << 18
+PIPE = 1 << 20
+_F_SETPIPE_SZ = 1031
 PROBE_LIMIT = 1 << 20
 """Bytes of an answer that only measures the link."""
 
@@ -310,6 +312,7 @@ def main() -> None:
     for name in ("SIGHUP", "SIGINT"):  # end-of-file says the same, in order
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     _raise_limits()
+    _widen(incoming)
     # Pictures are many small objects in no cycles: looking for cycles takes a third of a start.
     gc.set_threshold(200_000, 50, 100)
     disk = this_disk()
@@ -341,6 +344,16 @@ def _raise_limits() -> None:
     wanted = 16384 if hard == resource.RLIM_INFINITY else min(hard, 16384)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _widen(pipe: int) -> None:
+    """Let sshd hand over more at once than the 64 KiB that a pipe holds at first."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(pipe, _F_SETPIPE_SZ, PIPE)
+    except OSError:
+        pass  # no pipe, or more than this user may have
 
 
 def _version(value: Any) -> Version:

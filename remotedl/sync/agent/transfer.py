@@ -13,7 +13,7 @@ from remotedl.sync.agent.blocks import Range, compare
 from remotedl.sync.agent.disk import READ, read_blocks
 from remotedl.sync.agent.folder import Folder, Way
 from remotedl.sync.agent.protocol import (
-    DATA_SIZE,
+    DATA_LIMIT,
     Content,
     Malformed,
     Type,
@@ -35,7 +35,9 @@ SMALL = 1 << 18
 """Up to here a content is packed with others and waits in memory."""
 PACK_BYTES = 1 << 19
 PACK_FILES = 512
-BLOCK = 1 << 18
+BLOCK = 1 << 20
+CREDIT = 1 << 20
+"""Credit is given back in such portions: a frame each costs more than the data."""
 COPY = 16 << 20
 """How copies are cut, so that other contents are taken in between."""
 _RANGE = struct.Struct(">QQ")
@@ -57,6 +59,7 @@ class Intake:
         self._folder = folder
         self._staging = staging
         self._credit = credit
+        self._owed = 0
         self._streams: Dict[int, _Arriving] = {}
 
     def put(self, stream: int, payload: bytes) -> Optional[Arrived]:
@@ -74,12 +77,15 @@ class Intake:
         if arriving is None:
             raise Malformed("data that nobody announced")
         arriving.data(payload)
-        self._credit(len(payload))
+        self._owed += len(payload)
+        if self._owed >= CREDIT or arriving.is_over:
+            owed, self._owed = self._owed, 0
+            self._credit(owed)
         return self._ended(stream, arriving)
 
     def deflated(self, stream: int, payload: bytes) -> Optional[Arrived]:
         """Raises Malformed."""
-        return self.data(stream, inflate(payload, DATA_SIZE))
+        return self.data(stream, inflate(payload, DATA_LIMIT))
 
     def copy(self, stream: int, payload: bytes) -> Optional[Arrived]:
         """Raises Malformed."""

@@ -10,7 +10,14 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Tuple
 
-from remotedl.sync.agent.protocol import CREDIT_START, DATA_SIZE, Type, deflate, header
+from remotedl.sync.agent.protocol import (
+    CREDIT_START,
+    DATA_LIMIT,
+    DATA_SIZE,
+    Type,
+    deflate,
+    header,
+)
 
 WAITING_LIMIT = 1 << 20
 """Bytes of data that wait for the writer; whoever adds more waits too."""
@@ -23,6 +30,8 @@ LEVELS = (1, 3, 6)
 WINDOW_S = 0.25
 GATHER = 1 << 16
 """Frames are joined up to here into one write."""
+PIECE_S = 0.01
+"""How long one write of data may keep control frames waiting, about."""
 
 
 class Closed(ConnectionError):
@@ -41,6 +50,7 @@ class Wire:
         self._data: Deque[Tuple[bytes, Any]] = deque()
         self._waiting = 0
         self._level = 0
+        self._piece = DATA_SIZE
         self._since = time.monotonic()
         self._blocked_s = 0.0
         self._credit = CREDIT_START
@@ -65,10 +75,10 @@ class Wire:
         self._queue(header(kind, stream, len(payload)), payload)
 
     def data(self, stream: int, content: Any) -> None:
-        """Send bytes as DATA, cut small; waits for credit. Raises Closed."""
+        """Send bytes as DATA, cut as the link is fast; waits for credit. Raises Closed."""
         view = memoryview(content)
-        for at in range(0, len(view), DATA_SIZE):
-            piece = view[at : at + DATA_SIZE]
+        while view:
+            piece, view = view[: self._piece], view[self._piece :]
             with self._change:
                 while self._credit < len(piece) and not self._closed:
                     self._change.wait()
@@ -124,7 +134,8 @@ class Wire:
             if batch is None:
                 return
             try:
-                self._send_timed(b"".join(batch))
+                for data in batch:
+                    self._send_timed(data)
             except BaseException as exc:  # noqa: BLE001
                 self.close()
                 self._lost(exc)
@@ -135,9 +146,18 @@ class Wire:
         self._send(data)
         ended = time.monotonic()
         self._blocked_s += ended - began
+        if len(data) >= self._piece:
+            self._cut(ended - began)
         if ended - self._since >= WINDOW_S:
             self._adapt(self._blocked_s / (ended - self._since))
             self._since, self._blocked_s = ended, 0.0
+
+    def _cut(self, took: float) -> None:
+        """The quicker the link takes a piece, the longer the next: a byte costs less then."""
+        if took < PIECE_S / 2:
+            self._piece = min(self._piece * 2, DATA_LIMIT)
+        elif took > PIECE_S * 2:
+            self._piece = max(self._piece // 2, DATA_SIZE)
 
     def _adapt(self, blocked: float) -> None:
         """A link that blocks deserves more effort; a link that waits for us deserves less."""
@@ -147,6 +167,7 @@ class Wire:
             self._level = max(self._level - 1, 0)
 
     def _next(self) -> Optional[List[Any]]:
+        """What to write now: small frames joined, long payloads as they are."""
         with self._change:
             self._busy = False
             self._change.notify_all()
@@ -160,11 +181,12 @@ class Wire:
             while self._control and size < GATHER:
                 size += _move(self._control, batch)
             while self._data and size < GATHER:
-                moved = _move(self._data, batch)
-                size += moved
+                size += _move(self._data, batch)
                 self._waiting -= len(batch[-1])
             self._change.notify_all()
-            return batch
+        if len(batch[-1]) < GATHER:
+            return [b"".join(batch)]
+        return [b"".join(batch[:-1]), batch[-1]]
 
 
 def _move(source: Deque[Tuple[bytes, Any]], batch: List[Any]) -> int:
