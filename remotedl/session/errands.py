@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ from remotedl.session.registry import Record, read_record, running_sessions
 from remotedl.session.status import Phase, Snapshot
 from remotedl.session.syncing import SessionSync
 from remotedl.session.tunnels import JUPYTER, TENSORBOARD
+from remotedl.session.watching import job_row
 from remotedl.session.workplace import (
     Workplace,
     engine_access,
@@ -62,6 +64,7 @@ FLUSH_S = 600.0
 NOTIFY = "notify"
 """In a job's note: whoever started it wants to be told of its end."""
 STATUS_S = 3.0
+WAITS_SILENTLY_S = 3.0
 RUN_FOLDER_THERE = 'test -d "$HOME/.remotedl/run/$1"'
 
 
@@ -90,12 +93,29 @@ class Errand:
 
     def connect(self) -> Connection:
         self.prompt.begin()
-        return ssh.connect(
-            self.host,
-            prompt=self.prompt,
-            accept_new=self.accept_new,
-            report=self.report,
-        )
+        with self._saying_that_it_waits():
+            return ssh.connect(
+                self.host,
+                prompt=self.prompt,
+                accept_new=self.accept_new,
+                report=self.report,
+            )
+
+    @contextmanager
+    def _saying_that_it_waits(self) -> Iterator[None]:
+        """Nobody sits before a silent terminal until a login has timed out."""
+
+        def say() -> None:
+            if not self.prompt.asked:
+                self.report.warn(f"{self.host_name} has not answered yet: waiting")
+
+        timer = threading.Timer(WAITS_SILENTLY_S, say)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 @contextmanager
@@ -293,6 +313,48 @@ def _await_link(errand: Errand, job_id: str, stop: threading.Event) -> None:
 def open_jobs(errand: Errand) -> Iterator[Jobs]:
     with workplace(errand) as (place, ground):
         yield place.jobs(ground.folders.run)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownJobs:
+    """The jobs as far as can be told."""
+
+    rows: list[dict[str, Any]]
+    age_s: float | None = None
+    """How old that is at least, where the host cannot be asked now; None: it was."""
+    why: str = ""
+
+
+def list_jobs(errand: Errand) -> KnownJobs:
+    """Asked of the host; while its link is lost, what the live session saw last.
+
+    Raises LinkLost, SshError where there is no session that knows.
+    """
+    seen_last = _reconnecting(errand)
+    if seen_last is not None:
+        return _known(seen_last, seen_last.detail)
+    try:
+        with open_jobs(errand) as found:
+            return KnownJobs([job_row(job) for job in found.all()])
+    except (LinkLost, SshError) as exc:
+        seen_last = _reconnecting(errand)
+        if seen_last is None:
+            raise
+        return _known(seen_last, exc.message)
+
+
+def _known(session: Snapshot, why: str) -> KnownJobs:
+    return KnownJobs(list(session.jobs), time.time() - session.since, why)
+
+
+def _reconnecting(errand: Errand) -> Snapshot | None:
+    """The live session, where it has no link."""
+    record = errand.session()
+    try:
+        session = snapshot_of(record) if record is not None else None
+    except SessionError:
+        return None
+    return session if session is not None and session.phase is Phase.RECONNECTING else None
 
 
 def newest_job(errand: Errand) -> str:

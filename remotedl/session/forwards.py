@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from remotedl.errors import RemotedlError, UsageError
+from remotedl.errors import RemotedlError, TunnelError, UsageError
 from remotedl.session.backoff import delays
 from remotedl.session.errands import Errand
+from remotedl.session.own_ports import explained
 from remotedl.session.pulse import Pulse
 from remotedl.session.session import FINAL
 from remotedl.ssh.remote import Remote, Stream
@@ -59,10 +61,12 @@ class Forwards:
         try:
             for one in asked.local:
                 wish = TunnelWish(f"-L {one}", one.listen, errand.host_name, may_move=False)
-                self._local.append((one, open_tunnel(wish, None, report=errand.report)))
+                with _explaining(one.listen):
+                    self._local.append((one, open_tunnel(wish, None, report=errand.report)))
             for place in asked.dynamic:
                 wish = TunnelWish(f"-D {place}", place, errand.host_name, may_move=False)
-                self._socks.append(open_socks(wish, None, report=errand.report))
+                with _explaining(place):
+                    self._socks.append(open_socks(wish, None, report=errand.report))
         except RemotedlError:
             self.close()
             raise
@@ -117,6 +121,15 @@ class Forwards:
     def _need_way(self) -> Way:
         assert self._way is not None, "called by begin and connect alone, after _over"
         return self._way
+
+
+@contextmanager
+def _explaining(place: Place) -> Iterator[None]:
+    """A port that a session of ours has is not "another program's"."""
+    try:
+        yield
+    except TunnelError as exc:
+        raise explained(exc, place) from exc
 
 
 def hold(errand: Errand, forwards: Forwards, remote: Remote, stop: threading.Event) -> None:

@@ -24,6 +24,8 @@ class RememberingPrompt:
         self._known: dict[str, str] = {}
         self._used: set[str] = set()
         self._lock = threading.Lock()
+        self.asked = False
+        """Whether somebody was asked anything: then it is them who is waited for."""
 
     def begin(self) -> None:
         """A new connection begins: every secret may be used once more."""
@@ -37,6 +39,7 @@ class RememberingPrompt:
             if key not in self._used:
                 answer = self._known.get(key) or self._kept(key)
             if answer is None:
+                self.asked = True
                 answer = self._inner.secret(question)
             if answer is not None:
                 self._known[key] = answer
@@ -44,6 +47,7 @@ class RememberingPrompt:
             return answer
 
     def confirm(self, question: str) -> bool:
+        self.asked = True
         return self._inner.confirm(question)
 
 

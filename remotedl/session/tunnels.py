@@ -80,6 +80,14 @@ class SessionTunnels:
         """The laptop's port of the tunnel `name`."""
         return next((tunnel.port for want, tunnel in self._tunnels if want.name == name), None)
 
+    def moved(self) -> list[tuple[str, int]]:
+        """Tunnels that did not get the port they wished for, and which that was."""
+        return [
+            (want.name, want.laptop_port)
+            for want, tunnel in self._tunnels
+            if tunnel.moved_from is not None
+        ]
+
     def status(self, url: Callable[[str, int], str | None]) -> tuple[TunnelStatus, ...]:
         """`url` gives the address to open for a name and a port, if there is one."""
         return tuple(_status(want, tunnel, url) for want, tunnel in self._tunnels)

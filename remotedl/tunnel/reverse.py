@@ -125,7 +125,12 @@ class Reverse:
                 self._changed.wait_for(lambda: self._generation != generation, RETRY_S)
 
     def _listen(self, way: Way, generation: int) -> Listening:
-        return way.listen(self.forward.listen, functools.partial(self._accept, generation))
+        try:
+            return way.listen(self.forward.listen, functools.partial(self._accept, generation))
+        except TunnelError as exc:
+            if exc.hint:
+                raise
+            raise TunnelError(exc.message, hint=another_place(self.forward)) from exc
 
     def _accept(self, generation: int, stream: Stream) -> None:
         """One connection from the host, in a thread of its own."""
@@ -161,6 +166,17 @@ class Reverse:
             if error:
                 self._past = self._past.plus(errors=1, last_error=error)
             self._changed.notify_all()
+
+
+def another_place(forward: Forward) -> str:
+    """What to type where the host does not listen at the place that was asked for. Pure."""
+    listen = forward.listen
+    if isinstance(listen, UnixPlace):
+        return f"remotedl tunnel -R {listen.path}.2:{forward.target}"
+    # Below 1024 is the administrator's, and so would be the next one.
+    step = 8000 if listen.port < 1024 else 1 if listen.port < 65535 else -1
+    other = TcpPlace(listen.host, listen.port + step)
+    return f"remotedl tunnel -R {other if listen.host else other.port}:{forward.target}"
 
 
 def _connect(place: Place) -> socket.socket:

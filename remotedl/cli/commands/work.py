@@ -106,15 +106,21 @@ def jobs(
 ) -> None:
     """The project's jobs on the host: state, exit code, how long, what."""
     from remotedl.cli.render import lasting
-    from remotedl.session.errands import files_seen, open_jobs
-    from remotedl.session.watching import job_row
+    from remotedl.session.errands import files_seen, list_jobs
 
     if files is not None:
         with errand_of(context, host, quiet=True) as errand:
             typer.echo(files_seen(errand, files), nl=False)
         return
-    with errand_of(context, host, quiet=True) as errand, open_jobs(errand) as found:
-        rows = [job_row(job) for job in found.all()]
+    with errand_of(context, host, quiet=True) as errand:
+        known = list_jobs(errand)
+        if known.age_s is not None:
+            errand.report.warn(
+                f"there is no link to {errand.host_name} ({known.why}): this is how the jobs "
+                f"stood {lasting(known.age_s)} ago",
+                hint="remotedl status",
+            )
+    rows = known.rows
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from remotedl.session.status import Phase
 from tests.lab.gpu import FILES, Gpu
 from tests.lab.sessions import eventually
 from tests.lab.sshd import MakeSshd
@@ -128,3 +129,23 @@ def test_which_versions_of_the_files_a_job_saw(trip: Trip) -> None:
         assert f'{hashlib.sha256(text).hexdigest()} {len(text)} - "model.py"' in seen.splitlines()
     refused = trip.laptop.run("jobs", "--files", blind, check=False)
     assert (refused.code, "nobody noted its files" in refused.text) == (52, True)
+
+
+def test_without_a_link_the_jobs_are_told_as_they_were_seen_last(trip: Trip) -> None:
+    """At once where the session knows of it; before that, it is said that it is waited."""
+    trip.up_in_background()
+    job = trip.laptop.run("run", "-d", "--no-after-sync", "--", "sleep", "600").stdout.strip()
+    eventually(lambda: any(row["id"] == job for row in trip.look().jobs))
+    trip.link.freeze()
+    early = trip.laptop.start("jobs")
+    early.wait_for("h1 has not answered yet: waiting", 10)
+    trip.await_phase(Phase.RECONNECTING)
+    late = trip.laptop.run("jobs", "--json", timeout_s=5)
+    assert [(row["id"], row["state"]) for row in json.loads(late.stdout)] == [(job, "running")]
+    assert re.search(
+        r"there is no link to h1 \(.*\): this is how .* stood [\d.]+ s ago", late.stderr
+    )
+    assert early.wait(60) == 0 and f"{job}  running" in early.stdout
+    trip.link.resume()
+    trip.await_phase(Phase.LIVE)
+    assert f"{job}: exited" in trip.laptop.run("stop", job).text

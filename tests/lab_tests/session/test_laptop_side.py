@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from remotedl.errors import FolderUnusable, SessionError, StateCorrupt
+from remotedl.errors import FolderUnusable, SessionError, StateCorrupt, TunnelError
 from remotedl.session.status import Phase
 from tests.lab.sessions import eventually
 from tests.lab_tests.session.conftest import MakeTrip
@@ -127,6 +127,28 @@ def test_ports_that_are_taken_move_and_say_so(make_trip: MakeTrip) -> None:
         assert re.search(rf"warning: port {port} of this laptop is taken", up.text)
         assert f":{jupyter['port']}/lab?token=" in up.stdout
         assert trip.page("Jupyter").get("/api").text == "{}"
+
+
+def test_a_port_that_a_session_of_ours_has_is_named_as_such(make_trip: MakeTrip) -> None:
+    trip = make_trip()
+    pid = trip.up_in_background()
+    port = next(t.port for t in trip.look().tunnels if t.name == "Jupyter")
+    for option in (("-L", f"{port}:8888"), ("-D", f"{port}")):
+        refused = trip.laptop.run("tunnel", "h1", *option, check=False)
+        assert refused.code == TunnelError.exit_code
+        name = f"Jupyter of the session of {trip.laptop.folder.name} with h1 (process {pid})"
+        assert name in refused.text
+        assert "remotedl down h1" in refused.text
+    other = make_trip(laptop=trip.laptop, name="h2").up()
+    assert f"port {port} is Jupyter of the session of" in other.text
+
+
+def test_a_port_that_the_host_refuses_names_the_way_on(trip: Trip) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = trip.laptop.run("tunnel", "h1", "-R", f"{port}:22", check=False)
+    assert refused.code == TunnelError.exit_code
+    assert f"next: remotedl tunnel h1 -R {port + 1}:127.0.0.1:22" in refused.text
 
 
 @pytest.fixture

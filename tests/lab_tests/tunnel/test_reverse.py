@@ -81,9 +81,11 @@ def test_unix_sockets_on_both_sides(way: Way, tmp_path: Path) -> None:
 
 def test_a_taken_port_of_the_host_is_a_clear_error(way: Way) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        forward = to_laptop(1, on_host=taken.getsockname()[1])
-        with pytest.raises(TunnelError, match="in use"):
+        port = taken.getsockname()[1]
+        forward = to_laptop(1, on_host=port)
+        with pytest.raises(TunnelError, match="in use") as refused:
             open_reverse(forward, way)
+        assert refused.value.hint == f"remotedl tunnel -R {port + 1}:127.0.0.1:1"
 
 
 def test_nothing_listens_on_the_laptop(way: Way) -> None:
