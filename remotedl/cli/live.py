@@ -13,7 +13,7 @@ from remotedl.session.status import Phase, Snapshot, SyncLine, TunnelStatus
 if TYPE_CHECKING:
     import threading
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.text import Text
 
     from remotedl.session.session import Session
@@ -78,9 +78,37 @@ def watch(
     if not console.is_terminal:
         _watch_plain(snapshot, stop)
         return
+    drawn, width = None, console.width
     with Live(console=console, auto_refresh=False) as live:
         while not stop.wait(REFRESH_S):
-            live.update(view(snapshot(), footer, time.time()), refresh=True)
+            if drawn is not None and console.width < width:
+                _climb(console, wrapped(_lengths(console, drawn, width), console.width))
+            drawn, width = view(snapshot(), footer, time.time()), console.width
+            live.update(drawn, refresh=True)
+
+
+def wrapped(lengths: list[int], width: int) -> int:
+    """How many more rows lines of these lengths take in a terminal that has become narrower. Pure.
+
+    Every terminal that is used today breaks the lines on its screen anew; rich counts those that it
+    has written, and would leave the rest of them standing above the next picture.
+    """
+    return sum(max(length - 1, 0) // max(width, 1) for length in lengths)
+
+
+def _lengths(console: Console, drawn: RenderableType, width: int) -> list[int]:
+    from rich.segment import Segment
+
+    lines = console.render_lines(drawn, console.options.update(width=width), pad=False)
+    return [Segment.get_line_length(line) for line in lines]
+
+
+def _climb(console: Console, rows: int) -> None:
+    from rich.control import Control
+    from rich.segment import ControlType
+
+    erase, up = (ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)
+    console.control(Control(*(erase, up) * rows))
 
 
 def view(now: Snapshot, footer: str, at: float, *, rule: bool = True) -> RenderableType:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from remotedl.cli.live import sync_line, sync_remedies, tunnel_line, view
+from remotedl.cli.live import sync_line, sync_remedies, tunnel_line, view, wrapped
 from remotedl.cli.render import amount, lasting
 from remotedl.session.status import Phase, Snapshot, SyncLine, TunnelStatus
 
@@ -141,3 +141,19 @@ def test_amount(value: float, unit: str, text: str) -> None:
 )
 def test_lasting(seconds: float, text: str) -> None:
     assert lasting(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("lengths", "width", "more"),
+    [
+        ([80, 40, 0], 80, 0),
+        ([80, 40, 0], 79, 1),
+        ([80, 41, 40], 40, 2),
+        ([100], 30, 3),
+        ([3], 0, 2),
+    ],
+)
+def test_a_narrower_terminal_breaks_what_stands_there_into_more_rows(
+    lengths: list[int], width: int, more: int
+) -> None:
+    assert wrapped(lengths, width) == more
