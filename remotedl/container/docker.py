@@ -14,6 +14,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from remotedl import __version__
 from remotedl.config.models import HostConfig
@@ -306,14 +307,7 @@ class DockerRuntime:
             return self._create_once(spec.without_ulimits(), ground)
 
     def _create_once(self, spec: ContainerSpec, ground: Ground) -> Container:
-        new = new_container(spec, __version__)
-        taken = self._engine.containers.get(new.name)
-        if taken is not None and taken.labels.get(LABEL_OWNER) != spec.owner:
-            raise ContainerError(
-                f"the container name {new.name} is taken by {taken.labels.get(LABEL_OWNER)}'s "
-                "container of a project with the same id",
-                hint="delete .remotedl/project.toml here: this folder then is a project of its own",
-            )
+        new = replace(new_container(spec, __version__), name=self._free_name(spec))
         created = self._engine.containers.create(new)
         try:
             self._introduce(created.id, spec, ground)
@@ -322,6 +316,18 @@ class DockerRuntime:
             self._engine.containers.remove(created.id, force=True)
             raise
         return self._again(created.id)
+
+    def _free_name(self, spec: ContainerSpec) -> str:
+        """Containers are found by their labels; only the engine needs a name that nobody has."""
+        names = spec.project.container_names(spec.owner)
+        for name in names:
+            if self._engine.containers.get(name) is None:
+                return name
+        raise ContainerError(
+            f"{self._remote.name}: the container names {' and '.join(names)} are taken by "
+            "containers that are not this project's",
+            hint=f"see whose they are, and remove one: docker ps -a --filter name={names[0]}",
+        )
 
     def _proved(self, spec: ContainerSpec, report: Report) -> GpuRequest:
         """The first way to ask for the GPUs that really shows them. Raises ContainerError."""

@@ -77,6 +77,11 @@ class ProjectName:
         slug = NOT_IN_NAMES.sub("-", self.slug.lower()).strip("-._") or "project"
         return f"remotedl-{slug[:40]}-{self.id[:6]}"
 
+    def container_names(self, owner: str) -> tuple[str, ...]:
+        """The usual one, and the one for who shares a folder and a host with another user."""
+        who = NOT_IN_NAMES.sub("-", owner.lower()).strip("-._") or "user"
+        return self.container_name, f"{self.container_name}-{who[:32]}"
+
 
 @dataclass(frozen=True, slots=True)
 class Folders:

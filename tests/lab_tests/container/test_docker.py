@@ -9,13 +9,14 @@ import signal
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from remotedl.container.docker import DockerRuntime
 from remotedl.container.gpus import GpuRequest, GpuWay
 from remotedl.container.runtime import Answer, Change, Plan, State
-from remotedl.container.spec import Image
+from remotedl.container.spec import Image, ProjectName
 from remotedl.engine import Engine
 from remotedl.errors import ContainerError, JobsRunning
 from tests.lab.engine import docker
@@ -27,6 +28,7 @@ from tests.lab_tests.container.conftest import (
     inspected,
     until,
 )
+from tests.support.local_remote import LocalRemote
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -70,6 +72,29 @@ def test_a_changed_spec_makes_it_anew_and_keeps_files_and_token(own_place: Place
     assert again.id != own_place.running.id
     assert again.token == own_place.running.token
     assert own_place.runtime.run(["sh", "-c", "cat kept.txt; echo $SEED"]).text == "kept7\n"
+
+
+def test_two_users_of_one_host_each_have_a_container_of_the_same_folder(
+    own_place: Place, engine: Engine, tmp_path: Path
+) -> None:
+    """One laptop folder, one host, two logins: the project's id is the same."""
+    before = own_place.runtime.status()
+    project = ProjectName(inspected_label(before.id, "remotedl.project"), "own")
+    runtime = DockerRuntime(LocalRemote(tmp_path), engine, project)
+    try:
+        other = runtime.ensure(own_place.wanted)
+        assert other.name == f"{before.name}-root"
+        assert runtime.ensure(own_place.wanted).id == other.id
+        assert own_place.runtime.ensure(own_place.wanted).id == before.id != other.id
+        runtime.stop()
+        assert own_place.runtime.status().state is State.RUNNING
+    finally:
+        runtime.remove()
+    assert own_place.runtime.status().id == before.id
+
+
+def inspected_label(container: str, label: str) -> str:
+    return docker("inspect", "-f", f'{{{{index .Config.Labels "{label}"}}}}', container).strip()
 
 
 def test_a_running_job_is_never_ended_unasked(own_place: Place) -> None:
