@@ -100,8 +100,13 @@ def _with_ssh(hint: str, named: Named) -> str:
     if not named.ssh:
         return hint
     names = "|".join(re.escape(name) for name in {named.name, named.address} if name)
-    there = re.compile(rf"\bssh (-t )?(?:{names})(?=$|[\s,;)'])")
-    return there.sub(lambda found: f"ssh {found[1] or ''}{named.ssh}", hint)
+    there = re.compile(rf"\bssh (-t )?(?:{names})(?=$|[\s,;)'])( '?sudo)?")
+
+    def way(found: re.Match[str]) -> str:
+        sudo = found[2] or ""  # which may ask, and asks nobody without a terminal
+        return f"ssh {'-t ' if sudo or found[1] else ''}{named.ssh}{sudo}"
+
+    return there.sub(way, hint)
 
 
 @cache

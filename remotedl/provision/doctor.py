@@ -8,6 +8,7 @@ raised. Everything that installs, restarts or reboots is left to `provision`, wh
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from remotedl.provision.facts import HostFacts, Space
 from remotedl.provision.findings import Finding, Grade, Place
@@ -15,7 +16,7 @@ from remotedl.provision.managers import APT_ENV
 from remotedl.provision.plan import plan
 from remotedl.provision.plan_gpu import describe_gpus
 from remotedl.provision.settings import SettingsBroken, read_settings
-from remotedl.provision.steps import Run, Stage, Step, Wish
+from remotedl.provision.steps import Plan, Run, Stage, Step, Wish
 from remotedl.provision.symptoms import recognise
 
 SKEW_WARN_S = 30
@@ -25,21 +26,34 @@ WATCHES_WANTED = 524_288
 IMAGES_WANT = 20_000_000_000
 NEARLY_NOTHING = 2_000_000_000
 MEMORY_WANTED = 2_000_000_000
+ENGINE_SILENT = ("docker-permission", "docker-down")
+"""Symptoms of an engine that does not answer this user."""
+DRIVER_SILENT = {"driver-not-loaded", "driver-mismatch", "driver-silent"}
+OF_DRIVER = (Stage.PREPARE, Stage.DRIVER, Stage.REBOOT)
+"""What a plan of nothing but the driver is made of: the finding about the driver says it all."""
 STALE_LISTS = ("nvidia-docker.list", "libnvidia-container.list", "nvidia-container-runtime.list")
 
 
-def findings_of_host(facts: HostFacts, wish: Wish, host: str, now: int) -> list[Finding]:
-    """Everything that the facts tell. `now`: the laptop's clock, seconds since 1970."""
-    return [
+def findings_of_host(
+    facts: HostFacts, wish: Wish, host: str, now: int, *, blind: bool = False
+) -> list[Finding]:
+    """Everything that the facts tell. `now`: the laptop's clock, seconds since 1970.
+
+    `blind`: sudo was refused, so that an engine that only root reaches was not seen. What is
+    missing is not known then, and the refusal is the one finding about it.
+    """
+    found = [
         *_system(facts, host, now),
         *_packages(facts, host),
         *_way_out(facts, wish, host),
         *_disks(facts, host),
-        *_engine(facts, host),
+        *(_engine(facts, host) if facts.engine.works or not blind else ()),
         *(_gpus(facts, host) if wish.gpus else ()),
         *_kernel(facts, host),
-        *_provisioning(facts, wish, host),
     ]
+    if blind and not facts.engine.works:
+        return found
+    return _once(found, plan(facts, wish), host)
 
 
 # ---- the system
@@ -376,17 +390,33 @@ def _kernel(facts: HostFacts, host: str) -> Iterator[Finding]:
             yield Finding(symptom.name, Place.GPU, grade, what, symptom.cause, mend)
 
 
-def _provisioning(facts: HostFacts, wish: Wish, host: str) -> Iterator[Finding]:
+def _once(found: list[Finding], whole: Plan, host: str) -> list[Finding]:
+    """With what the plan tells, each cause once."""
+    troubles = {one.name: one for one in found if one.grade is not Grade.GOOD}
+    fresh = [n for n in whole.notices if n.finding not in troubles]
+    if whole.refusal is not None and whole.refusal.finding in troubles:
+        whole = replace(whole, refusal=None)
+    if DRIVER_SILENT & troubles.keys() and all(one.stage in OF_DRIVER for one in whole.steps):
+        whole = replace(whole, steps=())
+    missing = list(_provisioning(replace(whole, notices=tuple(fresh)), host))
+    silent = next((one for one in found if one.name in ENGINE_SILENT), None)
+    if whole.refusal is not None and silent is not None:
+        # What docker said is why; what it would take is what the refusal says.
+        found = [one for one in found if one is not silent]
+        missing[0] = replace(missing[0], cause=silent.cause)
+    return [*found, *missing]
+
+
+def _provisioning(found: Plan, host: str) -> Iterator[Finding]:
     """What `remotedl provision` would do is what is missing."""
-    found = plan(facts, wish)
     if found.refusal is not None:
         refusal = found.refusal
         yield Finding("refused", Place.HOST, Grade.BAD, refusal.reason, mend=refusal.hint)
     elif found.steps:
         lead = next((one for one in found.steps if one.stage is not Stage.PREPARE), found.steps[0])
-        what = f"{len(found.steps)} steps are missing: {lead.what}"
+        what = f"1 step is missing: {lead.what}"
         if len(found.steps) > 1:
-            what += ", …"
+            what = f"{len(found.steps)} steps are missing: {lead.what}, …"
         needed = any(not step.optional for step in found.steps)
         grade = Grade.BAD if needed else Grade.WARN
         why = lead.why

@@ -94,7 +94,8 @@ def _host_findings(
     grade = Grade.WARN if trip > SLOW_LINK_S else Grade.GOOD
     cause = "edits and terminals will feel slow" if grade is Grade.WARN else ""
     link = Finding("link", Place.LINK, grade, f"{name} answers in {trip * 1000:.0f} ms", cause)
-    return [link, *refused, *findings_of_host(facts, wish, name, int(now()))]
+    seen = findings_of_host(facts, wish, name, int(now()), blind=bool(refused))
+    return [link, *refused, *seen]
 
 
 def _as_finding(name: str, place: Place, exc: RemotedlError) -> Finding:

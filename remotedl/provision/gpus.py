@@ -26,6 +26,12 @@ set -e; umask 022; set -C; t="$1.new.$$"; cat > "$t"; mv -f "$t" "$1"
 """
 
 
+def find_smi(remote: Remote) -> str:
+    """Where nvidia-smi lies on the host; "" where there is none. Raises ProvisionError."""
+    at = parse_pairs(ask(remote, "smi").get("where_smi", NOTHING))
+    return at.get("at", "")
+
+
 @dataclass(frozen=True, slots=True)
 class GpuReport:
     """The GPUs of a host at one moment."""

@@ -154,6 +154,7 @@ def _notices_of_kept(facts: HostFacts) -> list[Notice]:
                 "Docker comes from snap here: it mounts folders under /home only, and its GPU "
                 "support is poor",
                 "sudo snap remove docker, then: remotedl provision",
+                finding="snap-docker",
             )
         )
     if _ends_with_the_login(facts):
@@ -166,11 +167,19 @@ def _notices_of_kept(facts: HostFacts) -> list[Notice]:
         )
     if facts.engine.config_dir_stolen:
         notices.append(
-            Notice("~/.docker belongs to root (an earlier sudo docker)", "remotedl doctor --fix")
+            Notice(
+                "~/.docker belongs to root (an earlier sudo docker)",
+                "remotedl doctor --fix",
+                finding="docker-config-stolen",
+            )
         )
     if (space := _engine_space(facts)) is not None and space[1] < SOON_FULL:
         notices.append(
-            Notice(f"only {_gigabytes(space[1])} free for images on {space[0]}", "docker system df")
+            Notice(
+                f"only {_gigabytes(space[1])} free for images on {space[0]}",
+                "docker system df",
+                finding="disk",
+            )
         )
     return notices
 
@@ -227,6 +236,7 @@ def _broken_settings(facts: HostFacts) -> Refusal | None:
                 f"{file.path} is {exc}: Docker would not start with it, and remotedl never "
                 "overwrites it",
                 f"mend {file.path} on the host (or move it away), then: remotedl provision",
+                finding="settings-broken",
             )
     return None
 
@@ -242,10 +252,11 @@ def _refuse_install(facts: HostFacts) -> Refusal | None:
             f"the disk is nearly full: {_gigabytes(free)} free on {mount}, Docker and one image "
             f"need at least {_gigabytes(LEAST_FREE)}",
             "make room there, then: remotedl provision",
+            finding="disk",
         )
     inodes = facts.space["/var"].inodes_free if "/var" in facts.space else None
     if inodes is not None and inodes < 20_000:
-        return Refusal(f"/var has {inodes} inodes left, Docker needs 20000", "df -i /var")
+        return Refusal(f"/var has {inodes} inodes left, Docker needs 20000", "df -i /var", "inodes")
     if not facts.root_possible:
         if facts.podman:
             native = f"systemctl --user enable --now podman.socket, then again; or: {native}"

@@ -109,7 +109,8 @@ def _foreign_engine(facts: HostFacts, done: GpuPlan) -> None:
         text = (
             f"the {kind} engine does not know the GPU yet, and remotedl leaves its settings alone"
         )
-        done.notices.append(Notice(text, hints[kind]))
+        known = "snap-docker" if kind == "snap" else ""
+        done.notices.append(Notice(text, hints[kind], finding=known))
 
 
 # ---- the toolkit
@@ -234,6 +235,7 @@ def _broken(facts: HostFacts, problem: str, done: GpuPlan) -> None:
     done.refusal = Refusal(
         f"{DAEMON_JSON} is {problem}; remotedl merges into it and never overwrites it",
         f"mend {DAEMON_JSON} on the host (or move it away), then: remotedl provision",
+        finding="settings-broken",
     )
 
 

@@ -5,6 +5,7 @@
 #         net:  only the URLs, each asked for its headers
 #         gpus: only the GPUs, who uses them and who claims them
 #         guard: what may break under a running container, whose name stands in place of URLs
+#         smi:  only where nvidia-smi lies
 #         waits: only what one may have to wait for: cloud-init and the package manager
 #   ROOT  put before /sys and /proc/driver; empty on a real host, a tree of doubles in the lab
 # Answer: "@@remotedl 1", then per probe "@NAME STATUS" and its output, each line after a "|",
@@ -327,9 +328,18 @@ ask_driver() {
     true
 }
 
-find_smi() {
+where_smi() {
     smi=$(command -v nvidia-smi) || smi=$(first_of /usr/local/nvidia/bin/nvidia-smi \
         /usr/lib/wsl/lib/nvidia-smi /opt/nvidia/bin/nvidia-smi /run/nvidia/driver/usr/bin/nvidia-smi)
+}
+
+ask_where_smi() {
+    where_smi
+    echo "at $smi"
+}
+
+find_smi() {
+    where_smi
     [ -z "$smi" ] || smi_said=$(limit "$smi" -q -x 2>&1)
     smi_code=$?
     # the clocks that a GPU could run at are most of the answer, and nobody asks for them
@@ -446,7 +456,7 @@ ask_container_gpus() { dock exec "$1" nvidia-smi -L; }
 
 part_guard() { # CONTAINER
     find_docker
-    smi=$(command -v nvidia-smi) || smi=$(first_of /usr/local/nvidia/bin/nvidia-smi)
+    where_smi
     probe clock
     probe disk
     probe host_gpus
@@ -490,6 +500,7 @@ main() {
         part_guard "$1"
         shift $#
         ;;
+    smi) probe where_smi ;;
     waits) for name in clock cloud_init locks; do probe "$name"; done ;;
     esac
     if [ $# -gt 0 ]; then probe net "$@"; fi

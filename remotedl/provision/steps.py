@@ -111,6 +111,8 @@ class Notice:
 
     text: str
     hint: str = ""
+    finding: str = ""
+    """The doctor's finding that says the same; empty: none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ class Refusal:
 
     reason: str
     hint: str = ""
+    finding: str = ""
+    """As of a Notice."""
 
 
 @dataclass(frozen=True, slots=True)

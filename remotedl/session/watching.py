@@ -12,18 +12,13 @@ from remotedl.container.jobs import Job, JobState
 from remotedl.errors import LinkLost, RemotedlError
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.findings import Grade
+from remotedl.provision.gpus import find_smi
 from remotedl.provision.guardian import Readings, judge, watch
 from remotedl.session.workplace import Workplace
 
 EVERY_S = 10.0
 GUARD_EVERY_S = 60.0
 SMI_FIELDS = "index,name,utilization.gpu,memory.used,memory.total"
-FIND_SMI = """\
-command -v nvidia-smi && exit
-for f in /usr/local/nvidia/bin /usr/lib/wsl/lib /opt/nvidia/bin; do
-    [ -x "$f/nvidia-smi" ] && echo "$f/nvidia-smi" && exit
-done"""
-"""For the native runtime, which comes up without the facts of the host."""
 _GIB = 1024
 LOADS_KEPT = 30
 """Looks: five minutes."""
@@ -107,7 +102,8 @@ class HostWatch:
 
     def _gpus(self) -> tuple[str, ...]:
         if self._smi is None:
-            self._smi = self._place.remote.run(["sh", "-c", FIND_SMI], check=False).text.strip()
+            # The native runtime comes up without the facts of the host.
+            self._smi = find_smi(self._place.remote)
         if not self._smi:
             return ()
         query = [self._smi, f"--query-gpu={SMI_FIELDS}", "--format=csv,noheader,nounits"]

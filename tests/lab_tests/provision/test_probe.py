@@ -12,6 +12,7 @@ import pytest
 
 from remotedl.errors import ProvisionError
 from remotedl.provision.frame import read_frame
+from remotedl.provision.gpus import find_smi
 from remotedl.provision.parse import parse_facts
 from remotedl.provision.probe import ask, gather, script
 from tests.support.local_remote import LocalRemote
@@ -53,6 +54,18 @@ def test_tools_that_hang_are_given_up(tmp_path: Path) -> None:
     facts = parse_facts(read_frame(answer(["sh"], env)))
 
     assert not facts.engine.works and not facts.driver.smi_works and facts.machine.kernel
+
+
+def test_where_nvidia_smi_lies_is_told_without_running_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_smi(LocalRemote()) == ""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nexec sleep 100\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    assert find_smi(LocalRemote()) == str(tool)
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])

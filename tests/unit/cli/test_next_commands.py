@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,7 @@ SAID = {"hint", "mend"}
 GIVEN_TO = {"Notice", "Refusal", "warn"}
 
 
+@cache
 def hints_in_the_code() -> list[str]:
     """Every text that the code gives as a hint; what it fills in stands as `X`."""
     found = set[str]()
@@ -127,9 +129,10 @@ def test_a_hint_names_the_host_that_was_given(hint: str) -> None:
         ("remotedl provision --help", "remotedl provision --help"),
         ("remotedl init", "remotedl init"),
         ("remotedl keeps what it remembers there", "remotedl keeps what it remembers there"),
-        ("ssh h9 sudo reboot", "ssh -p 2222 ada@192.0.2.7 sudo reboot"),
+        ("ssh h9 sudo reboot", "ssh -t -p 2222 ada@192.0.2.7 sudo reboot"),
         ("ssh -t 192.0.2.7 sudoedit x", "ssh -t -p 2222 ada@192.0.2.7 sudoedit x"),
         ("ssh h99 true", "ssh h99 true"),
+        ("ssh h9 'sudo dmesg'", "ssh -t -p 2222 ada@192.0.2.7 'sudo dmesg'"),
     ],
 )
 def test_it_can_be_typed_as_it_stands(hint: str, told: str) -> None:

@@ -45,7 +45,7 @@ def test_a_host_that_is_ready(name: str) -> None:
      "ssh -t h1 sudoedit /etc/docker/daemon.json"),
     ("snap-docker", "snap-docker", Grade.WARN, "ssh h1 sudo snap remove docker, then: remotedl "
      "provision h1"),
-    ("docker-out-of-reach", "docker-permission", Grade.BAD, "remotedl provision h1"),
+    ("docker-out-of-reach", "refused", Grade.BAD, 'runtime = "native" in hosts.toml'),
     ("stopped-docker", "docker-down", Grade.BAD, "ssh h1 sudo journalctl -u docker -n 30"),
     ("interrupted-install", "packages-unfinished", Grade.WARN, "remotedl provision h1"),
     ("small-disk", "disk", Grade.WARN, "remotedl image prune --host h1"),
@@ -64,6 +64,41 @@ def test_what_is_wrong_is_named_with_its_mend(
     finding = found(facts_of(case))[name]
 
     assert (finding.grade, finding.mend) == (grade, mend)
+
+
+def test_an_engine_out_of_reach_is_one_finding_with_its_cause() -> None:
+    troubles = found(facts_of("docker-out-of-reach"))
+
+    assert "docker-permission" not in troubles
+    assert "not in the group docker" in troubles["refused"].cause
+
+
+def test_what_sudo_hides_is_not_guessed_at() -> None:
+    facts = facts_of("docker-out-of-reach")
+
+    blind = findings_of_host(facts, Wish(gpus=False), "h1", facts.now, blind=True)
+
+    assert [f.name for f in blind if f.grade is Grade.BAD] == []
+
+
+@pytest.mark.parametrize("case", ["broken-daemon-json", "nearly-full", "snap-docker"])
+def test_what_doctor_and_plan_both_know_is_said_once(case: str) -> None:
+    names = found(facts_of(case))
+
+    assert "refused" not in names and "notice" not in names
+
+
+def test_a_driver_that_is_missing_is_told_once() -> None:
+    names = found(facts_of("snap-docker"))
+
+    assert "driver-not-loaded" in names and "unprovisioned" not in names
+
+
+def test_a_stolen_folder_is_told_once() -> None:
+    engine = replace(facts_of("ready").engine, config_dir_stolen=True)
+    findings = findings_of_host(replace(facts_of("ready"), engine=engine), Wish(), "h1", 0)
+
+    assert [f.name for f in findings if ".docker" in f.what] == ["docker-config-stolen"]
 
 
 def test_clocks_that_differ() -> None:
