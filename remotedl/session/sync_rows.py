@@ -94,6 +94,7 @@ def plan_row(verdict: Verdict, cost: Estimate, halt: Halt | None) -> dict[str, A
             {
                 "path": one.key,
                 "does": "delete" if one.new is None else "write",
+                "kind": _kind(one),
                 "size": one.new.size if one.new is not None else 0,
                 "reason": one.reason.value,
             }
@@ -110,6 +111,12 @@ def plan_row(verdict: Verdict, cost: Estimate, halt: Halt | None) -> dict[str, A
         "frozen": [shown_frozen(one) for one in verdict.frozen],
         "left_out": [shown_left_out(one) for one in verdict.left_out],
     }
+
+
+def _kind(operation: Operation) -> str:
+    """file, dir or link: of what comes, or of what goes."""
+    entry = operation.new or operation.expected
+    return entry.kind.value if entry is not None else ""
 
 
 def estimate_row(cost: Estimate) -> dict[str, Any]:

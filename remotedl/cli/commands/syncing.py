@@ -1,5 +1,6 @@
 """sync and its tools: the sync alone, what is pending, conflicts, pausing."""
 
+import difflib
 import json
 import threading
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from remotedl.cli.commands.work import HostOption
 from remotedl.cli.context import JsonOption, errand_of
@@ -20,7 +22,21 @@ PathArgument = Annotated[str, typer.Argument(metavar="PATH", help="Relative to t
 LISTED = 10
 """Rows of one kind on a terminal; `--json` has all."""
 
+
+class HostFirst(TyperGroup):
+    """`sync HOST` and `sync HOST status`, as the other commands have it, mean `--host HOST`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = self.make_parser(ctx).parse_args(list(args))[1]
+        if rest and not difflib.get_close_matches(rest[0], self.commands):
+            at = len(args) - len(rest)
+            args = ["--host", rest[0], *args[:at], *args[at + 1 :]]
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=HostFirst,
+    subcommand_metavar="[HOST] [COMMAND] [ARGS]...",
     no_args_is_help=False,
     help="The sync alone, without container or tunnels; stays until Ctrl-C.",
 )
@@ -320,7 +336,7 @@ def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
         if rows:
             typer.echo(f"{name}:")
         for row in rows[:LISTED]:
-            size = amount(row["size"], "B")
+            size = amount(row["size"], "B") if row["kind"] == "file" else row["kind"]
             typer.echo(f"  {row['does']:<7} {size:>9}  {shown(row['path'])} ({row['reason']})")
         if len(rows) > LISTED:
             typer.echo(f"  … and {len(rows) - LISTED} more")
@@ -334,6 +350,11 @@ def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(f"next: {plan['halt']['hint']}", err=True)
 
 
+def _counted(number: int, noun: str) -> str:
+    """As in "1 file" and "2 files"; empty for none."""
+    return f"{number} {noun}{'' if number == 1 else 's'}" if number else ""
+
+
 def _cost_lines(cost: dict[str, Any]) -> list[str]:
     """What goes which way, for how long, and what weighs most."""
     from remotedl.cli.render import amount, lasting
@@ -343,10 +364,11 @@ def _cost_lines(cost: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for side, name in names.items():
         way = cost[f"to_{side}"]
-        parts = [f"{way['files']} files", f"{way['folders']} folders"]
+        parts = [_counted(way["files"], "file"), _counted(way["folders"], "folder")]
         if way["deleted"]:
             parts.append(f"{way['deleted']} to the trash")
-        lines.append(f"{name}: {', '.join(parts)}; {amount(way['bytes'], 'B')}")
+        told = ", ".join(part for part in parts if part)
+        lines.append(f"{name}: {told}; {amount(way['bytes'], 'B')}" if told else f"{name}: nothing")
     if cost["seconds"] is not None:
         rate = f"{amount(cost['rate'], 'B')}/s"
         lines.append(f"about {lasting(cost['seconds'])} at {rate}, as measured just now")
