@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,24 +14,24 @@ if TYPE_CHECKING:
 
 def sync_once(argv: list[str]) -> int:
     address, port, user, key, known_hosts, laptop, state = argv
-    from remotedl.config.models import SyncConfig
-    from remotedl.sync.engine import Sync
     from tests.lab.login import Login
 
     login = Login(address, int(port), user, Path(key), Path(known_hosts))
-    opened: list[Connection] = []
+    import remotedl.ssh.connection  # noqa: F401  first, for the login waits for nothing else
 
-    def connect() -> Connection:
-        opened.append(log_in(login))
-        return opened[0]
+    with ThreadPoolExecutor(1) as pool:
+        connecting = pool.submit(log_in, login)
+        from remotedl.config.models import SyncConfig
+        from remotedl.sync.engine import Sync
 
-    sync = Sync(
-        Path(laptop), connect, "~/project", SyncConfig(), state_dir=Path(state), watch=False
-    )
-    sync.open()
+        config = SyncConfig()
+        sync = Sync(
+            Path(laptop), connecting.result, "~/project", config, state_dir=Path(state), watch=False
+        )
+        sync.open()
     outcome = sync.cycle(scan=False)
     sync.close()
-    opened[0].close()
+    connecting.result().close()
     return 1 if outcome.pending else 0
 
 

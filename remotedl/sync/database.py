@@ -134,18 +134,22 @@ class Database:
                 tree[key] = entry
         return tree
 
-    def remote(self, ancestor: Tree) -> tuple[Version | None, Tree]:
-        """The host's picture as it was last known, and as of which of its versions."""
+    def remote_version(self) -> Version | None:
+        """As of which of its versions the host's picture is known; None: it is not."""
         version = self._get("remote version")
-        if version is None:
-            return None, {}
+        return None if version is None else Version(str(version[0]), int(version[1]))
+
+    def remote(self, ancestor: Tree) -> Tree:
+        """The host's picture as it was last known."""
+        if self.remote_version() is None:
+            return {}
         tree = dict(ancestor)
         for key, entry in self._rows("remote"):
             if entry is None:
                 tree.pop(key, None)
             else:
                 tree[key] = entry
-        return Version(str(version[0]), int(version[1])), tree
+        return tree
 
     def record(
         self,

@@ -135,8 +135,8 @@ class _Unusual(FolderUnusable):
 
 def _open(request: Request, closing: ExitStack) -> Pair:
     _check_root(request.root)
-    connecting = Background("sync-connect", request.connect)
-    closing.callback(connecting.join)
+    launching = Background("sync-connect", lambda: Peer.launch(request.connect(), request.wake))
+    closing.callback(_end, launching)
     database = Database(request.state_dir / DATABASE)
     closing.callback(database.close)
     expected_laptop, expected_remote = database.expected_markers
@@ -154,8 +154,12 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         marker = _new_marker()
         replica.folder.set_marker(marker)
 
+    hello = _hello(request, rules, marker, expected_remote)
+    version = database.remote_version()
+    greeting = Background("sync-greet", lambda: launching.finish().greeted(hello, version))
+    closing.callback(_end, greeting)
     ancestor = database.ancestor()
-    version, tree = database.remote(ancestor)
+    tree = database.remote(ancestor)
     replica.scanner.agreed = ancestor
     follower = Follower(replica, request.clock, request.wake)
     closing.callback(follower.close)
@@ -169,13 +173,10 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     closing.callback(scan.join)
     closing.callback(request.fresh.wait_for_room, False)
 
-    hello = _hello(request, rules, marker, expected_remote)
-    host = connecting.finish()
-    peer = Peer.start(host, hello, version, request.wake)
-    closing.callback(peer.close)
+    peer = greeting.finish()
     peer.receive_into(replica)
     answer = peer.opened()
-    _check_answer(request, host.name, answer, laptop, expected_remote)
+    _check_answer(request, peer.host, answer, laptop, expected_remote)
     remote = _root(bool(answer["created"]), answer["marker"], expected_remote)
     _halt_unless_sound(laptop, remote, request.allowed)
     known = expected_remote is not None and laptop.marker is not None
@@ -239,6 +240,10 @@ class Background(threading.Thread, Generic[T]):
     def is_done(self) -> bool:
         return not self.is_alive()
 
+    @property
+    def succeeded(self) -> bool:
+        return self.is_done and self._error is None
+
     def run(self) -> None:
         try:
             self._result = self._work()
@@ -251,6 +256,13 @@ class Background(threading.Thread, Generic[T]):
         if self._error is not None:
             raise self._error
         return self._result
+
+
+def _end(starting: Background[Peer]) -> None:
+    """Whatever became of it, no agent is left."""
+    starting.join()
+    if starting.succeeded:
+        starting.finish().close()
 
 
 def _finish(scan: Background[set[str]], replica: Replica) -> None:

@@ -29,7 +29,7 @@ from remotedl.sync.agent.replica import Replica
 from remotedl.sync.agent.transfer import Arrived, Intake, Outflow, Wanted, pack_get
 from remotedl.sync.agent.tree import Change
 from remotedl.sync.agent.wire import Closed, Wire
-from remotedl.sync.bundle import Bundle, agent_bundle
+from remotedl.sync.bundle import agent_bundle
 
 FOLDER = ".remotedl/agent"
 """On the host, below the login's home."""
@@ -81,7 +81,7 @@ class Reply:
 
 
 class Peer:
-    """One running agent. `start` it, `open` a root, use it, `close` it."""
+    """One running agent. `launch` it, have it `greeted`, use it, `close` it."""
 
     def __init__(self, remote: Remote, process: Process, wake: Callable[[], None]) -> None:
         """`wake` is called, from any thread, when a listing came or the link was lost."""
@@ -113,44 +113,34 @@ class Peer:
             threading.Thread(target=run, name="sync-peer", daemon=True).start()
 
     @classmethod
-    def start(
-        cls,
-        remote: Remote,
-        hello: Mapping[str, Any],
-        since: Version | None,
-        wake: Callable[[], None],
-    ) -> Peer:
-        """Run the agent on the host, uploading it where it is not there yet, and say HELLO.
+    def launch(cls, remote: Remote, wake: Callable[[], None]) -> Peer:
+        """Run the agent on the host; it does nothing until `greeted`. Raises LinkLost."""
+        process = remote.start([*PYTHON, f"{FOLDER}/{agent_bundle().name}"])
+        return cls(remote, process, wake)
+
+    def greeted(self, hello: Mapping[str, Any], since: Version | None) -> Peer:
+        """Say HELLO; where the agent is not on the host yet, upload it and run another one.
 
         What changed `since` is asked for in the same breath: `told` is the answer.
 
         Raises LinkLost, SyncError.
         """
+        self._greet(hello, since)
+        if not self._is_missing():
+            return self
+        self.close()
         bundle = agent_bundle()
-        peer = cls._run(remote, bundle, hello, since, wake)
-        if peer._is_missing():
-            peer.close()
-            remote.put(bundle.data, f"{FOLDER}/{bundle.name}", mode=0o600)
-            peer = cls._run(remote, bundle, hello, since, wake)
+        self._remote.put(bundle.data, f"{FOLDER}/{bundle.name}", mode=0o600)
+        peer = Peer.launch(self._remote, self._wake)
+        peer._greet(hello, since)
         return peer
 
-    @classmethod
-    def _run(
-        cls,
-        remote: Remote,
-        bundle: Bundle,
-        hello: Mapping[str, Any],
-        since: Version | None,
-        wake: Callable[[], None],
-    ) -> Peer:
-        process = remote.start([*PYTHON, f"{FOLDER}/{bundle.name}"])
-        peer = cls(remote, process, wake)
+    def _greet(self, hello: Mapping[str, Any], since: Version | None) -> None:
         try:
-            peer._wire.control(Type.HELLO, 0, protocol.pack_json(dict(hello)))
-            peer.told = peer.snap(since, scan=True)
+            self._wire.control(Type.HELLO, 0, protocol.pack_json(dict(hello)))
+            self.told = self.snap(since, scan=True)
         except (Closed, RemotedlError):
             pass  # it ended at once; `opened` says why
-        return peer
 
     def opened(self) -> dict[str, Any]:
         """The agent's HELLO. Raises LinkLost, RootInUse, FolderUnusable, ProtocolError."""
@@ -173,6 +163,10 @@ class Peer:
     def outflow(self, replica: Replica) -> Outflow:
         """Sends a replica's files to the agent."""
         return Outflow(replica, self._wire, self._next_stream)
+
+    @property
+    def host(self) -> str:
+        return self._remote.name
 
     @property
     def error(self) -> RemotedlError | None:

@@ -16,7 +16,7 @@ from remotedl.sync.agent import protocol
 from remotedl.sync.agent.disk import At, Disk, read_small, write_small
 from remotedl.sync.agent.folder import Folder
 from remotedl.sync.agent.scan import STAMP, Scanner
-from remotedl.sync.agent.tree import Entry
+from remotedl.sync.agent.tree import DIR, Entry
 
 CACHE = "cache"
 TEMPORARY = "cache.new"
@@ -109,18 +109,18 @@ def _read(folder: Folder, disk: Disk) -> Optional[bytes]:
 
 def _fill(scanner: Scanner, rows: List[Tuple[str, Optional[Entry]]], column: bytes) -> None:
     tree, stamps, again = scanner.tree, scanner.stamps, scanner.again
-    at = 0
     size = STAMP.size
-    for key, entry in rows:
-        if entry is not None:
-            tree[key] = entry
-            if entry.digest is not None or entry.target is not None:
-                stamp = column[at : at + size]
-                if stamp == _NONE:
-                    again[key] = 0
-                else:
-                    stamps[key] = stamp
-        at += size
+    for (key, entry), at in zip(rows, range(0, len(column), size)):
+        if entry is None:
+            continue
+        tree[key] = entry
+        if entry is DIR:
+            continue
+        stamp = column[at : at + size]
+        if stamp == _NONE:
+            again[key] = 0
+        else:
+            stamps[key] = stamp
 
 
 def _doubt(scanner: Scanner, saved_ns: int) -> None:

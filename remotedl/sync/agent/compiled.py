@@ -6,8 +6,6 @@ file, named after it. It can only save work: where it is missing, the sources ar
 
 from __future__ import annotations
 
-import importlib.util
-import marshal
 import os
 import sys
 import time
@@ -28,6 +26,8 @@ def keep_compiled(archive: str) -> None:
     target = compiled_path(archive)
     if not archive.endswith(".pyz") or os.path.exists(target):
         return
+    import importlib.util
+    import marshal
     import zipfile
 
     temporary = f"{target}.{os.getpid()}"

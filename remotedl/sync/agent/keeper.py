@@ -117,10 +117,11 @@ class Keeper:
         if request.get("watch"):
             self._follower.start_watching(_open_watch)
         traits = replica.side.traits
+        self._marker = replica.marker()
         return {
             "root": replica.folder.path,
             "link": os.path.islink(os.path.expanduser(str(request["root"]))),
-            "marker": replica.marker(),
+            "marker": self._marker,
             "created": replica.created,
             "boot": replica.boot,
             "case_insensitive": traits.folding.case_insensitive,
@@ -134,6 +135,8 @@ class Keeper:
         assert self._follower is not None
         self._look(self._follower.scan if scan else self._follower.look_now)
         self._say(Type.SNAP, stream, since)
+        if self._generations.forget(since):
+            self._saved = None
 
     def commit(
         self,

@@ -20,6 +20,7 @@ from remotedl.sync.agent.tree import Entry, Issue
 
 MEMORY = 50_000
 """So many changed keys are remembered; who missed more is told everything."""
+WORTH_FORGETTING = 1000
 _LENGTH = struct.Struct(">I")
 
 Row = Tuple[str, Optional[Entry]]
@@ -99,6 +100,19 @@ class Generations:
         if version is None or not self._floor <= version.number <= self._last_of(version.epoch):
             return None
         return sorted(key for key, number in self._changed.items() if number > version.number)
+
+    def forget(self, version: Optional[Version]) -> bool:
+        """Somebody has kept what they were told up to `version`: it need not be told again.
+
+        Whether that was much. An older state of theirs is told everything.
+        """
+        if version is None or self.since(version) is None:
+            return False
+        kept = {key: number for key, number in self._changed.items() if number > version.number}
+        if len(self._changed) - len(kept) < WORTH_FORGETTING:
+            return False
+        self._changed, self._floor = kept, version.number
+        return True
 
     def _last_of(self, epoch: str) -> int:
         """The highest number of an epoch that still means here what it meant then."""

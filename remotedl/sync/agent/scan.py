@@ -425,18 +425,19 @@ class _Look:
         """Take in one directory's entries; the dirs among them, last first."""
         ignores = self._own.ignore.ignores_child
         stamps, again = self._own.stamps, self._own.again
-        quick = self._own.judged and not self._own.missing
+        names = [item.name for item in listed]
+        plain = "".join(names).isascii()
+        twins = {} if plain else _twins(names)
+        quick = plain and self._own.judged and not self._own.missing
         seen, pack = self._seen.add, STAMP.pack
         prefix = path + "/" if path else ""
         key_prefix = key + "/" if key else ""
-        twins = _twins(item.name for item in listed)
         dirs: List[Tuple[str, str]] = []
-        for item in listed:
-            name = item.name
-            if quick and name.isascii():  # nearly all files: known, and as they were
+        for name, item in zip(names, listed):
+            if quick:  # nearly all files: known, and as they were
                 child = key_prefix + name
                 stamp = stamps.get(child)
-                if stamp is not None and child not in again:
+                if stamp is not None and not (again and child in again):
                     try:
                         got = item.stat(follow_symlinks=False)
                     except FileNotFoundError:
@@ -452,7 +453,7 @@ class _Look:
                     ):
                         seen(child)
                         continue
-            leaf = name if name.isascii() else key_of(name)
+            leaf = name if plain else key_of(name)
             directory = item.is_dir(follow_symlinks=False)
             if ignores(key, leaf, directory):
                 self._own.holding.add(key)

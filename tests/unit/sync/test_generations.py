@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remotedl.sync.agent.listing import Generations, Version
+from remotedl.sync.agent.listing import WORTH_FORGETTING, Generations, Version
 
 
 def test_only_what_came_after_is_told() -> None:
@@ -27,6 +27,19 @@ def test_a_saved_picture_goes_on_in_the_next_run() -> None:
     after.note(["c"])
     assert after.since(known) == ["b", "c"]
     assert after.since(after.version) == []
+
+
+def test_what_the_laptop_has_kept_is_forgotten_here() -> None:
+    now = Generations("e")
+    before = now.version
+    now.note(f"file{number}" for number in range(2 * WORTH_FORGETTING))
+    known = now.version
+    assert not now.forget(before)
+    assert now.forget(known) and not now.forget(known)
+    now.note(["new"])
+    assert now.since(known) == ["new"]
+    assert now.since(before) is None  # an older laptop is told everything
+    assert len(now.to_json()["changed"]) == 1
 
 
 def test_a_run_without_a_change_leaves_no_trace() -> None:
