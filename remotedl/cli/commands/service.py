@@ -1,5 +1,6 @@
 """service: the session starts when the user logs in to the laptop."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,10 +30,10 @@ def install(
 
     service = _service(context, host)
     if show:
-        typer.echo(service.content.decode() or " ".join(service.enable[0]))
+        typer.echo(service.text)
         return
     install_service(service)
-    typer.echo(f"installed {service.path or service.name}")
+    typer.echo(f"installed {service.path}")
 
 
 @app.command()
@@ -49,4 +50,5 @@ def _service(context: typer.Context, host: str | None) -> "Service":
     from remotedl.session.service import service_for
 
     target = find_target(context, host)
-    return service_for(target.project, target.host_name, Path.home(), sys.platform)
+    user = "\\".join(os.environ.get(name, "") for name in ("USERDOMAIN", "USERNAME"))
+    return service_for(target.project, target.host_name, Path.home(), sys.platform, user)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from remotedl.session.digest import digest
-from remotedl.session.notify import notification
 from remotedl.session.status import Phase, Snapshot, SyncLine
 
 SYNC = SyncLine("two-way-safe", 1.0, 0, (), (), (), None, False, None)
@@ -66,19 +65,3 @@ def test_files_that_came_and_went_are_counted() -> None:
 def test_a_new_container_and_trouble_of_the_host_are_told() -> None:
     after = snapshot(container="d", warnings=(("disk nearly full", "x"),))
     assert digest(snapshot(), after, 61).endswith("the container was made anew; disk nearly full")
-
-
-def test_the_text_of_a_notification_is_an_argument_and_never_a_program() -> None:
-    text = '" & do shell script "rm -rf ~" & "'
-    argv = notification("remotedl", text, "darwin")
-    assert argv is not None
-    assert argv[-1] == text
-    assert text not in argv[2]
-    assert notification("t", "--help", "linux") == [
-        "notify-send",
-        "--app-name=remotedl",
-        "--",
-        "t",
-        "--help",
-    ]
-    assert notification("t", "x", "win32") is None

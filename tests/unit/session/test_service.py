@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import plistlib
 import shlex
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -17,7 +19,7 @@ PROJECT = Project(Path('/home/ada/50% "thesis"'), "0" * 16, Config(), None)
 
 
 def service(platform: str) -> Service:
-    return service_for(PROJECT, "gpu$box", Path("/home/ada"), platform)
+    return service_for(PROJECT, "gpu$box", Path("/home/ada"), platform, r"LAPTOP\ada")
 
 
 def test_linux_gets_a_user_unit_with_every_odd_character_escaped() -> None:
@@ -32,16 +34,46 @@ def test_linux_gets_a_user_unit_with_every_odd_character_escaped() -> None:
 
 def test_macos_gets_a_launch_agent() -> None:
     found = service("darwin")
-    agent = plistlib.loads(found.content)
-    assert agent["WorkingDirectory"] == str(PROJECT.root)
-    assert agent["ProgramArguments"][3:5] == ["up", "gpu$box"]
-    assert agent["RunAtLoad"] is True
+    assert found.path == Path("/home/ada/Library/LaunchAgents/remotedl-50-thesis-000000.plist")
+    assert plistlib.loads(found.content) == {
+        "Label": found.path.stem,
+        "ProgramArguments": [
+            *(sys.executable, "-m", "remotedl"),
+            *("up", "gpu$box", "--detach", "--no-open"),
+        ],
+        "WorkingDirectory": str(PROJECT.root),
+        "RunAtLoad": True,
+        "AbandonProcessGroup": True,
+        "StandardOutPath": "/dev/null",
+    }
+    assert found.enable == (("launchctl", "load", "-w", str(found.path)),)
 
 
-def test_windows_gets_a_task_at_logon() -> None:
+NAMES = {"t": "http://schemas.microsoft.com/windows/2004/02/mit/task"}
+ORDERS = {
+    ".": ["RegistrationInfo", "Triggers", "Principals", "Settings", "Actions"],
+    "t:Triggers/t:LogonTrigger": ["Enabled", "UserId"],
+    "t:Actions/t:Exec": ["Command", "Arguments", "WorkingDirectory"],
+}
+"""Sequences of the schema that [MS-TSCH] gives for a task: Windows refuses another order."""
+
+
+def test_windows_gets_a_task_at_the_users_own_logon() -> None:
     found = service("win32")
-    assert found.path is None
-    assert "ONLOGON" in found.enable[0]
+    assert found.content.startswith(b"\xff\xfe") and "utf-16" in found.text.splitlines()[0].lower()
+    task = ElementTree.fromstring(found.content)
+    for path, order in ORDERS.items():
+        element = task.find(path, NAMES)
+        assert element is not None
+        assert [child.tag.rpartition("}")[2] for child in element] == order
+    told = {e.tag.rpartition("}")[2]: e.text for e in task.iter() if not len(e)}
+    assert told["UserId"] == r"LAPTOP\ada"
+    assert told["Command"] == sys.executable
+    assert told["Arguments"] == "-m remotedl up gpu$box --detach --no-open"
+    assert told["WorkingDirectory"] == str(PROJECT.root)
+    assert (told["ExecutionTimeLimit"], told["StopIfGoingOnBatteries"]) == ("PT0S", "false")
+    (create,) = found.enable
+    assert create == ("schtasks", "/Create", "/F", "/TN", found.name, "/XML", str(found.path))
 
 
 def test_elsewhere_there_is_none() -> None:
