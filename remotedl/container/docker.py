@@ -25,6 +25,7 @@ from remotedl.container.ground import (
     check_mounts,
     furnish,
     furnishing,
+    stand_on,
     survey,
     token_of,
 )
@@ -118,7 +119,7 @@ class DockerRuntime:
 
     def plan(self, wanted: Wanted) -> Plan:
         """What `ensure` would do. Makes the project's folders on the host, and nothing else."""
-        ground = survey(self._remote, self._project, wanted.host)
+        ground = stand_on(self._remote, survey(self._remote, self._project, wanted.host))
         spec = self._spec(wanted, ground)
         return self._plan(spec, self._find(ground.user.name), ground)
 
@@ -126,7 +127,7 @@ class DockerRuntime:
         self, wanted: Wanted, *, report: Report = SILENT, consent: Consent = unless_jobs_run
     ) -> Running:
         """The container that is wanted, running and answering. Twice is as good as once."""
-        ground = survey(self._remote, self._project, wanted.host)
+        ground = stand_on(self._remote, survey(self._remote, self._project, wanted.host))
         spec = self._spec(wanted, ground)
         self._tools = spec.image.tools
         extra = [parse_mount(text, ground.user.home).source for text in wanted.config.mounts]

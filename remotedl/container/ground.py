@@ -39,16 +39,23 @@ absolute() {
 run=$HOME/.remotedl/run/$1
 work=$(absolute "$2")
 data=$(absolute "$3")
-for folder in "$run/logs" "$run/home" "$run/jobs" "$work" "$data"; do
+for folder in "$run/logs" "$run/home" "$run/jobs" "$data"; do
     mkdir -p "$folder" || exit 9
 done
-[ -w "$work" ] || { echo "$work is not writable" >&2; exit 9; }
+gone=
+if [ -d "$work" ] || [ "$(cat "$run/workdir" 2>/dev/null)" != "$work" ]; then
+    mkdir -p "$work" || exit 9
+    [ -w "$work" ] || { echo "$work is not writable" >&2; exit 9; }
+    printf '%s\n' "$work" >"$run/workdir.new" && mv "$run/workdir.new" "$run/workdir"
+else
+    gone=yes # it was made once: its disk is not mounted, or somebody moved or removed it
+fi
 zone=$(cat /etc/timezone 2>/dev/null || readlink /etc/localtime 2>/dev/null)
 printf '%s\n' "home=$HOME" "run=$run" "work=$work" "data=$data" \
     "name=$(id -un)" "uid=$(id -u)" "gid=$(id -g)" "group=$(id -gn)" \
     "gids=$(id -G)" "groups=$(id -Gn)" "zone=${zone##*/zoneinfo/}" \
     "token=$(cat "$run/token" 2>/dev/null)" "stamp=$(cat "$run/$4" 2>/dev/null)" \
-    "watched=$([ -f "$run/idle-settings.json" ] && echo yes)"
+    "watched=$([ -f "$run/idle-settings.json" ] && echo yes)" "gone=$gone"
 """
 
 # link() fails where the token is there already, so two laptops agree on the first one's.
@@ -66,11 +73,15 @@ class Ground:
     stamp: str
     watched: bool = False
     """autostop was asked for last time."""
+    gone: bool = False
+    """The project's folder was there once and is not: it is not made anew behind the user's back,
+    so that the sync says what it found and halts."""
 
 
 def survey(remote: Remote, project: ProjectName, host: HostConfig) -> Ground:
     """Make the project's folders on the host (0700) and look around. One round trip.
 
+    The project's folder is made once; one that has gone since is `Ground.gone`.
     Raises ContainerError where a folder cannot be made or written to.
     """
     workdir = host.workdir or f"~/remotedl/{project.slug}-{project.id[:6]}"
@@ -82,6 +93,19 @@ def survey(remote: Remote, project: ProjectName, host: HostConfig) -> Ground:
             hint="set workdir or data of this host in hosts.toml to folders that you may write",
         )
     return parse_survey(result.text)
+
+
+def stand_on(remote: Remote, ground: Ground) -> Ground:
+    """Ground that something can be started on. Raises ContainerError where the project's folder
+    has gone."""
+    if ground.gone:
+        raise ContainerError(
+            f"{remote.name}: {ground.folders.workdir} is not there any more: its disk is not "
+            "mounted, or somebody moved or removed it",
+            hint="put it back; or fill a new one from the laptop: "
+            "remotedl sync --once --allow root-missing",
+        )
+    return ground
 
 
 def parse_survey(text: str) -> Ground:
@@ -103,7 +127,15 @@ def parse_survey(text: str) -> Ground:
             hint="delete that file; Jupyter then gets a new token",
         )
     zone = found["zone"] if ZONE.fullmatch(found["zone"]) else ""
-    return Ground(user, folders, zone, token, found["stamp"], bool(found["watched"]))
+    return Ground(
+        user,
+        folders,
+        zone,
+        token,
+        found["stamp"],
+        bool(found["watched"]),
+        gone=bool(found.get("gone")),
+    )
 
 
 def token_of(

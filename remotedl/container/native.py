@@ -23,7 +23,14 @@ from typing import Any
 
 from remotedl.config.models import HostConfig
 from remotedl.container.autostop import Autostop, forget_idleness
-from remotedl.container.ground import Ground, furnish, furnishing, survey, token_of
+from remotedl.container.ground import (
+    Ground,
+    furnish,
+    furnishing,
+    stand_on,
+    survey,
+    token_of,
+)
 from remotedl.container.jobs import running_jobs
 from remotedl.container.pip_trouble import pip_trouble
 from remotedl.container.ready import WALL_CLOCK, Clock, Dial, wait_until_answers
@@ -217,7 +224,7 @@ class NativeRuntime:
     # ------------------------------------------------------------ bringing it about
 
     def _survey(self, wanted: Wanted) -> Ground:
-        ground = survey(self._remote, self._project, wanted.host)
+        ground = stand_on(self._remote, survey(self._remote, self._project, wanted.host))
         self._run_folder, self._workdir = ground.folders.run, ground.folders.workdir
         return ground
 
