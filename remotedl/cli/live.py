@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from remotedl.cli.next_step import completed
 from remotedl.cli.render import amount, lasting
 from remotedl.session.status import Phase, Snapshot, SyncLine, TunnelStatus
 
@@ -174,7 +175,7 @@ def sync_line(sync: SyncLine, at: float, *, linked: bool = True) -> tuple[str, s
 
 def sync_remedies(sync: SyncLine) -> list[str]:
     """What to type about each trouble of the sync."""
-    return [f"{what}  next: {mend}" for what, mend in sync.remedies]
+    return [f"{what}  next: {completed(mend)}" for what, mend in sync.remedies]
 
 
 def tunnel_line(tunnel: TunnelStatus) -> str:

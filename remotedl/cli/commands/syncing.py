@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from remotedl.cli.commands.work import HostOption
 from remotedl.cli.context import JsonOption, errand_of
+from remotedl.cli.next_step import completed
 from remotedl.errors import SyncError, UsageError
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ def conflicts(
             typer.echo(shown(line))
     if rows:
         path = typed(rows[0]["path"])
-        typer.echo(f"next: remotedl sync resolve {path} --laptop | --remote | --both", err=True)
+        ways = "--laptop | --remote | --both"
+        typer.echo(completed(f"next: remotedl sync resolve {path} {ways}"), err=True)
     else:
         typer.echo("no conflicts", err=True)
 
@@ -287,7 +289,7 @@ def _print_barrier(barrier: dict[str, Any], *, as_json: bool) -> None:
             for path in barrier[what]:
                 typer.echo(f"{what:<9} {shown(path)}")
         mend = "conflicts" if barrier["conflicts"] else "status"
-        typer.echo(f"not all is in step; next: remotedl sync {mend}", err=True)
+        typer.echo(completed(f"not all is in step; next: remotedl sync {mend}"), err=True)
     if not barrier["clean"]:
         raise typer.Exit(SyncError.exit_code)
 
@@ -347,7 +349,7 @@ def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
             typer.echo(f"{what.replace('_', ' ')}: {text}")
     if plan["halt"] is not None:
         typer.echo(f"it would halt: {plan['halt']['message']}", err=True)
-        typer.echo(f"next: {plan['halt']['hint']}", err=True)
+        typer.echo(completed(f"next: {plan['halt']['hint']}"), err=True)
 
 
 def _counted(number: int, noun: str) -> str:
@@ -369,7 +371,7 @@ def _cost_lines(cost: dict[str, Any]) -> list[str]:
             parts.append(f"{way['deleted']} to the trash")
         told = ", ".join(part for part in parts if part)
         lines.append(f"{name}: {told}; {amount(way['bytes'], 'B')}" if told else f"{name}: nothing")
-    if cost["seconds"] is not None:
+    if cost["seconds"] is not None and cost["largest"]:
         rate = f"{amount(cost['rate'], 'B')}/s"
         lines.append(f"about {lasting(cost['seconds'])} at {rate}, as measured just now")
     if cost["largest"]:

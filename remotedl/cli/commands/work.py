@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from remotedl.cli.context import HostArgument, JsonOption, errand_of
+from remotedl.cli.next_step import completed
 from remotedl.errors import ContainerError, UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def run(
             )
     if detach:
         typer.echo(job_id)
-        typer.echo(f"next: remotedl logs -f {job_id}", err=True)
+        typer.echo(completed(f"next: remotedl logs -f {job_id}"), err=True)
         return
     _follow(context, host, job_id, notify=notify and not watched)
 
