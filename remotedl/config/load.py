@@ -88,10 +88,13 @@ def choose_host(config: Config, name: str | None) -> tuple[str, HostConfig]:
         return name, HostConfig(address=address, user=user or None)
     known = list(dict.fromkeys([*config.hosts, *ssh_aliases()]))
     near = _nearest(name, known)
+    hint = f"give its address under [hosts.{name}] in hosts.toml"
+    if near or not config.hosts:
+        hint = f"remotedl up {near}" if near else "remotedl init"
     raise ConfigNotFound(
         f'no host "{name}" in hosts.toml or ~/.ssh/config'
         + (f"; did you mean {near}?" if near else f"; there are: {_listed(known)}"),
-        hint=f"remotedl up {near}" if near else "remotedl init",
+        hint=hint,
     )
 
 

@@ -111,6 +111,18 @@ def test_an_address_needs_no_hosts_toml() -> None:
     assert (name, host.user, host.address) == ("ada@box.example.org", "ada", "box.example.org")
 
 
+def test_an_unknown_host_far_from_all_is_added_or_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigNotFound, match="there are: gpubox") as caught:
+        choose_host(Config(hosts={"gpubox": HostConfig(address="x")}), "ada")
+    assert "[hosts.ada]" in (caught.value.hint or "")
+    with pytest.raises(ConfigNotFound) as caught:
+        choose_host(Config(), "ada")
+    assert caught.value.hint == "remotedl init"
+
+
 def test_unknown_host_names_the_nearest() -> None:
     config = Config(hosts={"gpubox": HostConfig(address="x")})
     with pytest.raises(ConfigNotFound, match="did you mean gpubox") as caught:
