@@ -326,7 +326,7 @@ class Keeper:
         if self._follower is None:
             return
         self._follower.close()
-        if self._saved != self._generations.version:
+        if self._saved != self._generations.version or self.replica.unsaved:
             self._save()
         self.replica.close()
 

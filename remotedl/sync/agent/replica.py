@@ -108,15 +108,19 @@ class Replica:
 
     def save(self, notes: Optional[Dict[str, Any]] = None) -> None:
         """Keep the picture for the next session. Raises OSError."""
-        edits = self.scanner.edits
-        same_boot = self.saved is not None and self.saved.boot == self.boot
-        if same_boot and edits == self._saved_edits and not notes:
+        if not self.unsaved and not notes:
             return
         boot = self.boot
         if self.holds_zeroed:
             boot = self._last_boot  # what a crash emptied must be known as such next time too
         cache.save(self.scanner, boot, notes or {})
-        self._saved_edits = edits
+        self._saved_edits = self.scanner.edits
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the picture is not as it was saved, or was saved before the machine started."""
+        same_boot = self.saved is not None and self.saved.boot == self.boot
+        return not same_boot or self.scanner.edits != self._saved_edits
 
     @property
     def holds_zeroed(self) -> bool:
