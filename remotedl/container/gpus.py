@@ -19,6 +19,10 @@ from remotedl.errors import ContainerError
 CDI_KIND = "nvidia.com/gpu"
 GPUS_FLAG = (19, 3)
 """The first Engine that knows `--gpus`."""
+PODMAN_CDI = (5, 4)
+"""The first podman whose socket heeds CDI requests (podman#25171); older ones drop them silently,
+and no podman heeds a runtime or Docker's own GPU request."""
+SYSTEM_SPECS = ("/etc/cdi", "/var/run/cdi")
 LISTED = re.compile(r"^GPU \d+: ", re.MULTILINE)
 
 
@@ -129,7 +133,12 @@ def _ways(
 ) -> list[GpuRequest]:
     """All that may work, the best first."""
     named = tuple(f"{CDI_KIND}={device}" for device in devices)
+    if engine.podman:
+        return [_by_podman(devices, named, engine, cdi_devices)]
     known = cdi_devices if engine.discovered_devices is None else engine.discovered_devices
+    if engine.discovered_devices is None and engine.rootless:
+        # A rootless engine that does not tell (before 28.2) has an /etc of its own.
+        known = known if set(engine.cdi_spec_dirs) - set(SYSTEM_SPECS) else ()
     ways = []
     if engine.cdi and set(named) <= set(known):
         ways.append(_by_cdi(devices, named))
@@ -197,6 +206,27 @@ def _by_cdi(devices: tuple[str, ...], named: tuple[str, ...]) -> GpuRequest:
         # A count or options beside CDI names are refused by the engine.
         device_requests=(DeviceRequest(driver="cdi", device_ids=named),),
     )
+
+
+def _by_podman(
+    devices: tuple[str, ...],
+    named: tuple[str, ...],
+    engine: EngineReport,
+    cdi_devices: Sequence[str],
+) -> GpuRequest:
+    """By CDI or not at all; podman reads the host's own spec files. Raises ContainerError."""
+    if _version(engine.version) < PODMAN_CDI:
+        raise ContainerError(
+            f"podman {engine.version} hands out no GPUs over its socket (5.4 and later do)",
+            hint='a newer podman, or a rootless Docker; runtime = "native" in hosts.toml does '
+            "without either",
+        )
+    if missing := sorted(set(named) - set(cdi_devices)):
+        raise ContainerError(
+            f"no CDI specification on the host describes {missing[0]}, by which podman finds GPUs",
+            hint="on the host: sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+        )
+    return replace(_by_cdi(devices, named), why=f"podman finds {', '.join(named)} by CDI")
 
 
 def _by_runtime(devices: tuple[str, ...]) -> GpuRequest:

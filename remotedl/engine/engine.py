@@ -104,6 +104,7 @@ def parse_report(info: Mapping[str, Any], version: Mapping[str, Any]) -> EngineR
         memory=int(info.get("MemTotal") or 0),
         operating_system=str(info.get("OperatingSystem", "")),
         warnings=tuple(str(warning) for warning in info.get("Warnings") or ()),
+        podman=any("Podman" in str(one.get("Name")) for one in version.get("Components") or ()),
     )
 
 

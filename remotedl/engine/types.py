@@ -45,6 +45,8 @@ class EngineReport:
     """Bytes."""
     operating_system: str
     warnings: tuple[str, ...]
+    podman: bool = False
+    """podman, behind its Docker-compatible socket."""
 
 
 # ---------------------------------------------------------------- images

@@ -279,6 +279,8 @@ class Toolkit:
     cli: bool = False
     specs: tuple[str, ...] = ()
     """Files in /etc/cdi and /var/run/cdi."""
+    no_cgroups: bool = False
+    """It leaves cgroups alone: what rootless engines need of it, and root's own must not have."""
     devices: tuple[str, ...] = ()
     """What `nvidia-ctk cdi list` names."""
 
@@ -347,6 +349,11 @@ class HostFacts:
     proxies: tuple[str, ...] = ()
     """What the host's own settings name as its way out (environment, apt, dnf); no passwords."""
     nvswitch: bool = False
+
+    @property
+    def root_for_the_asking(self) -> bool:
+        """Without a password."""
+        return self.sudo in ("root", "free")
 
     @property
     def nvidia_gpus(self) -> tuple[PciGpu, ...]:

@@ -144,6 +144,7 @@ def parse_toolkit(section: Section, tools: Mapping[str, str]) -> Toolkit:
         hook="nvidia-container-runtime-hook" in tools,
         cdi_hook="nvidia-cdi-hook" in tools,
         cli="nvidia-container-cli" in tools,
+        no_cgroups=any(word == "no_cgroups" for word, _, _ in pairs),
         specs=tuple(rest.rpartition(" ")[0] for word, _, rest in pairs if word == "spec"),
         devices=tuple(sorted(rest for word, _, rest in pairs if word == "device")),
     )

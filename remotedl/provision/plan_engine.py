@@ -61,6 +61,8 @@ def plan_engine(facts: HostFacts, wish: Wish, manager: Manager | None) -> Planne
     engine = facts.engine
     if engine.works:
         steps, notices = _proxy(facts, wish)
+        if _ends_with_the_login(facts) and facts.root_for_the_asking:
+            steps.append(_let_linger(facts))
         notices = [*_notices_of_kept(facts), *notices]
         return steps, notices, [Kept(Stage.ENGINE, _why_kept(facts))], None
     if "docker" in facts.tools and facts.snap_docker:
@@ -146,6 +148,18 @@ def _ends_with_the_login(facts: HostFacts) -> bool:
     return own and not of_root and facts.init.systemd and not engine.linger
 
 
+def _let_linger(facts: HostFacts) -> Step:
+    name = facts.person.name
+    return Step(
+        "let-it-linger",
+        Stage.SETTINGS,
+        f"let {name}'s services outlive the login, and start at boot",
+        f"{_engine_name(facts)} ends with the last login else, and is not back after a reboot",
+        (Run(("loginctl", "enable-linger", name)),),
+        leaves=(f"/var/lib/systemd/linger/{name}",),
+    )
+
+
 def _notices_of_kept(facts: HostFacts) -> list[Notice]:
     notices = list[Notice]()
     if facts.engine.kind == "snap":
@@ -157,11 +171,11 @@ def _notices_of_kept(facts: HostFacts) -> list[Notice]:
                 finding="snap-docker",
             )
         )
-    if _ends_with_the_login(facts):
+    if _ends_with_the_login(facts) and not facts.root_for_the_asking:
         notices.append(
             Notice(
                 f"{_engine_name(facts)} ends, and its containers with it, when "
-                f"{facts.person.name} has logged out of the host",
+                f"{facts.person.name} has logged out of the host, and is not back after a reboot",
                 "loginctl enable-linger, on the host",
             )
         )

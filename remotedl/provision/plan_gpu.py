@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from remotedl.provision.facts import ConfigFile, HostFacts
+from remotedl.provision.facts import ConfigFile, HostFacts, version_pair
 from remotedl.provision.managers import Family, Manager, family_of
 from remotedl.provision.plan_driver import driver_steps, driver_urls
 from remotedl.provision.plan_engine import fetch, restart_question
@@ -39,6 +39,10 @@ TOOLKIT_ZYPP = "/etc/zypp/repos.d/nvidia-container-toolkit.repo"
 DAEMON_JSON = "/etc/docker/daemon.json"
 CDI_SPEC = "/etc/cdi/nvidia.yaml"
 CDI_POSSIBLE = (25, 0)
+PODMAN_CDI = (5, 4)
+"""The first podman that heeds CDI requests over its socket (podman#25171)."""
+JIT_CDI = (1, 18)
+"""From this toolkit on the nvidia runtime works by CDI, and touches no cgroups."""
 CDI_BY_DEFAULT = (28, 2)
 """Docker's code and release notes say 28.2.0; dockerd's page says 28.3.0."""
 
@@ -80,7 +84,7 @@ def plan_gpu(
     if not driver.usable and not driver.steps:
         return done
     if facts.engine.kind in ("rootless", "snap", "podman"):
-        _foreign_engine(facts, done)
+        _foreign_engine(facts, wish, manager, done)
         return done
     _toolkit(facts, wish, manager, done)
     if facts.toolkit.version or any(step.stage is Stage.TOOLKIT for step in done.steps):
@@ -96,21 +100,65 @@ def _no_gpu(facts: HostFacts, done: GpuPlan) -> None:
         done.notices.append(Notice("the AMD GPU is not used: remotedl knows NVIDIA's only"))
 
 
-def _foreign_engine(facts: HostFacts, done: GpuPlan) -> None:
-    """Engines whose settings are not root's to write: said, not done."""
+def _foreign_engine(facts: HostFacts, wish: Wish, manager: Manager, done: GpuPlan) -> None:
+    """Engines whose settings are not root's to write: what is root's is done, the rest said."""
     kind = facts.engine.kind
-    hints = {
-        "rootless": "nvidia-ctk runtime configure --runtime=docker "
-        "--config=$HOME/.config/docker/daemon.json; systemctl --user restart docker",
-        "podman": "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
-        "snap": "sudo snap remove docker, then: remotedl provision",
-    }
-    if "nvidia" not in facts.engine.runtimes and not facts.toolkit.specs:
-        text = (
-            f"the {kind} engine does not know the GPU yet, and remotedl leaves its settings alone"
+    if kind == "snap":
+        if "nvidia" not in facts.engine.runtimes and not facts.toolkit.specs:
+            text = "Docker from snap does not know the GPU, and remotedl leaves its settings alone"
+            hint = "sudo snap remove docker, then: remotedl provision"
+            done.notices.append(Notice(text, hint, finding="snap-docker"))
+        return
+    if kind == "podman" and facts.engine.release < PODMAN_CDI:
+        text = f"podman {facts.engine.version} hands out no GPUs over its socket (5.4 does)"
+        hint = 'a newer podman, or a rootless Docker; or: runtime = "native" in hosts.toml'
+        done.notices.append(Notice(text, hint))
+        return
+    if facts.toolkit.version or facts.root_for_the_asking:
+        _toolkit(facts, wish, manager, done)
+    elif not facts.toolkit.version:
+        text = "the GPU cannot be used in containers: the Container Toolkit is not there"
+        done.notices.append(
+            Notice(
+                text, 'ask who is root there to provision it; or: runtime = "native" in hosts.toml'
+            )
         )
-        known = "snap-docker" if kind == "snap" else ""
-        done.notices.append(Notice(text, hints[kind], finding=known))
+        return
+    if kind == "podman":
+        _podman(facts, done)
+    elif facts.toolkit.version:
+        _rootless(facts, done)
+
+
+def _podman(facts: HostFacts, done: GpuPlan) -> None:
+    """podman reads the host's own CDI specifications, and takes no other way to a GPU."""
+    if facts.toolkit.specs or not facts.toolkit.version:
+        return
+    if facts.root_for_the_asking:
+        _specification(facts, done)
+        return
+    text = "podman does not know the GPU yet: no CDI specification describes it"
+    hint = f"on the host: sudo nvidia-ctk cdi generate --output={CDI_SPEC}"
+    done.notices.append(Notice(text, hint))
+
+
+def _rootless(facts: HostFacts, done: GpuPlan) -> None:
+    """Its daemon.json is the user's. A toolkit before 1.18 would set cgroups, which only root may:
+    told not to, it serves rootless engines and no longer root's own."""
+    engine, toolkit = facts.engine, facts.toolkit
+    if engine.cdi_devices:
+        return
+    hints = list[str]()
+    if "nvidia" not in engine.runtimes:
+        hints.append(
+            "nvidia-ctk runtime configure --runtime=docker "
+            "--config=$HOME/.config/docker/daemon.json; systemctl --user restart docker"
+        )
+    if version_pair(toolkit.version) < JIT_CDI and not toolkit.no_cgroups:
+        hints.append("sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=true --in-place")
+    if hints:
+        text = "rootless Docker does not know the GPU yet, and remotedl leaves its settings alone"
+        done.notices.append(Notice(text, "on the host: " + "; ".join(hints)))
 
 
 # ---- the toolkit

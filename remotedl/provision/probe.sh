@@ -372,6 +372,7 @@ ask_gpu_claims() { # expiring files that polite remotedl users leave
 
 ask_toolkit() {
     nvidia-ctk --version 2>/dev/null | head -n 1
+    grep -qs '^ *no-cgroups *= *true' /etc/nvidia-container-runtime/config.toml && echo "no_cgroups yes"
     for dir in /etc/cdi /var/run/cdi; do
         for file in "$dir"/*; do [ -e "$file" ] && echo "spec $file $(stat -c %Y "$file")"; done
     done

@@ -59,6 +59,11 @@ FOUR = [
 ]
 
 
+ROOTLESS = dataclasses.replace(TRIXIE, rootless=True, runtimes=("nvidia", "runc"))
+PODMAN = dataclasses.replace(
+    BOOKWORM, version="5.4.2", podman=True, rootless=True, runtimes=("crun", "nvidia", "runc")
+)
+
 # ---------------------------------------------------------------- which
 
 
@@ -210,3 +215,47 @@ def test_a_job_with_all_or_none() -> None:
 def test_a_job_cannot_have_a_gpu_that_its_container_has_not() -> None:
     with pytest.raises(ContainerError, match="the host has no GPU 2"):
         job_environment((2,), ("0", "3"), FOUR)
+
+
+# ---------------------------------------------------------------- engines without root
+
+SPECS = ("nvidia.com/gpu=0", "nvidia.com/gpu=all")
+
+
+def test_a_rootless_engine_that_does_not_tell_has_an_etc_of_its_own() -> None:
+    assert choose_request(("all",), ROOTLESS, SPECS).way is GpuWay.RUNTIME
+
+
+def test_a_rootless_engine_with_spec_folders_of_its_own_reads_them() -> None:
+    own = dataclasses.replace(ROOTLESS, cdi_spec_dirs=("/home/ada/.config/cdi",))
+
+    assert choose_request(("all",), own, SPECS).way is GpuWay.CDI
+
+
+def test_a_rootless_engine_that_tells_is_believed() -> None:
+    newest = dataclasses.replace(ROOTLESS, version="29.8.1", discovered_devices=SPECS)
+
+    assert choose_request(("0",), newest).way is GpuWay.CDI
+
+
+def test_podman_is_asked_by_cdi_and_by_nothing_else() -> None:
+    request = choose_request(("0",), PODMAN, SPECS)
+
+    assert (request.way, request.fallbacks, request.runtime) == (GpuWay.CDI, (), "")
+    assert request.device_requests == (
+        DeviceRequest(driver="cdi", device_ids=("nvidia.com/gpu=0",)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("engine", "specs", "says"),
+    [
+        (dataclasses.replace(PODMAN, version="4.9.3"), SPECS, "5.4 and later"),
+        (PODMAN, (), "no CDI specification"),
+    ],
+)
+def test_podman_without_a_way_is_refused_and_does_not_start_without_the_gpu(
+    engine: EngineReport, specs: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(ContainerError, match=says):
+        choose_request(("0",), engine, specs)
