@@ -69,7 +69,7 @@ def conflict_row(conflict: Conflict) -> dict[str, Any]:
 
 def entry_row(entry: Entry) -> dict[str, Any]:
     digest = entry.digest.hex() if entry.digest is not None else None
-    return {"kind": entry.kind.value, "size": entry.size, "sha256": digest, "target": entry.target}
+    return {"kind": entry.kind.value, "size": entry.size, "digest": digest, "target": entry.target}
 
 
 def step_row(step: PastStep) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from remotedl.sync.agent.digest import FROM
 from remotedl.sync.agent.tree import Entry, Kind
 from remotedl.sync.verdict import Conflict
 
@@ -74,7 +75,8 @@ def describe(entry: Entry) -> str:
     if entry.kind is Kind.LINK:
         return f"a link to {entry.target}"
     digest = (entry.digest or b"").hex()[:8]
-    return f"a file of {entry.size} bytes, sha256 {digest}…"
+    name = "sha256" if entry.size < FROM else "digest"
+    return f"a file of {entry.size} bytes, {name} {digest}…"
 
 
 def diff_texts(laptop: bytes, remote: bytes) -> list[str] | None:

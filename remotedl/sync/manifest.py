@@ -1,7 +1,8 @@
 """Which version of every file a folder holds, as text: what a job saw. Pure.
 
-One line a path, sorted: sha256 (a link: `->` and its target; a dir: `-`), size, `x` or `-`, and the
-path as a JSON string, since names may hold anything.
+One line a path, sorted: digest (a link: `->` and its target; a dir: `-`), size, `x` or `-`, and the
+path as a JSON string, since names may hold anything. The digest is the sha256; of a file of 8 MiB
+and more see agent/digest.py.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Peer:
 
     def receive_into(self, replica: Replica) -> None:
         """Contents that come go to this replica's staging area; its files can be sent."""
-        self._intake = Intake(replica.folder, replica.staging, self._give_credit)
+        self._intake = Intake(replica, self._give_credit)
         threading.Thread(target=self._run_arrivals, name="sync-intake", daemon=True).start()
 
     def outflow(self, replica: Replica) -> Outflow:

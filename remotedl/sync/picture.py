@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from remotedl.errors import ProtocolError
+from remotedl.sync.agent.digest import digest_of_zeros
 from remotedl.sync.agent.listing import Listing, Version
 from remotedl.sync.agent.protocol import Malformed, check_path
 from remotedl.sync.agent.tree import (
@@ -19,7 +20,6 @@ from remotedl.sync.agent.tree import (
     Tree,
     changed_keys,
     check_entry,
-    digest_of_zeros,
 )
 from remotedl.sync.agent.tree import key as key_of
 

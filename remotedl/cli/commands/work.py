@@ -101,7 +101,7 @@ def jobs(
     files: Annotated[
         str | None,
         typer.Option(
-            metavar="JOB", help="The files that a job saw: sha256, size, path.", show_default=False
+            metavar="JOB", help="The files that a job saw: digest, size, path.", show_default=False
         ),
     ] = None,
 ) -> None:

@@ -18,10 +18,10 @@ import stat
 from enum import Enum
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from remotedl.sync.agent.blocks import Changed
+from remotedl.sync.agent.blocks import Changed, hash_file
 from remotedl.sync.agent.disk import READ, At, NoExchange
 from remotedl.sync.agent.folder import Folder, Way
-from remotedl.sync.agent.scan import Scanner, hash_file
+from remotedl.sync.agent.scan import Scanner
 from remotedl.sync.agent.staging import (
     NoContent,
     Staging,
@@ -387,7 +387,7 @@ class _Batch:
         fd = self._disk.open(name, READ, self._trash.at)
         try:
             found = self._disk.fstat(fd)
-            digest = hash_file(self._disk, fd, found.st_size)
+            digest, _ = hash_file(self._disk, fd, found.st_size)
         finally:
             self._disk.close(fd)
         kept = Entry(Kind.FILE, digest, found.st_size, bool(found.st_mode & stat.S_IXUSR))
@@ -545,7 +545,8 @@ class _Batch:
                 return self._scanner.tree.get(key) == entry
             if found.st_size != entry.size:
                 return False
-            return hash_file(self._disk, fd, found.st_size) == entry.digest
+            digest, _ = hash_file(self._disk, fd, found.st_size)
+            return digest == entry.digest
         except Changed:
             return False
         finally:

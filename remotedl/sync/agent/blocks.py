@@ -1,48 +1,32 @@
 """What two versions of a big file share, found at the speed of a checksum.
 
-While a version is read for its digest, two marks are kept for every MiB: the digest of all before
-it, and a checksum of the block that ends so many MiB before the end. Equal marks of two versions
-show a common beginning, and equal blocks counted from the end: what was appended, changed in
-place or inserted. They are hints: the receiver checks the digest of the whole.
+The digest of every MiB is kept of each version (`digest`). Equal ones at the same place show what
+was changed in place or appended. What was moved by an insertion is found by hashing the new
+version once more, in step with the blocks of the old one, from the first difference on.
 
-Decision: no rolling checksum. Alternative: rsync's. Reason: in Python it runs at 3 MB/s; these
-marks cost a third of the digest, in a thread of their own.
+Decision: no rolling checksum. Alternative: rsync's. Reason: in Python it runs at 3 MB/s.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import queue
 import threading
-import zlib
-from array import array
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from remotedl.sync.agent.disk import Disk
+from remotedl.sync.agent.digest import BLOCK, FROM, SIZE, Blocks
+from remotedl.sync.agent.disk import Disk, read_blocks
 
-BLOCK = 1 << 20
-FROM = 8 << 20
-"""Smaller files are sent whole."""
-MARK = 8
-"""Bytes that are kept of the digest of a beginning."""
 KEPT = 64
-"""Marks of so many versions are kept."""
-BUFFERS = 4
+"""The blocks of so many versions are kept."""
+THREADS = 2
+
+Hasher = Callable[[int, int], bytes]
+"""The digests of the new version's blocks, counted from `start`, `size` bytes in all."""
 
 
 class Changed(OSError):
     """A file is not the one that was listed, or changed while it was read."""
-
-
-class Blocks(NamedTuple):
-    """The marks of one version."""
-
-    size: int
-    beginnings: Tuple[bytes, ...]
-    """Of the first MiB, the first two, …: the digest's first bytes."""
-    ends: Tuple[int, ...]
-    """The checksums of the last MiB, the one before it, …; the first, short one is left out."""
 
 
 class Range(NamedTuple):
@@ -55,133 +39,146 @@ class Range(NamedTuple):
 
 
 class Marks:
-    """The marks of versions seen lately, by digest. Any thread."""
+    """The blocks of versions seen lately. Any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: Dict[bytes, Blocks] = {}
+        self._standing: Dict[bytes, bytes] = {}
 
     def put(self, digest: bytes, blocks: Blocks) -> None:
         with self._lock:
-            self._kept.pop(digest, None)
-            self._kept[digest] = blocks
-            while len(self._kept) > KEPT:
-                del self._kept[next(iter(self._kept))]
+            _renew(self._kept, digest, blocks)
 
     def get(self, digest: Optional[bytes]) -> Optional[Blocks]:
         with self._lock:
             return self._kept.get(digest) if digest is not None else None
 
+    def stands(self, stamp: bytes, digest: bytes) -> None:
+        """A file with this stat record, which is not racy, holds this content."""
+        with self._lock:
+            _renew(self._standing, stamp, digest)
 
-def compare(old: Blocks, new: Blocks) -> List[Range]:
+    def of_file(self, stamp: bytes) -> Optional[Blocks]:
+        """The blocks of a file with this stat record, where they are known for sure."""
+        with self._lock:
+            digest = self._standing.get(stamp)
+            return self._kept.get(digest) if digest is not None else None
+
+
+def compare(old: Blocks, new: Blocks, hasher: Hasher) -> List[Range]:
     """How the new version is put together from the old one and what has to be sent."""
-    head = 0
-    for mine, other in zip(new.beginnings, old.beginnings):
-        if mine != other:
-            break
-        head += 1
-    ranges = [Range(0, head * BLOCK, 0)] if head else []
-    position = head * BLOCK
-    # Blocks are counted from the end; those that the common beginning covers are done.
-    for number in range(len(new.ends) - 1, -1, -1):
-        start = new.size - (number + 1) * BLOCK
-        if start + BLOCK <= position:
+    found = _in_place(old, new)
+    if old.size != new.size:
+        head = found[0].size if found and not found[0].start else 0
+        found = sorted([*found, *_moved(old, new, head, hasher)])
+    ranges: List[Range] = []
+    position = 0
+    for piece in found:
+        skip = max(0, position - piece.start)
+        if skip >= piece.size or piece.old is None:
             continue
-        if start > position:
-            ranges.append(Range(position, start - position, None))
-            position = start
-        same = number < len(old.ends) and old.ends[number] == new.ends[number]
-        before = old.size - (number + 1) * BLOCK + (position - start)
-        size = start + BLOCK - position
-        ranges.append(Range(position, size, before if same else None))
-        position += size
+        if piece.start > position:
+            ranges.append(Range(position, piece.start - position, None))
+        ranges.append(Range(piece.start + skip, piece.size - skip, piece.old + skip))
+        position = piece.start + piece.size
     if position < new.size:
         ranges.append(Range(position, new.size - position, None))
-    return _joined(ranges)
+    return ranges
 
 
-def hash_blocks(disk: Disk, fd: int, size: int) -> Tuple[bytes, Blocks]:
-    """Digest and marks of an open file. Raises Changed if it has not `size` bytes."""
+def hash_file(disk: Disk, fd: int, size: int) -> Tuple[bytes, Optional[Blocks]]:
+    """The digest of an open file, and a big one's blocks. Raises Changed if it has not `size`."""
+    if size >= FROM:
+        blocks = Blocks(size, hash_blocks(disk, fd, 0, size))
+        if disk.read(fd, 1):
+            raise Changed(errno.EAGAIN, "a file that grows")
+        return blocks.digest, blocks
     engine = hashlib.sha256()
-    beginnings: List[bytes] = []
-    checksums = _Checksums(size)
     done = 0
-    try:
-        while True:
-            buffer = checksums.buffer()
-            got = _fill(disk, fd, buffer)
-            if not got:
-                break
-            view = memoryview(buffer)[:got]
-            checksums.put(buffer, got)
-            engine.update(view)
-            done += got
-            if done > size:
-                raise Changed(errno.EAGAIN, "a file that grows")
-            if got == BLOCK:
-                beginnings.append(engine.copy().digest()[:MARK])
-    finally:
-        ends = checksums.end()
-    if done != size:
-        raise Changed(errno.EAGAIN, "a file that shrinks")
-    return engine.digest(), Blocks(size, tuple(beginnings), ends)
-
-
-class _Checksums:
-    """Counts the blocks' checksums in a thread of its own, while the digest is computed."""
-
-    def __init__(self, size: int) -> None:
-        self._free: queue.Queue[bytearray] = queue.Queue()
-        for _ in range(BUFFERS):
-            self._free.put(bytearray(BLOCK))
-        self._work: queue.Queue[Optional[Tuple[bytearray, int]]] = queue.Queue()
-        self._first = size % BLOCK
-        self._found = array("Q")
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def buffer(self) -> bytearray:
-        return self._free.get()
-
-    def put(self, buffer: bytearray, size: int) -> None:
-        self._work.put((buffer, size))
-
-    def end(self) -> Tuple[int, ...]:
-        """From the last block backwards, the short first one left out."""
-        self._work.put(None)
-        self._thread.join()
-        whole = self._found[1:] if self._first else self._found
-        return tuple(reversed(whole))
-
-    def _run(self) -> None:
-        checksum, left = 0, self._first or BLOCK
-        while True:
-            item = self._work.get()
-            if item is None:
-                return
-            buffer, size = item
-            view = memoryview(buffer)[:size]
-            while view:
-                piece = view[:left]
-                checksum = zlib.crc32(piece, checksum)
-                left -= len(piece)
-                view = view[len(piece) :]
-                if not left:
-                    self._found.append(checksum)
-                    checksum, left = 0, BLOCK
-            self._free.put(buffer)
-
-
-def _fill(disk: Disk, fd: int, buffer: Any) -> int:
-    """Read until the buffer is full or the file ends; how many bytes."""
-    view = memoryview(buffer)
-    got = 0
-    while got < len(buffer):
-        more = disk.readinto(fd, view[got:])
-        if not more:
+    for block in read_blocks(disk, fd, BLOCK):
+        engine.update(block)
+        done += len(block)
+        if done > size:
             break
-        got += more
-    return got
+    if done != size:
+        raise Changed(errno.EAGAIN, "a file that grows or shrinks")
+    return engine.digest(), None
+
+
+def hash_blocks(disk: Disk, fd: int, start: int, size: int) -> bytes:
+    """The digests of an open file's blocks from `start` on. Raises Changed if it ends before."""
+    disk.seek(fd, start)
+    work = _Hashing(disk, fd, size)
+    threads = [threading.Thread(target=work.run, daemon=True) for _ in range(THREADS - 1)]
+    for thread in threads:
+        thread.start()
+    work.run()
+    for thread in threads:
+        thread.join()
+    if work.failed is not None:
+        raise work.failed
+    return b"".join(work.digests)
+
+
+class _Hashing:
+    """Threads take turns reading; while one reads, others hash."""
+
+    def __init__(self, disk: Disk, fd: int, size: int) -> None:
+        self._disk = disk
+        self._fd = fd
+        self._left = size
+        self._reading = threading.Lock()
+        self.digests: List[bytes] = []
+        self.failed: Optional[BaseException] = None
+
+    def run(self) -> None:
+        buffer = memoryview(bytearray(BLOCK))
+        while True:
+            with self._reading:
+                if not self._left or self.failed is not None:
+                    return
+                size = min(BLOCK, self._left)
+                try:
+                    if _fill(self._disk, self._fd, buffer[:size]) < size:
+                        raise Changed(errno.EAGAIN, "a file that shrinks")
+                except BaseException as exc:  # noqa: BLE001
+                    self.failed = exc
+                    return
+                self._left -= size
+                number = len(self.digests)
+                self.digests.append(b"")
+            self.digests[number] = hashlib.sha256(buffer[:size]).digest()
+
+
+def _in_place(old: Blocks, new: Blocks) -> List[Range]:
+    """What stands where it stood."""
+    found = []
+    for number in range(min(old.number, new.number)):
+        if old.some(number, number + 1) == new.some(number, number + 1):
+            start = number * BLOCK
+            found.append(Range(start, min(BLOCK, new.size - start), start))
+    return _joined(found)
+
+
+def _moved(old: Blocks, new: Blocks, head: int, hasher: Hasher) -> List[Range]:
+    """What stands so much later, or earlier, as the new version is longer, or shorter."""
+    shift = new.size - old.size
+    first = -(-max(0, head - shift) // BLOCK)
+    start = first * BLOCK + shift
+    if start >= new.size:
+        return []
+    if shift % BLOCK:
+        seen = hasher(start, new.size - start)
+    else:
+        seen = new.some(start // BLOCK, new.number)
+    found = []
+    for number in range(len(seen) // SIZE):
+        digest = seen[number * SIZE : (number + 1) * SIZE]
+        if digest == old.some(first + number, first + number + 1):
+            at = start + number * BLOCK
+            found.append(Range(at, min(BLOCK, new.size - at), at - shift))
+    return _joined(found)
 
 
 def _joined(ranges: List[Range]) -> List[Range]:
@@ -189,11 +186,27 @@ def _joined(ranges: List[Range]) -> List[Range]:
     found: List[Range] = []
     for one in ranges:
         last = found[-1] if found else None
-        if last is not None and (
-            (last.old is None and one.old is None)
-            or (last.old is not None and one.old == last.old + last.size)
-        ):
+        if last is not None and last.old is not None and one.start == last.start + last.size:
             found[-1] = last._replace(size=last.size + one.size)
         else:
             found.append(one)
     return found
+
+
+def _fill(disk: Disk, fd: int, view: Any) -> int:
+    """Read until the buffer is full or the file ends; how many bytes."""
+    got = 0
+    while got < len(view):
+        more = disk.readinto(fd, view[got:])
+        if not more:
+            break
+        got += more
+    return got
+
+
+def _renew(kept: Dict[bytes, Any], key: bytes, value: Any) -> None:
+    """Put in as the latest; the oldest goes."""
+    kept.pop(key, None)
+    kept[key] = value
+    while len(kept) > KEPT:
+        del kept[next(iter(kept))]

@@ -20,7 +20,7 @@ from remotedl.sync.agent.tree import DIR, Entry
 
 CACHE = "cache"
 TEMPORARY = "cache.new"
-VERSION = 1
+VERSION = 2
 LIMIT = 1 << 30
 UNFLUSHED_NS = 120_000_000_000
 """What is older than this when the machine goes down is on the disk."""

@@ -30,9 +30,9 @@ from typing import (
     Tuple,
 )
 
-from remotedl.sync.agent import blocks
-from remotedl.sync.agent.blocks import Changed, Marks
-from remotedl.sync.agent.disk import READ, At, Disk, read_blocks
+from remotedl.sync.agent.blocks import Changed, Marks, hash_file
+from remotedl.sync.agent.digest import FROM, digest_of_zeros
+from remotedl.sync.agent.disk import READ, At, Disk
 from remotedl.sync.agent.folder import OWN, Folder, Way
 from remotedl.sync.agent.ignore import Ignore
 from remotedl.sync.agent.tree import (
@@ -43,7 +43,6 @@ from remotedl.sync.agent.tree import (
     Side,
     Traits,
     Tree,
-    digest_of_zeros,
     parents,
     share,
 )
@@ -114,20 +113,6 @@ def is_racy(found: os.stat_result, now_ns: int) -> bool:
 def guess(stamp: bytes) -> bytes:
     """Stands for the digest of a file that is too big to be read for nothing."""
     return hashlib.sha256(b"remotedl: not read\0" + stamp).digest()
-
-
-def hash_file(disk: Disk, fd: int, size: int) -> bytes:
-    """The digest of an open file of `size` bytes. Raises Changed if it has more or fewer."""
-    engine = hashlib.sha256()
-    done = 0
-    for block in read_blocks(disk, fd, BIG):
-        engine.update(block)
-        done += len(block)
-        if done > size:
-            break
-    if done != size:
-        raise Changed(errno.EAGAIN, "a file that grows or shrinks")
-    return engine.digest()
 
 
 class Scanner:
@@ -249,12 +234,12 @@ class Scanner:
         if entry.kind is Kind.DIR:
             self.stamps.pop(key, None)
             return
-        self.stamps[key] = stamp_of(found)
-        if placed and found.st_mtime_ns < found.st_ctime_ns:
-            return
+        self.stamps[key] = stamp = stamp_of(found)
         now = self.now_ns()
-        if is_racy(found, now):
+        if not (placed and found.st_mtime_ns < found.st_ctime_ns) and is_racy(found, now):
             self.again[key] = now + RACY_NS
+        elif entry.size >= FROM and entry.digest is not None:
+            self.marks.stands(stamp, entry.digest)
 
     def forget(self, key: str) -> None:
         """Nothing stands at `key` any more."""
@@ -592,10 +577,9 @@ class _Look:
             self._disk.seek(fd, 0)
         elif size >= BIG and self._is_unrested(job) and self._disk.has_writer(fd):
             raise Changed(errno.EAGAIN, "a big file in mid-write", job.path)
-        if size < blocks.FROM:
-            return hash_file(self._disk, fd, size), None
-        digest, marks = blocks.hash_blocks(self._disk, fd, size)
-        self._own.marks.put(digest, marks)
+        digest, blocks = hash_file(self._disk, fd, size)
+        if blocks is not None:
+            self._own.marks.put(digest, blocks)
         return digest, None
 
     def _is_zeroed(self, job: Job, entry: Entry, known: Optional[Entry]) -> bool:

@@ -197,7 +197,7 @@ class Agent:
 
     def _start_transfers(self) -> None:
         replica = self._keeper.replica
-        self._intake = Intake(replica.folder, replica.staging, self._give_credit)
+        self._intake = Intake(replica, self._give_credit)
         self._start("intake", self._run_arrivals)
         for waiting in (self._small, self._big):
             outflow = Outflow(replica, self._wire, self._next_stream)

@@ -15,6 +15,7 @@ import stat
 import threading
 from typing import Any, Dict, Optional, Set
 
+from remotedl.sync.agent.digest import BLOCK, Blocks, Digest
 from remotedl.sync.agent.disk import (
     CREATE,
     READ,
@@ -31,7 +32,6 @@ MEMORY = 24 << 20
 """Bytes of small contents that wait in memory; more goes to disk."""
 PART_LIFE_S = 7 * 86400.0
 """An unfinished transfer is kept for so long."""
-BLOCK = 1 << 20
 THREAD_FROM = 16 << 20
 DEPTH = 8
 PART = ".part"
@@ -127,7 +127,7 @@ class Staging:
 
     def copy_new(self, source: int, at: At, name: str, mode: int, digest: bytes) -> None:
         """Make a new file from an open one. Raises NoContent if that holds something else."""
-        engine = hashlib.sha256()
+        engine = Digest(self.disk.fstat(source).st_size)
         fd = self.disk.open(name, CREATE, at, mode)
         try:
             for block in read_blocks(self.disk, source, BLOCK):
@@ -208,11 +208,15 @@ class Staging:
         return now - self.disk.lstat(name, self.at).st_mtime
 
 
+class _Known(bytes):
+    """Digests of blocks, where everything else that is hashed is content."""
+
+
 class _Digest:
-    """sha256; for long contents in a thread of its own, so that writing goes on meanwhile."""
+    """For long contents in a thread of its own, so that writing goes on meanwhile."""
 
     def __init__(self, size: int) -> None:
-        self._engine = hashlib.sha256()
+        self._engine = Digest(size)
         self._work: Optional[queue.Queue[Any]] = None
         if size >= THREAD_FROM:
             self._work = queue.Queue(DEPTH)
@@ -221,19 +225,23 @@ class _Digest:
 
     def update(self, data: Any) -> None:
         if self._work is None:
-            self._engine.update(data)
+            self._take(data)
         else:
             self._work.put(data)
 
-    def digest(self) -> bytes:
-        self.end()
-        return self._engine.digest()
-
-    def end(self) -> None:
+    def end(self) -> Digest:
+        """What was counted, once all of it is."""
         if self._work is not None:
             self._work.put(None)
             self._thread.join()
             self._work = None
+        return self._engine
+
+    def _take(self, data: Any) -> None:
+        if isinstance(data, _Known):
+            self._engine.take(data)
+        else:
+            self._engine.update(data)
 
     def _run(self) -> None:
         assert self._work is not None
@@ -242,7 +250,7 @@ class _Digest:
             data = work.get()
             if data is None:
                 return
-            self._engine.update(data)
+            self._take(data)
 
 
 class Incoming:
@@ -255,6 +263,8 @@ class Incoming:
         self._engine = _Digest(content.size)
         self._done = 0
         self._fd: Optional[int] = None
+        self.blocks: Optional[Blocks] = None
+        """Of a big content that is whole."""
         name = _part(content.digest)
         if content.start:
             self._fd = self._disk.open(name, REOPEN, staging.at)
@@ -285,9 +295,12 @@ class Incoming:
         self._engine.update(data)
         write_all(self._disk, self._fd, data)
 
-    def copy(self, source: int, start: int, size: int) -> None:
-        """The next bytes, out of an open file here."""
+    def copy(self, source: int, start: int, size: int, known: Optional[Blocks] = None) -> None:
+        """The next bytes, out of an open file here. `known`: what that file holds, for sure."""
         assert self._fd is not None
+        if known is not None and self._is_whole(known, start, size):
+            self._copy_known(source, start, size, known)
+            return
         self._disk.seek(source, start)
         while size:
             block = self._disk.read(source, min(size, BLOCK))
@@ -299,11 +312,13 @@ class Incoming:
     def finish(self) -> None:
         """All has come: verify it and let it wait. Raises BadContent, and drops the part then."""
         whole = self._done == self._content.size
-        if not whole or self._engine.digest() != self._content.digest:
+        counted = self._engine.end()
+        if not whole or counted.digest() != self._content.digest:
             self.close()
             self._disk.unlink(_part(self._content.digest), self._staging.at)
             raise BadContent("content that is not what its digest says")
         self.close()
+        self.blocks = counted.blocks()
         self._staging.finished(self._content.digest)
 
     def close(self) -> None:
@@ -312,6 +327,36 @@ class Incoming:
         if self._fd is not None:
             self._disk.close(self._fd)
             self._fd = None
+
+    def _is_whole(self, known: Blocks, start: int, size: int) -> bool:
+        """Whether a range of the old version is blocks of the new one."""
+        old_end, end = start + size, self._done + size
+        ends = not size % BLOCK or (old_end == known.size and end == self._content.size)
+        inside = old_end <= known.size and end <= self._content.size
+        return ends and inside and not start % BLOCK and not self._done % BLOCK
+
+    def _copy_known(self, source: int, start: int, size: int, known: Blocks) -> None:
+        """Nothing of it is read: its digests are known, and the kernel copies."""
+        assert self._fd is not None
+        first, end = start // BLOCK, -(-(start + size) // BLOCK)
+        while size:
+            copied = self._disk.copy_range(source, start, size, self._fd, self._done)
+            if not copied:
+                copied = self._copy_some(source, start, size)
+            start, size, self._done = start + copied, size - copied, self._done + copied
+        self._disk.seek(self._fd, self._done)
+        self._engine.update(_Known(known.some(first, end)))
+
+    def _copy_some(self, source: int, start: int, size: int) -> int:
+        """Where the kernel does not copy."""
+        assert self._fd is not None
+        self._disk.seek(source, start)
+        self._disk.seek(self._fd, self._done)
+        block = self._disk.read(source, min(size, BLOCK))
+        if not block:
+            raise BadContent("the file to copy from is shorter by now")
+        write_all(self._disk, self._fd, block)
+        return len(block)
 
     def _resume(self, start: int) -> None:
         """Hash what is here. What a crash may have zeroed shows at the end, by the digest."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import struct
+from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-from remotedl.sync.agent.blocks import Range, compare
-from remotedl.sync.agent.disk import READ, read_blocks
-from remotedl.sync.agent.folder import Folder, Way
+from remotedl.sync.agent.blocks import Range, compare, hash_blocks
+from remotedl.sync.agent.digest import Blocks
+from remotedl.sync.agent.disk import read_blocks
 from remotedl.sync.agent.protocol import (
     DATA_LIMIT,
     Content,
@@ -27,7 +28,8 @@ from remotedl.sync.agent.protocol import (
     unpack_json,
 )
 from remotedl.sync.agent.replica import Replica, Source
-from remotedl.sync.agent.staging import BadContent, Incoming, Staging
+from remotedl.sync.agent.scan import stamp_of
+from remotedl.sync.agent.staging import BadContent, Incoming
 from remotedl.sync.agent.tree import Entry
 from remotedl.sync.agent.wire import Wire
 
@@ -55,9 +57,8 @@ class Arrived(NamedTuple):
 class Intake:
     """Takes contents in. Frames of one connection, in their order, from one thread."""
 
-    def __init__(self, folder: Folder, staging: Staging, credit: Callable[[int], None]) -> None:
-        self._folder = folder
-        self._staging = staging
+    def __init__(self, replica: Replica, credit: Callable[[int], None]) -> None:
+        self._replica = replica
         self._credit = credit
         self._owed = 0
         self._streams: Dict[int, _Arriving] = {}
@@ -66,7 +67,7 @@ class Intake:
         """Raises Malformed."""
         if stream in self._streams:
             raise Malformed("contents announced twice on one stream")
-        arriving = _Arriving(self._folder, self._staging, unpack_contents(payload))
+        arriving = _Arriving(self._replica, unpack_contents(payload))
         self._streams[stream] = arriving
         arriving.advance()
         return self._ended(stream, arriving)
@@ -114,20 +115,28 @@ class Intake:
         return Arrived(stream, arriving.results)
 
 
+class _Old(NamedTuple):
+    """The earlier version that is copied from."""
+
+    path: str
+    source: Source
+    blocks: Optional[Blocks]
+    """What it holds, where that is known for sure."""
+
+
 class _Arriving:
     """The contents of one PUT, one after the other."""
 
-    def __init__(self, folder: Folder, staging: Staging, contents: List[Content]) -> None:
-        self._folder = folder
-        self._staging = staging
+    def __init__(self, replica: Replica, contents: List[Content]) -> None:
+        self._replica = replica
+        self._staging = replica.staging
         self._contents = contents
         self._number = 0
         self._left = contents[0].size - contents[0].start if contents else 0
         self._small: List[bytes] = []
         self._incoming: Optional[Incoming] = None
         self._failed = ""
-        self._basis: Optional[int] = None
-        self._basis_path = ""
+        self._basis: Optional[_Old] = None
         self.results: Dict[bytes, str] = {}
 
     @property
@@ -154,7 +163,8 @@ class _Arriving:
             try:
                 self._open()
                 assert self._incoming is not None
-                self._incoming.copy(self._open_basis(path), start, size)
+                old = self._open_basis(path)
+                self._incoming.copy(old.source.fd, start, size, old.blocks)
             except (OSError, BadContent) as exc:
                 self._fail(str(exc))
         self._left -= size
@@ -201,8 +211,7 @@ class _Arriving:
                 self._staging.keep(content.digest, b"".join(self._small))
             elif not self._staging.has(content.digest):
                 self._open()
-                assert self._incoming is not None
-                self._incoming.finish()
+                self._finish_big()
         except (OSError, BadContent) as exc:
             self._fail(str(exc))
         self.results[content.digest] = self._failed
@@ -214,18 +223,40 @@ class _Arriving:
         if self._incoming is None:
             self._incoming = self._staging.receive(self._content)
 
-    def _open_basis(self, path: str) -> int:
-        if self._basis is None or path != self._basis_path:
+    def _finish_big(self) -> None:
+        """Raises OSError, BadContent."""
+        assert self._incoming is not None
+        self._check_basis()
+        self._incoming.finish()
+        if self._incoming.blocks is not None:
+            marks = self._replica.scanner.marks
+            marks.put(self._content.digest, self._incoming.blocks)
+
+    def _open_basis(self, path: str) -> _Old:
+        if self._basis is None or path != self._basis.path:
+            self._check_basis()
             self._close_basis()
-            with Way(self._folder) as way:
-                at, name = way.parent(path)
-                self._basis = self._folder.disk.open(name, READ, at)
-            self._basis_path = path
+            source = self._replica.open_content(path)
+            self._basis = _Old(path, source, None)
+            blocks = self._replica.scanner.marks.of_file(stamp_of(source.found))
+            if blocks is not None and not self._is_written(self._basis):
+                self._basis = _Old(path, source, blocks)
         return self._basis
+
+    def _check_basis(self) -> None:
+        """What was copied counts as known only if nobody wrote to it meanwhile."""
+        old = self._basis
+        if old is None or old.blocks is None:
+            return
+        if self._is_written(old) or not self._replica.unchanged(old.source):
+            raise BadContent("the earlier version changed while it was copied")
+
+    def _is_written(self, old: _Old) -> bool:
+        return bool(self._replica.disk.has_writer(old.source.fd))
 
     def _close_basis(self) -> None:
         if self._basis is not None:
-            self._folder.disk.close(self._basis)
+            self._replica.disk.close(self._basis.source.fd)
             self._basis = None
 
     def _fail(self, why: str) -> None:
@@ -331,7 +362,7 @@ class Outflow:
         self._wire.in_order(Type.PUT, stream, pack_contents([content]))
         self.done = one.start
         try:
-            for piece in self._ranges(one):
+            for piece in self._ranges(one, source.fd):
                 if piece.old is None:
                     self._send_range(source.fd, piece, stream)
                 else:
@@ -344,14 +375,15 @@ class Outflow:
             return exc.strerror or str(exc)
         return "" if unchanged else _GONE
 
-    def _ranges(self, one: Wanted) -> List[Range]:
+    def _ranges(self, one: Wanted, fd: int) -> List[Range]:
         """What has to be sent, and what the receiver can copy from what it has."""
         whole = [Range(0, one.entry.size, None)]
         marks = self._replica.scanner.marks
         if one.basis is not None:
             old, new = marks.get(one.basis.digest), marks.get(one.entry.digest)
             if old is not None and new is not None:
-                whole = compare(old, new)
+                hasher = partial(hash_blocks, self._replica.disk, fd)
+                whole = compare(old, new, hasher)
         found = []
         for start, size, at in whole:
             skip = min(size, max(0, one.start - start))

@@ -10,7 +10,6 @@ A *path* is spelled as on disk; a *key* is its NFC form. Trees are compared by k
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from enum import Enum
 from typing import (
@@ -41,7 +40,7 @@ class Entry(NamedTuple):
 
     kind: Kind
     digest: Optional[bytes] = None
-    """sha256 of a file's content, 32 bytes; None for dirs and links."""
+    """Of a file's content, 32 bytes (see `digest`); None for dirs and links."""
     size: int = 0
     """A file's length in bytes; 0 for dirs and links."""
     executable: bool = False
@@ -226,19 +225,6 @@ def parents(path: str) -> Iterator[str]:
         path = path[:cut]
         yield path
         cut = path.rfind("/")
-
-
-ZEROS = 1 << 20
-
-
-def digest_of_zeros(size: int) -> bytes:
-    """What a file has whose content never reached the disk; an empty one too."""
-    engine = hashlib.sha256()
-    block = bytes(min(size, ZEROS))
-    for _ in range(size // ZEROS if size >= ZEROS else 1):
-        engine.update(block)
-    engine.update(bytes(size % ZEROS if size >= ZEROS else 0))
-    return engine.digest()
 
 
 def join(folder: str, leaf: str) -> str:

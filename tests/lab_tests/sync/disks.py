@@ -28,6 +28,10 @@ class CountingDisk(Disk):
         self.step("write")
         return super().write(fd, data)
 
+    def copy_range(self, source: int, start: int, size: int, target: int, offset: int) -> int:
+        self.step("write")
+        return super().copy_range(source, start, size, target, offset)
+
     def truncate(self, fd: int, size: int) -> None:
         self.step("truncate")
         super().truncate(fd, size)

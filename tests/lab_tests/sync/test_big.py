@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from remotedl.sync.agent.disk import Disk
 from tests.lab_tests.sync.folders import AgentInThread, Folders, ThreadProcess, eventually, trash
 
 MB = 1 << 20
@@ -85,6 +86,62 @@ def test_it_is_sent_whole_where_the_receiver_has_something_else(folders: Folders
     ends = {path.read_bytes() for path in (folders.laptop / "data", folders.host / "data")}
     assert ends == {new, bytes(other)}
     assert [conflict.key for conflict in sync.status().conflicts] == ["data"]
+
+
+class ReadingDisk(Disk):
+    """Counts what is read, and can write to a file while it is copied inside the kernel."""
+
+    def __init__(self) -> None:
+        self.read_bytes = 0
+        self.written_to: Path | None = None
+
+    def read(self, fd: int, size: int) -> bytes:
+        data = super().read(fd, size)
+        self.read_bytes += len(data)
+        return data
+
+    def readinto(self, fd: int, buffer: Any) -> int:
+        size = super().readinto(fd, buffer)
+        self.read_bytes += size
+        return size
+
+    def copy_range(self, source: int, start: int, size: int, target: int, offset: int) -> int:
+        if self.written_to is not None:
+            with self.written_to.open("r+b") as file:
+                file.write(b"evil")
+            self.written_to = None
+        return super().copy_range(source, start, size, target, offset)
+
+
+def test_what_the_receiver_has_is_not_read_again(folders: Folders) -> None:
+    """The kernel copies it, and its blocks' digests are known."""
+    disk = ReadingDisk()
+    folders.remote = AgentInThread(disk)
+    (folders.laptop / "data").write_bytes(BASE)
+    sync = folders.open()
+    sync.cycle(scan=False)
+    disk.read_bytes = 0
+    new = CHANGES["appended"](BASE)
+    (folders.laptop / "data").write_bytes(new)
+    sync.cycle()
+    assert (folders.host / "data").read_bytes() == new
+    assert disk.read_bytes < MB
+
+
+def test_what_is_written_to_while_it_is_copied_is_not_believed(folders: Folders) -> None:
+    disk = ReadingDisk()
+    folders.remote = AgentInThread(disk)
+    (folders.laptop / "data").write_bytes(BASE)
+    sync = folders.open()
+    sync.cycle(scan=False)
+    new = CHANGES["appended"](BASE)
+    for name in ("data", "the same"):
+        (folders.laptop / name).write_bytes(new)
+    disk.written_to = folders.host / "data"
+    sync.cycle()
+    assert disk.written_to is None
+    assert (folders.host / "data").read_bytes() == b"evil" + BASE[4:]
+    assert (folders.host / "the same").read_bytes() == new
 
 
 def test_a_moved_big_file_is_not_sent_again(folders: Folders) -> None:
