@@ -25,7 +25,7 @@ def test_an_empty_file_means_no_settings(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "why"), [
     ("{", "line 1"),
-    ('{"a": 1,\n}', "line 2"),
+    ('{"a": 1\n"b": 2}', "line 2"),
     ("[]", "no object"),
     ('"text"', "no object"),
     ("// a comment\n{}", "line 1"),
