@@ -21,6 +21,7 @@ REPOSITORY = "remotedl"
 TAG_LENGTH = 12
 README = "README.md"
 """Not part of a recipe: a word changed in it must not rebuild every image."""
+OWN_FOLDER = ".remotedl"
 MANY = 2_000_000_000
 """Bytes of a context that make one wonder whether the data set was meant to be in it."""
 
@@ -156,8 +157,13 @@ def _image_name(name: str) -> str:
 
 
 def _ignored(root: Path, dockerfile: Path) -> Callable[[str], bool]:
-    """By the Dockerfile's own ignore file if it has one, else by the context's."""
+    """By the Dockerfile's own ignore file if it has one, else by the context's; ours always.
+
+    What the sync keeps in the project changes all the time, and would be another image each time.
+    """
+    theirs = left_out_by("")
     for place in (dockerfile.with_name(f"{dockerfile.name}.dockerignore"), root / ".dockerignore"):
         if place.is_file():
-            return left_out_by(place.read_text("utf-8"))
-    return lambda _: False
+            theirs = left_out_by(place.read_text("utf-8"))
+            break
+    return lambda name: name.partition("/")[0] == OWN_FOLDER or theirs(name)

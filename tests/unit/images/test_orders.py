@@ -95,6 +95,17 @@ def test_dockerignore_is_obeyed_and_may_leave_out_the_dockerfile(tmp_path: Path)
     assert order.dockerfile_text() == b"FROM x\n"
 
 
+def test_what_remotedl_keeps_in_a_project_is_no_part_of_its_image(tmp_path: Path) -> None:
+    """Or each `up` after a sync would build another one, and make the container anew."""
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . .\n")
+    before = local_order(tmp_path, "Dockerfile", ".", "", {})
+    (tmp_path / ".remotedl" / "trash").mkdir(parents=True)
+    (tmp_path / ".remotedl" / "trash" / "old.bin").write_text("x")
+    after = local_order(tmp_path, "Dockerfile", ".", "", {})
+    assert after.recipe == before.recipe
+    assert [one.name for one in after.context] == ["Dockerfile"]
+
+
 def test_a_local_dockerfile_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no"):
         local_order(tmp_path, "Dockerfile", ".", "", {})
