@@ -8,6 +8,7 @@ run goes on from, or nothing.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from remotedl.config.models import LocalImage
@@ -45,12 +46,14 @@ def ensure(
     *,
     report: Report,
     rebuild: bool = False,
+    before_fetching: Callable[[], None] = lambda: None,
 ) -> ImageRef:
     """The wished image, on the host. `rebuild` makes it anew even if it is there.
 
+    `before_fetching` is called before anything is pulled or built, and not when all is there.
     Raises ConfigError, ImageNotFound, ImageUnfit, BuildFailed, EngineError, LinkLost.
     """
-    way = _Way(engine, remote, wish, host, report, rebuild)
+    way = _Way(engine, remote, wish, host, report, rebuild, before_fetching)
     if isinstance(wish.image, LocalImage):
         ref = way.local(wish.image.dockerfile, wish.image.context)
     elif devcontainer.is_devcontainer(wish.image):
@@ -87,6 +90,7 @@ class _Way:
     host: HostCapabilities
     report: Report
     rebuild: bool
+    before_fetching: Callable[[], None]
 
     @property
     def gpus(self) -> bool:
@@ -112,6 +116,7 @@ class _Way:
     def foreign(self, reference: str) -> ImageRef:
         there = None if self.rebuild else self.engine.images.get(reference)
         if there is None:
+            self.before_fetching()
             refuse_if_full(self.engine, self.remote, self.host, 0, f"pulling {reference}")
         image = there or pull(
             self.engine,
@@ -193,6 +198,7 @@ class _Way:
         return ImageRef(order.tag, image.id, order.recipe, forward_ports=_ports(image))
 
     def _build(self, order: Order) -> ImageRef:
+        self.before_fetching()
         self.report.note(f"building {order.title} on the host")
         sources = Sources(pip_index=self.wish.pip_index or "", proxy=self.wish.proxy or "")
         image = build(self.engine, self.remote, order, sources, self.host, self.report)

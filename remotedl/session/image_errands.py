@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from remotedl.config.models import HostConfig, RuntimeKind
 from remotedl.engine import Container, Engine
 from remotedl.errors import ContainerError, EngineError, UsageError
-from remotedl.images.credentials import auth_for, registry_of
+from remotedl.images.credentials import auth_for
 from remotedl.images.keeping import Made, Snapshot, made_here, prune, snapshot
 from remotedl.images.pull import pull
 from remotedl.images.transfer import Loaded, load
 from remotedl.provision.facts import HostFacts
-from remotedl.provision.plan_engine import restart_question
 from remotedl.provision.probe import gather
-from remotedl.provision.steps import wish_of
-from remotedl.provision.via_laptop import engine_through, via_laptop
 from remotedl.session.errands import Errand, connected
 from remotedl.session.options import UpOptions
 from remotedl.session.stages import check_project, image_on_host
+from remotedl.session.way_out import ports_for, ports_of, way_out
 from remotedl.session.workplace import Workplace
 
 
@@ -58,11 +56,14 @@ AS_IT_IS = Fetching()
 def build_image(errand: Errand, *, rebuild: bool, fetching: Fetching = AS_IT_IS) -> str:
     """The project's image on the host, without starting anything; its reference."""
     check_project(errand.project)
-    with _engine_place(errand) as (place, _):
+    with _engine_place(errand) as (place, engine):
         facts = gather(place.remote)
         options = UpOptions(rebuild=rebuild)
-        with _way_out(errand, facts, fetching) as host:
-            image, ref = image_on_host(place, errand.project, host, facts, options, errand.report)
+        ports = ports_for(errand.project.config.project)
+        with _way_out(errand, engine, facts, fetching, ports) as (host, before):
+            image, ref = image_on_host(
+                place, errand.project, host, facts, options, errand.report, before
+            )
         errand.report.stage("image", f"{ref.reference} {image.id[7:19]}")
         return ref.reference
 
@@ -74,7 +75,8 @@ def pull_image(errand: Errand, reference: str, fetching: Fetching = AS_IT_IS) ->
         architecture = engine.report().architecture
         auth = auth_for(reference)
         facts = gather(place.remote) if fetching.through_laptop else HostFacts()
-        with _way_out(errand, facts, fetching, reference):
+        with _way_out(errand, engine, facts, fetching, ports_of(reference)) as (_, before):
+            before()
             return pull(
                 engine, reference, architecture=architecture, report=errand.report, auth=auth
             ).id
@@ -82,34 +84,20 @@ def pull_image(errand: Errand, reference: str, fetching: Fetching = AS_IT_IS) ->
 
 @contextmanager
 def _way_out(
-    errand: Errand, facts: HostFacts, fetching: Fetching, reference: str = ""
-) -> Iterator[HostConfig]:
-    """The host as hosts.toml has it, or with a way through this laptop for pulls and builds."""
+    errand: Errand, engine: Engine, facts: HostFacts, fetching: Fetching, ports: tuple[int, ...]
+) -> Iterator[tuple[HostConfig, Callable[[], None]]]:
+    """The host as hosts.toml has it, or with a way through this laptop; what to call first."""
     if not fetching.through_laptop:
-        yield errand.host
+        yield errand.host, lambda: None
         return
-    if facts.engine.kind != "docker":
-        raise UsageError(
-            f"{errand.host_name} has {facts.engine.kind} in place of a Docker of the system's, "
-            "whose way out is not changed here",
-            hint="remotedl image load sends an image of the laptop's Docker",
-        )
-    question = restart_question(facts)
-    if question and not fetching.yes and not errand.prompt.confirm(question):
-        raise UsageError(
-            "Docker was not restarted, and pulls do not go through the laptop",
-            hint="the same command with --yes",
-        )
-    port = registry_of(reference).rpartition(":")[2]
-    ports = [int(port)] if port.isdigit() else []
     remote = errand.connect()
     try:
-        wish = wish_of(errand.host)
-        with (
-            via_laptop(remote, wish, ports=ports, report=errand.report) as way,
-            engine_through(remote, way),
-        ):
-            yield errand.host.model_copy(update={"proxy": way.url})
+
+        def confirm(question: str) -> bool:
+            return fetching.yes or errand.prompt.confirm(question)
+
+        with way_out(remote, errand.host, confirm, errand.report, ports=ports) as way:
+            yield way.host, way.for_engine(facts, engine)
     finally:
         remote.close()
 

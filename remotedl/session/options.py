@@ -21,6 +21,8 @@ class UpOptions:
     """Accept an unknown host key without asking."""
     yes: bool = False
     """Consent to what would be asked about (recreate a container, restart an engine)."""
+    via_laptop: bool = False
+    """The host has no way out of its own: it fetches through the laptop on the way up."""
 
 
 def with_overrides(

@@ -121,7 +121,8 @@ class Session:
             remember_access(self._folder, ready.access)
         self._image = ready.image_name
         consent = stages.consent_of(self.options, self._prompt, self._report)
-        self._running = stages.start_runtime(place, self.host, ready, self._report, consent)
+        door = links.work if self.options.via_laptop else None
+        self._running = stages.start_runtime(place, self.host, ready, self._report, consent, door)
         self._sync = SessionSync(
             self.project, self._folder, self._report, self._tell, self._prompt.confirm
         )
@@ -150,7 +151,8 @@ class Session:
         )
         try:
             stages.check_project(self.project)
-            return stages.preview(links.work, self.project, self.host)
+            through = self.options.via_laptop
+            return stages.preview(links.work, self.project, self.host, through_laptop=through)
         finally:
             links.close()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from remotedl.container.runtime import (
 )
 from remotedl.container.services import Tools
 from remotedl.container.spec import LABEL_TOOLS, Image
+from remotedl.engine import Engine
 from remotedl.errors import ConfigError, ContainerError, EngineError
 from remotedl.images.ensure import ensure as ensure_image
 from remotedl.images.ensure import refuse_slip
@@ -32,6 +34,7 @@ from remotedl.provision.apply import converge
 from remotedl.provision.apply import preview as preview_host
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.steps import wish_of
+from remotedl.provision.via_laptop import Door
 from remotedl.report import SILENT, Report
 from remotedl.session.envfile import read_env_file
 from remotedl.session.idle_gpus import idle_gpus
@@ -39,6 +42,7 @@ from remotedl.session.job_gpus import gpu_load
 from remotedl.session.options import UpOptions
 from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
+from remotedl.session.way_out import WayOut, ports_for, way_out
 from remotedl.session.workplace import (
     EngineAccess,
     Workplace,
@@ -74,7 +78,7 @@ class Link:
 class Links:
     """Two connections, so that a saturated tunnel does not slow the sync."""
 
-    work: Remote
+    work: Door
     tunnels: Link
 
     def close(self) -> None:
@@ -136,7 +140,7 @@ def check_project(project: Project) -> None:
 
 
 def prepare(
-    remote: Remote,
+    remote: Door,
     project: Project,
     host: HostConfig,
     options: UpOptions,
@@ -146,15 +150,51 @@ def prepare(
     """Provision the host and bring the image there (docker), or neither (native)."""
     if host.runtime is RuntimeKind.NATIVE:
         return open_workplace(remote, project, host, None), Ready(None, None, None, "")
+    confirm = _confirm_of(options, prompt)
     report.stage("provision", "looking at the host")
-    outcome = converge(remote, wish_of(host), report=report, confirm=_confirm_of(options, prompt))
-    report.stage("provision", _engine_line(outcome.facts))
-    access = engine_access(outcome.facts)
-    place = open_workplace(remote, project, host, access)
-    image, ref = image_on_host(place, project, host, outcome.facts, options, report)
+    with _through(remote if options.via_laptop else None, project, host, confirm, report) as way:
+        wish = wish_of(host) if way is None else way.wish
+        outcome = converge(remote, wish, report=report, confirm=confirm)
+        report.stage("provision", _engine_line(outcome.facts))
+        access = engine_access(outcome.facts)
+        place = open_workplace(remote, project, host, access)
+        image, ref = image_on_host(
+            place,
+            project,
+            host if way is None else way.host,
+            outcome.facts,
+            options,
+            report,
+            _nothing if way is None else way.for_engine(outcome.facts, _engine_of(place)),
+        )
+    if ref.post_create and options.via_laptop:
+        report.warn(
+            "postCreateCommand runs in the container, which has no way through this laptop",
+            hint="put what it installs into the Dockerfile",
+        )
     gpus = gpu_request(place, host, outcome.facts)
     more = ref.forward_ports, ref.post_create
     return place, Ready(outcome.facts, access, image, ref.reference, gpus, *more)
+
+
+@contextmanager
+def _through(
+    door: Door | None,
+    project: Project,
+    host: HostConfig,
+    confirm: Callable[[str], bool],
+    report: Report,
+) -> Iterator[WayOut | None]:
+    """A way out through the laptop by `door`; None where there is none to be."""
+    if door is None:
+        yield None
+        return
+    ports = ports_for(project.config.project)
+    with way_out(door, host, confirm, report, ports=ports) as way:
+        yield way
+
+
+def _nothing() -> None: ...
 
 
 def rejoin(
@@ -172,13 +212,13 @@ def image_on_host(
     facts: HostFacts,
     options: UpOptions,
     report: Report,
+    before_fetching: Callable[[], None] = _nothing,
 ) -> tuple[Image, ImageRef]:
     """The project's image, built or pulled unless it is there."""
-    if place.engine is None:
-        raise EngineError("the native runtime has no images")
+    engine = _engine_of(place)
     report.stage("image", _wanted_name(project))
     capabilities = HostCapabilities(
-        architecture=place.engine.report().architecture,
+        architecture=engine.report().architecture,
         driver=facts.driver.loaded,
         gpus=len(facts.gpus),
         docker_sudo=facts.engine.access == "sudo",
@@ -187,19 +227,39 @@ def image_on_host(
     )
     wish = image_wish(project.config.project, host, project.root)
     ref = ensure_image(
-        place.engine, place.remote, wish, capabilities, report=report, rebuild=options.rebuild
+        engine,
+        place.remote,
+        wish,
+        capabilities,
+        report=report,
+        rebuild=options.rebuild,
+        before_fetching=before_fetching,
     )
     report.stage("image", ref.reference + (" (built)" if ref.fresh else " (there already)"))
-    there = place.engine.images.get(ref.reference)
+    there = engine.images.get(ref.reference)
     labels = there.labels if there is not None else {}
     tools = Tools(labels.get(LABEL_TOOLS, IMAGE_TOOLS))
     return Image(ref.reference, ref.id, tools), ref
 
 
+def _engine_of(place: Workplace) -> Engine:
+    if place.engine is None:
+        raise EngineError("the native runtime has no images")
+    return place.engine
+
+
 def start_runtime(
-    place: Workplace, host: HostConfig, ready: Ready, report: Report, consent: Consent
+    place: Workplace,
+    host: HostConfig,
+    ready: Ready,
+    report: Report,
+    consent: Consent,
+    door: Door | None = None,
 ) -> Running:
-    """The container, or the native services, running and answering."""
+    """The container, or the native services, running and answering.
+
+    `door`: the native runtime gets its packages through the laptop by it.
+    """
     report.stage("container" if place.engine is not None else "native")
     config = with_ports(place.project.config.project, ready.forward_ports)
     wanted = Wanted(
@@ -210,7 +270,11 @@ def start_runtime(
         secrets={**reach(host), **read_env_file(place.project.root, config.env_file)},
         packages=_packages(place) if place.engine is None else (),
     )
-    running = place.runtime.ensure(wanted, report=report, consent=consent)
+    native = place.engine is None
+    with _through(door if native else None, place.project, host, lambda _: False, report) as way:
+        # What the services get to know (`reach`) is hosts.toml's proxy: the way ends here.
+        asked = wanted if way is None else replace(wanted, host=way.host)
+        running = place.runtime.ensure(asked, report=report, consent=consent)
     if ready.post_create and running.change in (Change.CREATE, Change.RECREATE):
         _after_create(place, ready.post_create, report)
     done = {
@@ -272,8 +336,15 @@ def _after_create(place: Workplace, command: str, report: Report) -> None:
         report.warn(f"postCreateCommand ended with {result.code}", hint="remotedl shell")
 
 
-def preview(remote: Remote, project: Project, host: HostConfig) -> list[str]:
+def preview(
+    remote: Remote, project: Project, host: HostConfig, *, through_laptop: bool = False
+) -> list[str]:
     """What the stages would do, in words, for --dry-run. Changes nothing."""
+    lines = ["what the host fetches comes through this laptop"] if through_laptop else []
+    return lines + _preview(remote, project, host)
+
+
+def _preview(remote: Remote, project: Project, host: HostConfig) -> list[str]:
     if host.runtime is RuntimeKind.NATIVE:
         return ["native: a venv in ~/.remotedl/native on the host, if it is not there yet"]
     plan = preview_host(remote, wish_of(host))

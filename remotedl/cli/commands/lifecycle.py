@@ -81,6 +81,14 @@ def up(
     ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build the image anew.")] = False,
+    via_laptop: Annotated[
+        bool,
+        typer.Option(
+            "--via-laptop",
+            help="The host fetches what it needs through this laptop, on the way up and no longer; "
+            "may restart Docker.",
+        ),
+    ] = False,
     accept_new: AcceptOption = False,
     yes: YesOption = False,
     as_json: EventsOption = False,
@@ -94,7 +102,7 @@ def up(
 
     target = find_target(context, host)
     plain = context.find_root().obj.plain
-    asked = Asked(image, gpus, rebuild, accept_new, yes)
+    asked = Asked(image, gpus, rebuild, accept_new, yes, via_laptop)
     if read_running(target) and not dry_run:
         if image is not None or gpus is not None or rebuild:
             raise SessionError(
@@ -140,6 +148,7 @@ class Asked:
     rebuild: bool
     accept_new: bool
     yes: bool
+    via_laptop: bool = False
 
     def arguments(self) -> list[str]:
         """As words for the command line of the background process."""
@@ -149,6 +158,7 @@ class Asked:
             ("--rebuild", self.rebuild),
             ("--accept-new", self.accept_new),
             ("--yes", self.yes),
+            ("--via-laptop", self.via_laptop),
         )
         return words + [flag for flag, on in flags if on]
 
@@ -159,6 +169,7 @@ def serve_session(
     image: Annotated[str | None, typer.Option("--image")] = None,
     gpus: Annotated[str | None, typer.Option("--gpus")] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild")] = False,
+    via_laptop: Annotated[bool, typer.Option("--via-laptop")] = False,
     accept_new: AcceptOption = False,
     yes: YesOption = False,
 ) -> None:
@@ -170,7 +181,7 @@ def serve_session(
     upward = Upward(sys.stdout.buffer, sys.stdin.buffer)
     stop = threading.Event()
     try:
-        asked = Asked(image, gpus, rebuild, accept_new, yes)
+        asked = Asked(image, gpus, rebuild, accept_new, yes, via_laptop)
         session = _session(find_target(context, host), asked, upward, upward)
     except RemotedlError as exc:
         upward.error(exc)
@@ -191,7 +202,12 @@ def _session(target: Target, asked: "Asked", prompt: "Prompt", report: "Report")
     from remotedl.session.session import Session
 
     host, project = with_overrides(target.host, target.project, image=asked.image, gpus=asked.gpus)
-    options = UpOptions(rebuild=asked.rebuild, accept_new=asked.accept_new, yes=asked.yes)
+    options = UpOptions(
+        rebuild=asked.rebuild,
+        accept_new=asked.accept_new,
+        yes=asked.yes,
+        via_laptop=asked.via_laptop,
+    )
     return Session(project, target.host_name, host, options, prompt, report)
 
 

@@ -112,6 +112,62 @@ def test_images_come_through_the_laptop_and_a_killed_one_leaves_docker_as_it_was
         assert_a_killed_laptop_leaves_docker_as_it_was(host)
 
 
+WORK_IMAGE = (
+    DOCKERFILE
+    + """\
+RUN mkdir -p /opt/remotedl/bin \\
+ && printf '#!/bin/sh\\nexec sleep 1000000\\n' > /opt/remotedl/bin/supervisord \\
+ && chmod +x /opt/remotedl/bin/supervisord
+"""
+)
+"""As much as a container without services needs."""
+
+
+def test_up_on_a_host_without_a_way_out_goes_the_whole_way_through_the_laptop(
+    make_host: MakeHost, laptop: Laptop
+) -> None:
+    """Docker, an image and a container, from bare; then it lives on with nothing of the way."""
+    host = make_host(release="bookworm")
+    host.sh("ip route del default")
+    (laptop.folder / "Dockerfile").write_text(WORK_IMAGE)
+    laptop.know("h1", host.login, gpus="none")
+    off = {"enabled": False}
+    laptop.settings(
+        project={"image": {"dockerfile": "Dockerfile"}, "jupyter": off, "tensorboard": off}
+    )
+    told = laptop.run("up", "h1", "--dry-run", "--via-laptop", timeout_s=60)
+    assert "comes through this laptop" in told.stdout
+
+    up = laptop.run("up", "h1", "-d", "--no-open", "--via-laptop", "--yes", timeout_s=500)
+
+    carried = [float(one) for one in re.findall(r"([\d.]+) MB came through this laptop", up.text)]
+    assert len(carried) == 1 and carried[0] > 10, up.text
+    session = laptop.run("status").stdout
+    assert "live" in session
+    assert_nothing_of_the_way_is_there(host)
+    first = host.sh("docker ps -q --no-trunc; cat /proc/$(pidof dockerd)/stat | cut -d' ' -f22")
+
+    laptop.run("down", "h1", timeout_s=60)
+    second = laptop.run("up", "h1", "-d", "--no-open", "--via-laptop", "--yes", timeout_s=120)
+    again = host.sh("docker ps -q --no-trunc; cat /proc/$(pidof dockerd)/stat | cut -d' ' -f22")
+    assert again == first, second.text
+    assert_nothing_of_the_way_is_there(host)
+    laptop.run("down", "h1", timeout_s=60)
+
+
+def assert_nothing_of_the_way_is_there(host: Host) -> None:
+    assert not configured(host)
+    assert host.sh("ss -Hltnp | grep -c '127.0.0.1:.*sshd' || true") == "0\n", "the port is open"
+    container = host.sh("docker ps -q").strip()
+    seen = host.sh(f"docker inspect {container}; docker history --no-trunc {container_image(host)}")
+    files = host.sh("grep -rl 'remotedl:.*@127.0.0.1' /etc /run /home/ada/.remotedl || true")
+    assert "remotedl:" not in re.sub(r"remotedl:[0-9a-f]{12}", "", seen) and files == ""
+
+
+def container_image(host: Host) -> str:
+    return host.sh("docker ps --format '{{.Image}}'").strip()
+
+
 def assert_a_killed_laptop_leaves_docker_as_it_was(host: Host) -> None:
     login = host.login
     root = Path(__file__).parents[3]
