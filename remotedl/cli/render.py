@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from remotedl.cli.chatter import Chatter
 from remotedl.cli.next_step import NAMED, completed
 from remotedl.report import Report
 
@@ -101,6 +102,7 @@ class PlainReport:
         self._stage = ""
         self._bars: dict[str, _Bar] = {}
         self._told: dict[str, float] = {}
+        self._chatter = Chatter()
         self._lock = threading.Lock()
 
     def stage(self, name: str, detail: str = "") -> None:
@@ -129,7 +131,8 @@ class PlainReport:
         self._say(f"warning: {text}" + (f" (next: {hint})" if hint else ""))
 
     def output(self, line: str) -> None:
-        self._say(f"  {line}")
+        if news := self._chatter.news(line):
+            self._say(f"  {news}")
 
     def _say(self, text: str) -> None:
         with self._lock:

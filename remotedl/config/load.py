@@ -142,7 +142,7 @@ def _config_keys(loc: tuple[int | str, ...]) -> tuple[str, ...]:
     for part in loc:
         if isinstance(part, int):
             break
-        if part == LocalImage.__name__:
+        if part in (LocalImage.__name__, str.__name__):
             continue
         fields = _fields(here)
         if fields is None and _value_type(here) is None:

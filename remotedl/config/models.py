@@ -14,6 +14,16 @@ PORT_PAIR = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
 
 SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)?\s*[bkmgtBKMGT]?i?[bB]?")
 MOUNT = re.compile(r"[^:]+:/[^:]*(?::(?:ro|rw))?")
+_WORD = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+IMAGE_NAME = re.compile(
+    rf"(?:(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/)?{_WORD}(?:/{_WORD})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[a-z0-9]+:[0-9a-f]{32,})?"
+)
+"""[registry[:port]/]name[:tag][@digest], as Docker's own grammar has it."""
+IMAGE_EXPECTED = (
+    'a name of `remotedl image list`, "org/name:tag" in small letters, "devcontainer", or '
+    '{ dockerfile = "Dockerfile" }'
+)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -192,11 +202,13 @@ class ProjectConfig(Strict):
     def _known_ports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return _check_ports(value)
 
-    @field_validator("image")
+    @field_validator("image", mode="before")
     @classmethod
-    def _named_image(cls, value: str | LocalImage) -> str | LocalImage:
-        if value == "":
-            raise ValueError('a name of `remotedl image list` or "org/name:tag"')
+    def _named_image(cls, value: object) -> object:
+        if not isinstance(value, str | dict | LocalImage):
+            raise ValueError(IMAGE_EXPECTED)
+        if isinstance(value, str) and not is_image_name(value):
+            raise ValueError(IMAGE_EXPECTED)
         return value
 
     @field_validator("shm_size", "memory")
@@ -236,6 +248,11 @@ class Config(Strict):
     default_host: str | None = None
     hosts: dict[str, HostConfig] = {}
     project: ProjectConfig = ProjectConfig()
+
+
+def is_image_name(text: str) -> bool:
+    """Whether `image = "…"` can be an image at all, or a devcontainer.json."""
+    return text.endswith("devcontainer.json") or IMAGE_NAME.fullmatch(text) is not None
 
 
 def _check_ports(value: tuple[str, ...]) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ NO_REGISTRY = re.compile(
     r"|no route to host|proxyconnect tcp|failed to do request",
     re.IGNORECASE,
 )
+OUT_OF_REACH = " (the host does not reach that registry)"
 NO_MOUNT = re.compile(r"bind source path does not exist: (.*)", re.IGNORECASE)
 
 
@@ -60,7 +61,7 @@ def engine_error(what: str, message: str, *, status: int | None = None) -> Engin
         return EngineError(text, hint="choose an image that is built for the host's architecture")
     if NO_REGISTRY.search(message):
         return EngineError(
-            f"{text} (the host does not reach that registry)",
+            text + OUT_OF_REACH,
             hint="remotedl image pull IMAGE --via-laptop; or set proxy of this host in hosts.toml; "
             "or, with Docker on this laptop: remotedl image load IMAGE",
         )

@@ -15,8 +15,15 @@ from collections.abc import Callable
 from typing import Any
 
 from remotedl.engine.explain import engine_error
-from remotedl.errors import BuildFailed, EngineError, LinkLost
-from remotedl.images.order import Order, Sources, failure, instruction_lines
+from remotedl.errors import EngineError, LinkLost
+from remotedl.images.order import (
+    Order,
+    Sources,
+    failure,
+    instruction_lines,
+    no_base,
+    unbuilt,
+)
 from remotedl.images.recipe import context_tar
 from remotedl.images.wish import HostCapabilities
 from remotedl.report import Report
@@ -200,10 +207,12 @@ class _Watch:
     def failed(self, code: int) -> EngineError:
         if not self._failed:
             why = "; ".join(line for line in self._plain if line.strip()) or f"status {code}"
-            return BuildFailed(f"building {self._order.title} failed: {why}")
+            return unbuilt(self._order, why)
         name = self._names[self._failed]
         known = engine_error(f"building {self._order.title}", self._reason)
-        if name.startswith("[internal] load metadata") or "image prune" in known.hint:
+        if name.startswith("[internal] load metadata"):
+            return no_base(self._order, name, self._reason)
+        if "image prune" in known.hint:
             return known
         match = STEP.fullmatch(name)
         step = match[3] if match else name

@@ -30,6 +30,9 @@ SHIPPED_WITH: tuple[tuple[str, str], ...] = (
 )
 """CUDA, and the first driver that came with it."""
 
+CHOSEN_LATER = ("", "cpu", "gpu")
+"""Asked for by kind and not by name: the host decides which it is."""
+
 FLOORS: dict[int, str] = {11: "450", 12: "525", 13: "580"}
 """CUDA's major version, and the oldest driver that runs all of it."""
 
@@ -74,7 +77,7 @@ def choose(
             f"{image} is built for {' and '.join(built_for)}; the host is {architecture}",
             hint='set image = "base" in hosts.toml',
         )
-    if wanted not in ("", "cpu", "gpu"):
+    if wanted not in CHOSEN_LATER:
         return _choose_named(for_machine, image, driver, wanted)
     fitting = [one for one in for_machine if one.cuda and driver and runs(driver, one.cuda)]
     if wanted == "cpu" or (wanted == "" and not (gpus and driver)):
@@ -122,14 +125,27 @@ def runs(driver: str, cuda: str) -> bool:
     return have >= _numbers(floor)
 
 
-def _choose_named(variants: tuple[Variant, ...], image: str, driver: str, wanted: str) -> Choice:
+def variant_of(variants: tuple[Variant, ...], image: str, wanted: str) -> Variant | None:
+    """The variant of that name; None for a choice that is made later. Raises ImageUnfit."""
+    if wanted in CHOSEN_LATER:
+        return None
     for one in variants:
         if one.name == wanted:
-            if one.cuda and driver and not runs(driver, one.cuda):
-                fit_or_refuse(f"{image}:{wanted}", one.cuda, driver, gpus=True)
-            return Choice(one, f"{image}:{wanted} was asked for")
-    names = ", ".join(one.name for one in variants)
-    raise ImageUnfit(f"{image} has no variant {wanted}; it has {names}", hint="remotedl image list")
+            return one
+    names = [one.name for one in variants]
+    raise ImageUnfit(
+        f"{image} has no variant {wanted}; it has {', '.join(names)}, and gpu for the newest that "
+        "the host's driver runs",
+        hint=f'set image = "{image}" or "{image}:{names[0]}" in hosts.toml',
+    )
+
+
+def _choose_named(variants: tuple[Variant, ...], image: str, driver: str, wanted: str) -> Choice:
+    one = variant_of(variants, image, wanted)
+    assert one is not None, "one that is chosen later is chosen by the host"
+    if one.cuda and driver and not runs(driver, one.cuda):
+        fit_or_refuse(f"{image}:{wanted}", one.cuda, driver, gpus=True)
+    return Choice(one, f"{image}:{wanted} was asked for")
 
 
 def _cpu(variants: tuple[Variant, ...], image: str) -> Variant:

@@ -6,8 +6,17 @@ import re
 from urllib.parse import urlsplit
 
 from remotedl.engine import BuildEvent, BuildOutput, BuildStep, Built, Engine, LayerProgress
+from remotedl.engine.explain import OUT_OF_REACH
 from remotedl.errors import BuildFailed, EngineError
-from remotedl.images.order import Order, Sources, failure, instruction_lines
+from remotedl.images.order import (
+    BAD_LINE,
+    Order,
+    Sources,
+    failure,
+    instruction_lines,
+    no_base,
+    unbuilt,
+)
 from remotedl.images.progress import LayerBoard
 from remotedl.images.recipe import context_tar, without_mounts
 from remotedl.report import Report
@@ -36,6 +45,8 @@ def build_classic(engine: Engine, order: Order, sources: Sources, report: Report
             watch(event)
     except BuildFailed as exc:
         raise watch.failed(exc) from exc
+    except EngineError as exc:
+        raise watch.refused(exc) from exc
     if not watch.built:
         raise BuildFailed(f"building {order.title} ended without an image")
 
@@ -71,10 +82,22 @@ class _Watch:
     def failed(self, exc: BuildFailed) -> BuildFailed:
         step = self._step
         if step is None:
-            return exc
+            return unbuilt(self._order, exc.message)
         # The labels of an order are instructions too: they come last, and have no line.
         line = self._lines[step.index - 1] if step.index <= len(self._lines) else 0
         return failure(self._order, step.text, line, exc.message, self._said)
+
+    def refused(self, exc: EngineError) -> EngineError:
+        """What the engine itself would not do; it knows the image by our tag alone."""
+        reason = exc.message.removeprefix(f"building {self._order.tag}: ")
+        if reason == exc.message:
+            return exc
+        reason = reason.removesuffix(OUT_OF_REACH)
+        if self._step is not None and self._step.text.upper().startswith("FROM "):
+            return no_base(self._order, self._step.text, reason)
+        if BAD_LINE.search(reason):
+            return unbuilt(self._order, reason)
+        return type(exc)(f"building {self._order.title}: {reason}", hint=exc.hint)
 
 
 def _index_argument(sources: Sources) -> dict[str, str]:

@@ -11,12 +11,12 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from remotedl.config.models import LocalImage
+from remotedl.config.models import IMAGE_EXPECTED, LocalImage, is_image_name
 from remotedl.engine import Engine, Image
 from remotedl.errors import ConfigError, ImageNotFound
 from remotedl.images import catalogue, devcontainer
 from remotedl.images.build import build
-from remotedl.images.choose import choose, fit_or_refuse
+from remotedl.images.choose import choose, fit_or_refuse, variant_of
 from remotedl.images.credentials import auth_for
 from remotedl.images.disk import refuse_if_full
 from remotedl.images.lock import one_build
@@ -69,8 +69,12 @@ def ensure(
 
 
 def refuse_slip(name: str) -> None:
-    """A word that is nearly a catalogue name is a slip, not an image of the whole world."""
-    if catalogue.find(name) is not None:
+    """A name that can be no image's, a variant that the catalogue's has not, and a word that is
+    nearly a catalogue name: slips, found before anything is asked of a host."""
+    if not is_image_name(name):
+        raise ConfigError(f'image = "{name}" is no name of an image', hint=IMAGE_EXPECTED)
+    if (found := catalogue.find(name)) is not None:
+        variant_of(found[0].variants, found[0].name, found[1])
         return
     near = difflib.get_close_matches(name, catalogue.names(), 1, 0.7)
     if near and "/" not in name and ":" not in name:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from remotedl import __version__
-from remotedl.errors import BuildFailed
+from remotedl.engine.explain import engine_error
+from remotedl.errors import BuildFailed, EngineError, ImageNotFound
 from remotedl.images.recipe import ContextFile
 
 RECIPE_LABEL = "remotedl.recipe"
@@ -82,22 +83,23 @@ DECLARED = re.compile(r"^\s*ARG\s+(\w+)", re.I | re.M)
 VARIABLE = re.compile(r"\$(?:\{(\w+)(?::-([^}]*))?\}|(\w+))")
 
 
-def base_images(dockerfile: str, build_args: Mapping[str, str]) -> tuple[str, ...]:
-    """The images that a Dockerfile starts from, its stages left out, sorted."""
+def base_images(dockerfile: str, build_args: Mapping[str, str]) -> dict[str, int]:
+    """The images that a Dockerfile starts from, its stages left out, and the lines they are on."""
     given = {name: value.strip("\"'") for name, value in ARG.findall(dockerfile)} | dict(build_args)
 
     def value(match: re.Match[str]) -> str:
         return given.get(match[1] or match[3]) or match[2] or ""
 
     stages: set[str] = set()
-    found: set[str] = set()
-    for reference, stage in FROM.findall(dockerfile):
+    found: dict[str, int] = {}
+    for match in FROM.finditer(dockerfile):
+        reference, stage = match.groups()
         image = VARIABLE.sub(value, reference)
         if image and image != "scratch" and image not in stages:
-            found.add(image)
+            found.setdefault(image, dockerfile.count("\n", 0, match.start(1)) + 1)
         if stage:
             stages.add(stage)
-    return tuple(sorted(found))
+    return found
 
 
 def declared_arguments(dockerfile: str) -> frozenset[str]:
@@ -117,6 +119,39 @@ def instruction_lines(dockerfile: str) -> tuple[int, ...]:
             found.append(number)
         continued = text.endswith("\\")
     return tuple(found)
+
+
+BAD_LINE = re.compile(r"dockerfile parse error (?:on )?line (\d+): ([^;]+)", re.IGNORECASE)
+
+
+def unbuilt(order: Order, why: str) -> BuildFailed:
+    """No step was begun: the Dockerfile cannot be read, or the builder would not have it."""
+    match = BAD_LINE.search(why)
+    if match is None:
+        hint = f"mend {order.dockerfile}, then: remotedl up"
+        return BuildFailed(f"building {order.title} failed: {why}", hint=hint)
+    return BuildFailed(
+        f"building {order.title} failed at {order.dockerfile}:{match[1]}: {match[2].strip()}",
+        hint="mend that line, then: remotedl up",
+    )
+
+
+def no_base(order: Order, step: str, reason: str) -> EngineError:
+    """An image that the Dockerfile starts from is not to be had; `step` ends with its name.
+
+    It is named as the Dockerfile has it, with its line; BuildKit says docker.io/library/debian:x.
+    """
+    text = order.dockerfile_text().decode("utf-8", "replace")
+    bases = base_images(text, order.build_args)
+    last = VARIABLE.sub(lambda match: order.build_args.get(match[1] or match[3], ""), step)
+    known = [name for name in bases if last.endswith((name, f"{name}:latest"))]
+    name = max(known, key=len, default=last.split()[-1])
+    where = f"{order.dockerfile}:{bases[name]}, " if name in bases else ""
+    error = engine_error(f"building {order.title} failed at {where}FROM {name}", reason)
+    error.hint = error.hint.replace("IMAGE", name)
+    if isinstance(error, ImageNotFound) and "docker login" not in error.hint:
+        error.hint = "mend that line, then: remotedl up"
+    return error
 
 
 NO_WAY_OUT = re.compile(

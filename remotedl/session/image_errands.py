@@ -12,7 +12,7 @@ from remotedl.engine import Container, Engine
 from remotedl.errors import ContainerError, EngineError, UsageError
 from remotedl.images.credentials import auth_for
 from remotedl.images.keeping import Made, Snapshot, made_here, prune, snapshot
-from remotedl.images.pull import pull
+from remotedl.images.pull import pull, refuse_no_name, refuse_what_cannot_be_pulled
 from remotedl.images.transfer import Loaded, load
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.probe import gather
@@ -70,6 +70,7 @@ def build_image(errand: Errand, *, rebuild: bool, fetching: Fetching = AS_IT_IS)
 
 def pull_image(errand: Errand, reference: str, fetching: Fetching = AS_IT_IS) -> str:
     """Fetch `reference` with the laptop's credentials; its id."""
+    refuse_what_cannot_be_pulled(reference)
     with _engine_place(errand) as (place, engine):
         errand.report.stage("pull", reference)
         architecture = engine.report().architecture
@@ -104,6 +105,7 @@ def _way_out(
 
 def load_image(errand: Errand, reference: str) -> Loaded:
     """Send an image of the laptop's engine to the host: the layers that it has not."""
+    refuse_no_name(reference)
     laptop = Engine(_dial_laptop)
     try:
         with _engine_place(errand) as (place, engine):

@@ -15,6 +15,27 @@ def screen(width: int = 100) -> tuple[Console, io.StringIO]:
     return Console(file=out, force_terminal=True, width=width, no_color=True, highlight=False), out
 
 
+BUILD = """\
+[internal] load remote build context
+[2/3] RUN apt-get update     && apt-get install -y jq
+Get:1 http://deb.debian.org/debian bookworm InRelease [151 kB]
+Reading package lists...
+
+The following NEW packages will be installed:
+  jq libjq1
+  libonig5
+0 upgraded, 3 newly installed, 0 to remove and 6 not upgraded.
+(Reading database ... 5%
+Unpacking jq (1.6-2.1) ...
+Setting up jq (1.6-2.1) ...
+E: Unable to locate package nosuch
+  Downloading x-1.0-py3-none-any.whl (9.7 kB)
+     ━━━━━━━━━━━━━━━ 1.3/1.3 MB 591.3 MB/s  0:00:00
+Epoch 1
+  loss 0.5
+"""
+
+
 def test_finished_stages_stay_on_the_terminal_with_their_last_detail() -> None:
     console, out = screen()
     with TerminalReport(console) as report:
@@ -38,6 +59,21 @@ def test_the_stage_that_failed_is_marked() -> None:
         report.stage("connect", "h1")
         raise RuntimeError
     assert "✗ connect    h1" in out.getvalue()
+
+
+def test_plain_lines_of_a_build_hold_news_and_no_chatter(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = PlainReport()
+    for line in BUILD.splitlines():
+        report.output(line)
+
+    assert capsys.readouterr().err.splitlines() == [
+        "  [2/3] RUN apt-get update && apt-get install -y jq",
+        "  E: Unable to locate package nosuch",
+        "  Epoch 1",
+        "    loss 0.5",
+    ]
 
 
 def test_plain_lines_carry_their_stage(capsys: pytest.CaptureFixture[str]) -> None:

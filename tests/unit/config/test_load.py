@@ -40,6 +40,10 @@ def write(folder: Path, text: str) -> Path:
         ('[hosts.a]\naddress = "x"\ngpus = 0', 3, 'for no GPU write "none"'),
         ('[hosts.a]\naddress = "x"\nruntime = "podman"', 3, "expected 'docker' or 'native'"),
         ('[project]\nimage = { dockerfil = "x" }', 2, "the nearest valid one is dockerfile"),
+        ("[project]\nimage = 5", 2, "project.image = 5: expected a name of"),
+        ('[project]\nimage = "base:"', 2, "project.image = 'base:': expected a name of"),
+        ('[project]\nimage = ""', 2, "expected a name of"),
+        ('[project]\nimage = "Org/Name"', 2, "in small letters"),
         ('[project]\nports = ["1:x"]', 2, 'not "1:x"'),
         ('[project.sync]\nmode = "x"', 2, "'two-way-safe', 'laptop-wins' or 'upload-only'"),
         ('default_host = "b"\n[hosts.a]\naddress = "x"', 1, "names no host; there are: a"),
@@ -135,3 +139,25 @@ def test_line_of_finds_inline_and_dotted_keys() -> None:
     assert line_of(text, ("a", "b")) == 1
     assert line_of(text, ("x", "z", "w")) == 5
     assert line_of(text, ("x", "absent")) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base",
+        "base:cpu",
+        "org/name",
+        "org/na__me-x.y:1.0_b",
+        "registry.example:5000/a/b:tag",
+        "Registry.Example/a",
+        "[::1]:5000/a",
+        "nvidia/cuda:12.6.3-runtime@sha256:" + "0" * 64,
+        "sha256:" + "0" * 64,
+        "devcontainer",
+        ".devcontainer/gpu/devcontainer.json",
+    ],
+)
+def test_names_of_images(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, f'[hosts.a]\naddress = "x"\n[project]\nimage = "{name}"')
+
+    assert load_config(path).project.image == name

@@ -5,11 +5,21 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from remotedl.images.order import Order, Sources, base_images, failure, instruction_lines
+from remotedl.errors import ImageNotFound
+from remotedl.images.order import (
+    Order,
+    Sources,
+    base_images,
+    failure,
+    instruction_lines,
+    no_base,
+    unbuilt,
+)
 from remotedl.images.recipe import (
     ContextFile,
     context_files,
@@ -35,9 +45,13 @@ FROM ${NOWHERE:-alpine}
 
 
 def test_the_images_that_it_starts_from() -> None:
-    assert base_images(DOCKERFILE, {}) == ("alpine", "debian:12", "registry.example:5000/x:1")
+    assert base_images(DOCKERFILE, {}) == {
+        "debian:12": 4,
+        "registry.example:5000/x:1": 9,
+        "alpine": 12,
+    }
     given = base_images(DOCKERFILE, {"BASE_IMAGE": "scratch", "TAG": "2"})
-    assert given == ("alpine", "registry.example:5000/x:2")
+    assert given == {"registry.example:5000/x:2": 9, "alpine": 12}
 
 
 def test_the_lines_that_instructions_begin_on() -> None:
@@ -50,6 +64,59 @@ def test_a_failure_tells_the_line_the_reason_and_the_last_words() -> None:
     assert "Dockerfile:6, RUN two: exit code: 1\n" in error.message
     assert error.message.endswith("line 49")
     assert "line 10" not in error.message
+
+
+MINE = replace(
+    Order("mine", "remotedl/mine:0123", "r"), replaced={"Dockerfile": DOCKERFILE.encode()}
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "where"),
+    [
+        (
+            "[internal] load metadata for docker.io/library/debian:12",
+            "Dockerfile:4, FROM debian:12",
+        ),
+        (
+            "[internal] load metadata for docker.io/library/alpine:latest",
+            "Dockerfile:12, FROM alpine",
+        ),
+        ("FROM registry.example:5000/x:1", "Dockerfile:9, FROM registry.example:5000/x:1"),
+    ],
+)
+def test_a_base_image_that_is_not_there_is_named_as_the_dockerfile_has_it(
+    step: str, where: str
+) -> None:
+    error = no_base(MINE, step, "manifest unknown")
+
+    assert isinstance(error, ImageNotFound) and where in error.message
+    assert "0123" not in error.message and error.hint == "mend that line, then: remotedl up"
+
+
+def test_a_base_image_out_of_reach_is_one_to_fetch_another_way() -> None:
+    error = no_base(MINE, "FROM debian:12", "dial tcp: lookup r: no such host")
+
+    assert "remotedl image load debian:12" in error.hint
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "Dockerfile:2; ---; ERROR: failed to solve: dockerfile parse error on line 2: unknown "
+        "instruction: RUNN (did you mean RUN?)",
+        "dockerfile parse error line 2: unknown instruction: RUNN",
+    ],
+)
+def test_a_dockerfile_that_cannot_be_read_is_told_by_its_line(why: str) -> None:
+    error = unbuilt(MINE, why)
+
+    assert "failed at Dockerfile:2: unknown instruction: RUNN" in error.message
+    assert error.hint == "mend that line, then: remotedl up"
+
+
+def test_whatever_else_a_builder_says_has_a_next_command() -> None:
+    assert unbuilt(MINE, "the Dockerfile cannot be empty").hint
 
 
 @pytest.mark.parametrize("said", [
