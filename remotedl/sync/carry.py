@@ -212,6 +212,7 @@ class Upload(_Trip):
         """See that the content gets to the host; False if the operation has to wait."""
         assert new.digest is not None
         if new.digest in pack or self._is_at_hand(new, self._own.picture.tree):
+            self._fresh.take(new.digest)
             return True
         if is_big(new):
             return self._is_brought(op, new)

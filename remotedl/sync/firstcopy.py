@@ -42,10 +42,13 @@ def copy_while_reading(
     assert known is not None
     while True:
         done = pair.scan.is_done
-        if len(known) < PIECE and not done:
+        if len(known) < PIECE and not (done or fresh.is_full):
             pair.scan.join(NAP_S)
             continue
         keys = _taken(known)
+        if not keys and not done:
+            fresh.clear()  # of what is left nobody knows, or wants it: it is read again if need be
+            continue
         verdict = reconcile(pair.ancestor, _still(pair), pair.picture.side, policy, keys)
         if verdict.to_laptop:
             break  # something stands there after all: the cycle after this one sees all of it

@@ -20,6 +20,7 @@ class Fresh:
         self._contents: dict[bytes, bytes] = {}
         self._size = 0
         self._waits = False
+        self._waiting = 0
         self._room = threading.Condition()
 
     def wait_for_room(self, waits: bool) -> None:
@@ -28,13 +29,20 @@ class Fresh:
             self._waits = waits
             self._room.notify_all()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether somebody waits for room: nothing more comes until something is taken."""
+        return self._waiting > 0
+
     def put(self, key: str, entry: Entry, data: bytes) -> None:
         """A scan has just read this (see `agent.scan.Reader`)."""
         if entry.digest is None:
             return
         with self._room:
             while self._waits and self._size + len(data) > LIMIT:
+                self._waiting += 1
                 self._room.wait()
+                self._waiting -= 1
             if self._size + len(data) <= LIMIT and entry.digest not in self._contents:
                 self._contents[entry.digest] = data
                 self._size += len(data)

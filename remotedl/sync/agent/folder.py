@@ -184,6 +184,8 @@ class Way:
         self._folder = folder
         self._disk = folder.disk
         self._stack: List[Tuple[str, At]] = []
+        self._here: Optional[str] = None
+        """The path at the top of the stack, where that is known."""
 
     def __enter__(self) -> Way:
         return self
@@ -201,6 +203,8 @@ class Way:
 
     def to(self, path: str) -> At:
         """The directory at `path` ("" is the root). Raises OSError; ELOOP and ENOTDIR for links."""
+        if path == self._here:
+            return self._stack[-1][1]
         names = path.split("/") if path else []
         shared = 0
         for name, (held, _) in zip(names, self._stack):
@@ -211,7 +215,10 @@ class Way:
         for name in names[shared:]:
             at = self._stack[-1][1] if self._stack else self._folder.top
             self._stack.append((name, self._disk.open_dir(name, at)))
-        return self._stack[-1][1] if self._stack else self._folder.top
+        if not self._stack:
+            return self._folder.top
+        self._here = path
+        return self._stack[-1][1]
 
     def parent(self, path: str) -> Tuple[At, str]:
         """The directory that holds `path`, and its name in there."""
@@ -225,6 +232,7 @@ class Way:
             self._cut(len(names) - 1)
 
     def _cut(self, length: int) -> None:
+        self._here = None
         while len(self._stack) > length:
             self._disk.close_dir(self._stack.pop()[1])
 

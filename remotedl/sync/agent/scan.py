@@ -85,6 +85,7 @@ class Job(NamedTuple):
     path: str
     key: str
     found: os.stat_result
+    stamp: bytes
 
 
 class _Zeroed(Exception):
@@ -478,11 +479,12 @@ class _Look:
         self._seen.add(key)
         if own.missing:
             own.missing.pop(key, None)
-        if own.trusts(key, found):
+        stamp = stamp_of(found)
+        if own.stamps.get(key) == stamp and key not in own.again:
             return
         mode = found.st_mode
         if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
-            self._jobs.append(Job(path, key, found))
+            self._jobs.append(Job(path, key, found, stamp))
         else:
             own.forget(key)
             own.holding.add(parent_of(key))
@@ -490,7 +492,6 @@ class _Look:
 
     def _read_piles(self) -> None:
         """Until no job is left. Runs in several threads; the picture is written under the lock."""
-        buffer = bytearray(SMALL)
         with Way(self._own.folder) as way:
             while True:
                 with self._lock:
@@ -499,14 +500,14 @@ class _Look:
                 if not pile:
                     return
                 for job in reversed(pile):
-                    self._read(way, job, buffer)
+                    self._read(way, job)
 
-    def _read(self, way: Way, job: Job, buffer: bytearray) -> None:
+    def _read(self, way: Way, job: Job) -> None:
         try:
             if stat.S_ISLNK(job.found.st_mode):
                 entry, found = self._read_link(way, job), job.found
             else:
-                entry, found = self._read_file(way, job, buffer)
+                entry, found = self._read_file(way, job)
         except Changed:
             self._unstable(job.key)
         except _Zeroed:
@@ -535,11 +536,11 @@ class _Look:
     def _read_link(self, way: Way, job: Job) -> Entry:
         at, name = way.parent(job.path)
         target = self._disk.readlink(name, at)
-        if stamp_of(self._disk.lstat(name, at)) != stamp_of(job.found):
+        if stamp_of(self._disk.lstat(name, at)) != job.stamp:
             raise Changed(errno.EAGAIN, "a link that changes", job.path)
         return Entry(Kind.LINK, target=target)
 
-    def _read_file(self, way: Way, job: Job, buffer: bytearray) -> Tuple[Entry, os.stat_result]:
+    def _read_file(self, way: Way, job: Job) -> Tuple[Entry, os.stat_result]:
         """Raises Changed for a file that moves under our eyes."""
         at, name = way.parent(job.path)
         size = job.found.st_size
@@ -550,14 +551,14 @@ class _Look:
             raise Changed(errno.EAGAIN, "a file that was just emptied", job.path)
         limit = self._own.limits.hash_below
         if limit is not None and size > limit and job.key not in self._own.sure:
-            return Entry(Kind.FILE, guess(stamp_of(job.found)), size, executable), job.found
+            return Entry(Kind.FILE, guess(job.stamp), size, executable), job.found
         fd = self._disk.open(name, READ, at)
         try:
-            digest, data = self._digest(fd, job, buffer)
+            digest, data = self._digest(fd, job)
             found = self._disk.fstat(fd)
         finally:
             self._disk.close(fd)
-        if stamp_of(found) != stamp_of(job.found):
+        if stamp_of(found) != job.stamp:
             raise Changed(errno.EAGAIN, "a file that changes", job.path)
         entry = Entry(Kind.FILE, digest, size, executable)
         if self._own.crashed_ns is not None and self._is_zeroed(job, entry, known):
@@ -566,13 +567,12 @@ class _Look:
             self._own.on_read(job.key, entry, data)
         return entry, found
 
-    def _digest(self, fd: int, job: Job, buffer: bytearray) -> Tuple[bytes, Optional[bytes]]:
+    def _digest(self, fd: int, job: Job) -> Tuple[bytes, Optional[bytes]]:
         """The digest, and the content of a small file."""
         size = job.found.st_size
         if size < SMALL:
-            got = self._disk.readinto(fd, buffer)
-            if got == size:
-                data = bytes(memoryview(buffer)[:got])
+            data = self._disk.read(fd, size + 1)
+            if len(data) == size:
                 return hashlib.sha256(data).digest(), data
             self._disk.seek(fd, 0)
         elif size >= BIG and self._is_unrested(job) and self._disk.has_writer(fd):

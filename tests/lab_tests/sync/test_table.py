@@ -55,6 +55,15 @@ def test_edit_is_copied_and_the_old_version_is_in_the_trash(folders: Folders, wa
     assert trash(here) == set()
 
 
+@pytest.mark.parametrize("kinds", [400, 2], ids=["all different", "many twins"])
+def test_first_copy_of_files_that_fill_the_memory(folders: Folders, kinds: int) -> None:
+    for number in range(400):
+        text = bytes([number % kinds % 256, number % kinds // 256]) * 50_000
+        (folders.laptop / f"f{number}").write_bytes(text)
+    folders.once()
+    folders.assert_equal()
+
+
 def test_identical_edits_are_adopted(folders: Folders) -> None:
     agree(folders, {"a": "one"})
     (folders.laptop / "a").write_text("two")
