@@ -155,6 +155,7 @@ class Sync:
         while not (pair.replica.scanner.listed.wait(NAP_S) or pair.scan.is_done):
             pass
         self._open_pair = pair
+        pair.replica.scanner.on_similar = self._prepare
         self._state = State.LIVE
         days = self._config.trash_days
         pair.database.drop_steps(self._now() - days * DAY_S)
@@ -553,6 +554,12 @@ class Sync:
             self._changed.update(keys)
         if any(is_rules_file(key, self._config) for key in keys):
             self._read_rules()
+
+    def _prepare(self, key: str, before: Entry) -> None:
+        """From a scanning thread: a big file that both sides have turns out to be changed a bit."""
+        pair = self._open_pair
+        if pair is not None and pair.picture.tree.get(key) == before:
+            pair.peer.prepare(pair.picture.side.path(key))
 
     def _read_rules(self) -> None:
         """The rules' files changed: other rules on both sides, and everything looked at anew."""

@@ -20,6 +20,8 @@ from remotedl.sync.agent.disk import Disk, read_blocks
 KEPT = 64
 """The blocks of so many versions are kept."""
 THREADS = 2
+FIRST = 16 * BLOCK
+"""What is looked at to see whether a big file is still much as it was."""
 
 Hasher = Callable[[int, int], bytes]
 """The digests of the new version's blocks, counted from `start`, `size` bytes in all."""
@@ -87,10 +89,19 @@ def compare(old: Blocks, new: Blocks, hasher: Hasher) -> List[Range]:
     return ranges
 
 
-def hash_file(disk: Disk, fd: int, size: int) -> Tuple[bytes, Optional[Blocks]]:
-    """The digest of an open file, and a big one's blocks. Raises Changed if it has not `size`."""
+def hash_file(
+    disk: Disk, fd: int, size: int, look: Optional[Callable[[bytes], None]] = None
+) -> Tuple[bytes, Optional[Blocks]]:
+    """The digest of an open file, and a big one's blocks. Raises Changed if it has not `size`.
+
+    `look` is shown the digests of the first blocks of a big file, before the rest is read.
+    """
     if size >= FROM:
-        blocks = Blocks(size, hash_blocks(disk, fd, 0, size))
+        first = min(size, FIRST) if look is not None else 0
+        digests = hash_blocks(disk, fd, 0, first)
+        if look is not None:
+            look(digests)
+        blocks = Blocks(size, digests + hash_blocks(disk, fd, first, size - first))
         if disk.read(fd, 1):
             raise Changed(errno.EAGAIN, "a file that grows")
         return blocks.digest, blocks

@@ -15,6 +15,7 @@ what was wrong. No I/O: bytes come in, bytes go out.
 | DATA | both | the bytes of those contents, one after the other, cut small |
 | DEFLATED | both | DATA, compressed |
 | COPY | both | instead of DATA: take this range from the file that is replaced |
+| PREPARE | laptop | the path of a big file that will soon be replaced by one much like it |
 | COMMIT | laptop | a table of changes: path, what is expected there, what shall be there |
 | OPS | laptop | JSON: a request about the trash, the staging area or the rules |
 | ACK | both | JSON: how the request of this stream ended |
@@ -84,6 +85,7 @@ class Type(IntEnum):
     CREDIT = 13
     BYE = 14
     DEFLATED = 15
+    PREPARE = 16
 
 
 class Frame(NamedTuple):

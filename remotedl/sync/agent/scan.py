@@ -31,7 +31,7 @@ from typing import (
 )
 
 from remotedl.sync.agent.blocks import Changed, Marks, hash_file
-from remotedl.sync.agent.digest import FROM, digest_of_zeros
+from remotedl.sync.agent.digest import FROM, SIZE, digest_of_zeros
 from remotedl.sync.agent.disk import READ, At, Disk
 from remotedl.sync.agent.folder import OWN, Folder, Way
 from remotedl.sync.agent.ignore import Ignore
@@ -64,6 +64,8 @@ RETRY_NS = 250_000_000
 BIG = 1 << 20
 SMALL = 1 << 17
 """Up to here a file is read in one go, and handed to whoever wants its content."""
+PREPARE_FROM = 1 << 26
+"""From here on a file that changes is worth a word to the other side before all is read."""
 PILE = 32
 """Files that one thread reads before it asks for more."""
 
@@ -146,6 +148,8 @@ class Scanner:
         """Keys that are in the tree still and were not found, and since when (ns)."""
         self.on_read: Optional[Reader] = None
         """Told of every small file that is read; from several threads."""
+        self.on_similar: Optional[Callable[[str, Entry], None]] = None
+        """Told, while a big file is read, that it is much as it was: key, entry as it was."""
         self.known: Optional[Deque[str]] = None
         """Where there is one, keys go in as soon as the picture holds them, parents first."""
         self.listed = threading.Event()
@@ -577,10 +581,29 @@ class _Look:
             self._disk.seek(fd, 0)
         elif size >= BIG and self._is_unrested(job) and self._disk.has_writer(fd):
             raise Changed(errno.EAGAIN, "a big file in mid-write", job.path)
-        digest, blocks = hash_file(self._disk, fd, size)
+        look = self._similarity(job) if size >= PREPARE_FROM else None
+        digest, blocks = hash_file(self._disk, fd, size, look)
         if blocks is not None:
             self._own.marks.put(digest, blocks)
         return digest, None
+
+    def _similarity(self, job: Job) -> Optional[Callable[[bytes], None]]:
+        """Tells, early, of a big file that seems to be changed only here and there."""
+        known, tell = self._own.tree.get(job.key), self._own.on_similar
+        old = self._own.marks.get(known.digest) if known is not None else None
+        if known is None or tell is None or old is None:
+            return None
+
+        def look(digests: bytes) -> None:
+            before = old.some(0, len(digests) // SIZE)
+            same = sum(
+                digests[at : at + SIZE] == before[at : at + SIZE]
+                for at in range(0, len(digests), SIZE)
+            )
+            if 2 * same * SIZE >= len(digests):
+                tell(job.key, known)
+
+        return look
 
     def _is_zeroed(self, job: Job, entry: Entry, known: Optional[Entry]) -> bool:
         """Whether a crash took the content: nothing or zeros, where there was something before."""

@@ -109,7 +109,7 @@ class Agent:
             self._keeper.post(lambda: self._open(request))
         elif not self._opened:
             raise Malformed("a request before HELLO")
-        elif kind in (Type.PUT, Type.DATA, Type.DEFLATED, Type.COPY, Type.ACK):
+        elif kind in (Type.PUT, Type.DATA, Type.DEFLATED, Type.COPY, Type.PREPARE, Type.ACK):
             self._arrivals.put(lambda: self._arrive(frame))
         elif kind is Type.GET:
             self._get(frame)
@@ -214,6 +214,8 @@ class Agent:
             arrived = self._intake.deflated(frame.stream, frame.payload)
         elif frame.type is Type.COPY:
             arrived = self._intake.copy(frame.stream, frame.payload)
+        elif frame.type is Type.PREPARE:
+            self._intake.prepare(frame.payload)
         else:
             self._intake.abandon(frame.stream)
         if arrived is None:

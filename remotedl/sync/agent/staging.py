@@ -21,6 +21,7 @@ from remotedl.sync.agent.disk import (
     READ,
     REOPEN,
     At,
+    Disk,
     read_blocks,
     read_small,
     write_all,
@@ -35,6 +36,11 @@ PART_LIFE_S = 7 * 86400.0
 THREAD_FROM = 16 << 20
 DEPTH = 8
 PART = ".part"
+CLONE = "clone"
+CLONE_LIFE_S = 60.0
+"""A copy that was made ahead waits for so long to be wanted."""
+COPY_AT_ONCE = 64 << 20
+"""Between two such pieces a copy can be given up."""
 _WHOLE = 64
 """The length of a digest in hex, which is the name of a content that is whole."""
 
@@ -61,9 +67,11 @@ class Staging:
         """How often a small content was sent and not yet put in place."""
         self._ready: Set[bytes] = set()
         self._serial = 0
+        self._clone: Optional[Clone] = None
         self._clean()
 
     def close(self) -> None:
+        self._drop_clone()
         self.disk.close_dir(self.at)
 
     def new_name(self) -> str:
@@ -99,9 +107,27 @@ class Staging:
         except FileNotFoundError:
             return 0
 
-    def receive(self, content: Content) -> Incoming:
-        """Write a big content piece by piece. Raises OSError."""
-        return Incoming(self, content)
+    def receive(self, content: Content, clone: Optional[Clone] = None) -> Incoming:
+        """Write a big content piece by piece, into a clone if there is one. Raises OSError."""
+        return Incoming(self, content, clone)
+
+    def clone(self, source: int, size: int, stamp: bytes) -> None:
+        """Begin to copy an open file, and close it; the last one that nobody took goes."""
+        self._drop_clone()
+        self._clone = Clone(self, source, size, stamp)
+
+    def take_clone(self, stamp: bytes) -> Optional[Clone]:
+        """The whole copy of the file with this stat record, if there is one."""
+        clone = self._clone
+        if clone is None or clone.stamp != stamp:
+            return None
+        self._clone = None
+        return clone if clone.take() else None
+
+    def _drop_clone(self) -> None:
+        clone, self._clone = self._clone, None
+        if clone is not None:
+            clone.drop()
 
     def place(self, digest: bytes, at: At, name: str, mode: int, *, last: bool) -> os.stat_result:
         """Make the new file `at`/`name` with this content; `last`: nobody else needs it.
@@ -163,10 +189,10 @@ class Staging:
                     self._ready.discard(digest)
                     self.disk.unlink(digest.hex(), self.at)
 
-    def finished(self, digest: bytes) -> None:
+    def finished(self, name: str, digest: bytes) -> None:
         """A part is whole and verified: it gets its final name."""
         with self._lock:
-            self.disk.replace(_part(digest), self.at, digest.hex(), self.at)
+            self.disk.replace(name, self.at, digest.hex(), self.at)
             self._ready.add(digest)
 
     def _write_new(self, at: At, name: str, data: bytes, mode: int) -> os.stat_result:
@@ -253,10 +279,70 @@ class _Digest:
             self._take(data)
 
 
+class Clone:
+    """A copy of an earlier version, made while the new one is still being read elsewhere.
+
+    It becomes the new version by being written to. What nobody takes goes after a while.
+    """
+
+    def __init__(self, staging: Staging, source: int, size: int, stamp: bytes) -> None:
+        self.size = size
+        self.stamp = stamp
+        self.fd = -1
+        self._disk = staging.disk
+        self._at = staging.at
+        self._change = threading.Condition()
+        self._ended = False
+        self._whole = False
+        self._wanted = False
+        self._dropped = False
+        self._thread = threading.Thread(target=self._run, args=(source,), daemon=True)
+        self._thread.start()
+
+    def take(self) -> bool:
+        """Wait for it; whether it is whole: then it is the caller's."""
+        with self._change:
+            self._wanted = True
+            self._change.notify_all()
+            self._change.wait_for(lambda: self._ended)
+            return self._whole
+
+    def drop(self) -> None:
+        with self._change:
+            self._dropped = self._wanted = True
+            self._change.notify_all()
+        self._thread.join()
+
+    def _run(self, source: int) -> None:
+        whole = self._copy(source)
+        with self._change:
+            self._ended, self._whole = True, whole
+            self._change.notify_all()
+            self._change.wait_for(lambda: self._wanted, CLONE_LIFE_S)
+            self._whole = kept = whole and self._wanted and not self._dropped
+        if not kept and self.fd >= 0:
+            self._disk.close(self.fd)
+            self._disk.unlink(CLONE, self._at)
+
+    def _copy(self, source: int) -> bool:
+        """Whether all of it could be copied."""
+        try:
+            self.fd = self._disk.open(CLONE, CREATE, self._at)
+            done = 0
+            while done < self.size and not self._dropped:
+                done += _copy_some(self._disk, source, done, self.size - done, self.fd, done)
+            self._disk.seek(self.fd, 0)
+            return done == self.size
+        except (OSError, BadContent):
+            return False
+        finally:
+            self._disk.close(source)
+
+
 class Incoming:
     """A big content on its way in, from where an earlier try broke off. One thread."""
 
-    def __init__(self, staging: Staging, content: Content) -> None:
+    def __init__(self, staging: Staging, content: Content, clone: Optional[Clone] = None) -> None:
         self._staging = staging
         self._disk = staging.disk
         self._content = content
@@ -265,8 +351,11 @@ class Incoming:
         self._fd: Optional[int] = None
         self.blocks: Optional[Blocks] = None
         """Of a big content that is whole."""
-        name = _part(content.digest)
-        if content.start:
+        self._name = name = _part(content.digest)
+        self._cloned = 0
+        if clone is not None:
+            self._name, self._fd, self._cloned = CLONE, clone.fd, clone.size
+        elif content.start:
             self._fd = self._disk.open(name, REOPEN, staging.at)
             try:
                 self._resume(content.start)
@@ -315,18 +404,30 @@ class Incoming:
         counted = self._engine.end()
         if not whole or counted.digest() != self._content.digest:
             self.close()
-            self._disk.unlink(_part(self._content.digest), self._staging.at)
+            self._disk.unlink(self._name, self._staging.at)
             raise BadContent("content that is not what its digest says")
         self.close()
         self.blocks = counted.blocks()
-        self._staging.finished(self._content.digest)
+        self._staging.finished(self._name, self._content.digest)
 
     def close(self) -> None:
         """What has come so far stays, to be resumed."""
         self._engine.end()
-        if self._fd is not None:
-            self._disk.close(self._fd)
-            self._fd = None
+        if self._fd is None:
+            return
+        fd, self._fd = self._fd, None
+        try:
+            if self._cloned:
+                self._end_clone(fd)
+        finally:
+            self._disk.close(fd)
+
+    def _end_clone(self, fd: int) -> None:
+        """It is a part like any other now."""
+        self._disk.truncate(fd, self._done)
+        part = _part(self._content.digest)
+        self._disk.replace(self._name, self._staging.at, part, self._staging.at)
+        self._name = part
 
     def _is_whole(self, known: Blocks, start: int, size: int) -> bool:
         """Whether a range of the old version is blocks of the new one."""
@@ -338,25 +439,15 @@ class Incoming:
     def _copy_known(self, source: int, start: int, size: int, known: Blocks) -> None:
         """Nothing of it is read: its digests are known, and the kernel copies."""
         assert self._fd is not None
-        first, end = start // BLOCK, -(-(start + size) // BLOCK)
-        while size:
-            copied = self._disk.copy_range(source, start, size, self._fd, self._done)
-            if not copied:
-                copied = self._copy_some(source, start, size)
-            start, size, self._done = start + copied, size - copied, self._done + copied
+        end = self._done + size
+        if start == self._done and end <= self._cloned:
+            self._done = end  # it is here
+        while self._done < end:
+            at, left = start + size - (end - self._done), end - self._done
+            self._done += _copy_some(self._disk, source, at, left, self._fd, self._done)
         self._disk.seek(self._fd, self._done)
-        self._engine.update(_Known(known.some(first, end)))
-
-    def _copy_some(self, source: int, start: int, size: int) -> int:
-        """Where the kernel does not copy."""
-        assert self._fd is not None
-        self._disk.seek(source, start)
-        self._disk.seek(self._fd, self._done)
-        block = self._disk.read(source, min(size, BLOCK))
-        if not block:
-            raise BadContent("the file to copy from is shorter by now")
-        write_all(self._disk, self._fd, block)
-        return len(block)
+        last = -(-(start + size) // BLOCK)
+        self._engine.update(_Known(known.some(start // BLOCK, last)))
 
     def _resume(self, start: int) -> None:
         """Hash what is here. What a crash may have zeroed shows at the end, by the digest."""
@@ -370,6 +461,20 @@ class Incoming:
                 raise OSError(errno.EIO, "a part that cannot be read back")
             self._engine.update(block)
             self._done += len(block)
+
+
+def _copy_some(disk: Disk, source: int, start: int, size: int, target: int, at: int) -> int:
+    """Copy inside the kernel where it can; how many bytes it were. Raises BadContent, OSError."""
+    copied = disk.copy_range(source, start, min(size, COPY_AT_ONCE), target, at)
+    if copied:
+        return copied
+    disk.seek(source, start)
+    disk.seek(target, at)
+    block = disk.read(source, min(size, BLOCK))
+    if not block:
+        raise BadContent("the file to copy from is shorter by now")
+    write_all(disk, target, block)
+    return len(block)
 
 
 def new_file_mode(executable: bool) -> int:

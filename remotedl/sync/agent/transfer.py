@@ -94,9 +94,22 @@ class Intake:
         if arriving is None or len(payload) < _RANGE.size:
             raise Malformed("a copy that nobody announced")
         start, size = _RANGE.unpack_from(payload)
-        path = check_path(payload[_RANGE.size :].decode("utf-8", "surrogateescape"))
+        path = _path(payload[_RANGE.size :])
         arriving.copy(path, start, size)
         return self._ended(stream, arriving)
+
+    def prepare(self, payload: bytes) -> None:
+        """Begin to copy a big file that is known for sure: most of it will be needed soon."""
+        try:
+            source = self._replica.open_content(_path(payload))
+        except OSError:
+            return
+        stamp = stamp_of(source.found)
+        known = self._replica.scanner.marks.of_file(stamp)
+        if known is None or self._replica.disk.has_writer(source.fd):
+            self._replica.disk.close(source.fd)
+            return
+        self._replica.staging.clone(source.fd, source.found.st_size, stamp)
 
     def abandon(self, stream: int) -> None:
         """The sender gave up on this stream; what has come of a big file stays."""
@@ -161,9 +174,9 @@ class _Arriving:
             raise Malformed("more copied than announced")
         if not self._failed:
             try:
-                self._open()
-                assert self._incoming is not None
                 old = self._open_basis(path)
+                self._open(old)
+                assert self._incoming is not None
                 self._incoming.copy(old.source.fd, start, size, old.blocks)
             except (OSError, BadContent) as exc:
                 self._fail(str(exc))
@@ -219,9 +232,14 @@ class _Arriving:
         self._failed = ""
         self.close()
 
-    def _open(self) -> None:
-        if self._incoming is None:
-            self._incoming = self._staging.receive(self._content)
+    def _open(self, old: Optional[_Old] = None) -> None:
+        """`old`: the earlier version that the content begins with."""
+        if self._incoming is not None:
+            return
+        clone = None
+        if old is not None and old.blocks is not None and not self._content.start:
+            clone = self._staging.take_clone(stamp_of(old.source.found))
+        self._incoming = self._staging.receive(self._content, clone)
 
     def _finish_big(self) -> None:
         """Raises OSError, BadContent."""
@@ -443,6 +461,11 @@ def unpack_get(payload: bytes) -> Tuple[List[Wanted], bool]:
             raise Malformed("a GET of something that is no file")
         wanted.append(Wanted(path, entry, start, basis))
     return wanted, bool(head.get("deflate"))
+
+
+def _path(payload: bytes) -> str:
+    """Raises Malformed."""
+    return check_path(payload.decode("utf-8", "surrogateescape"))
 
 
 def pack_copy(path: str, start: int, size: int) -> bytes:

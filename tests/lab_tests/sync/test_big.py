@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from remotedl.sync.agent.disk import Disk
+from remotedl.sync.agent.disk import At, Disk
+from remotedl.sync.agent.scan import PREPARE_FROM
+from remotedl.sync.agent.staging import CLONE
 from tests.lab_tests.sync.folders import AgentInThread, Folders, ThreadProcess, eventually, trash
 
 MB = 1 << 20
@@ -93,7 +95,13 @@ class ReadingDisk(Disk):
 
     def __init__(self) -> None:
         self.read_bytes = 0
+        self.created: list[str] = []
         self.written_to: Path | None = None
+
+    def open(self, name: str, flags: int, at: At, mode: int = 0o600) -> int:
+        if flags & os.O_CREAT:
+            self.created.append(name)
+        return super().open(name, flags, at, mode)
 
     def read(self, fd: int, size: int) -> bytes:
         data = super().read(fd, size)
@@ -142,6 +150,54 @@ def test_what_is_written_to_while_it_is_copied_is_not_believed(folders: Folders)
     assert disk.written_to is None
     assert (folders.host / "data").read_bytes() == b"evil" + BASE[4:]
     assert (folders.host / "the same").read_bytes() == new
+
+
+HUGE = os.urandom(PREPARE_FROM + 4 * MB + 1234)
+HUGE_CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    **CHANGES,
+    "cut off": lambda old: old[: 66 * MB + 5],
+    "at the very start": lambda old: b"new" + old[3:],
+    "everywhere": lambda old: old[::-1],
+}
+
+BEGIN_ALIKE = {"in place", "appended", "cut off", "at the very start"}
+
+
+@pytest.mark.parametrize("change", HUGE_CHANGES)
+def test_the_host_copies_the_old_version_while_the_laptop_reads_the_new_one(
+    folders: Folders, change: str
+) -> None:
+    disk = ReadingDisk()
+    folders.remote = AgentInThread(disk)
+    (folders.laptop / "data").write_bytes(HUGE)
+    sync = folders.open()
+    sync.cycle(scan=False)
+    disk.created.clear()
+    new = HUGE_CHANGES[change](HUGE)
+    (folders.laptop / "data").write_bytes(new)
+    sync.cycle()
+    assert (folders.host / "data").read_bytes() == new
+    assert trash(folders.host) == {HUGE}
+    assert (CLONE in disk.created) == (change in BEGIN_ALIKE)
+    # What was copied ahead for nothing goes with the session.
+    sync.close()
+    assert not list((folders.host / ".remotedl" / "staging").iterdir())
+
+
+def test_a_copy_made_ahead_is_of_no_use_once_the_file_changed(folders: Folders) -> None:
+    """The laptop's hint and the host's own edit cross each other."""
+    disk = ReadingDisk()
+    folders.remote = AgentInThread(disk)
+    (folders.laptop / "data").write_bytes(HUGE)
+    sync = folders.open()
+    sync.cycle(scan=False)
+    (folders.laptop / "data").write_bytes(CHANGES["appended"](HUGE))
+    disk.written_to = folders.host / "data"  # while it is copied ahead
+    sync.cycle()
+    assert disk.written_to is None and CLONE in disk.created
+    assert (folders.host / "data").read_bytes() == b"evil" + HUGE[4:]
+    sync.cycle()
+    assert [conflict.key for conflict in sync.status().conflicts] == ["data"]
 
 
 def test_a_moved_big_file_is_not_sent_again(folders: Folders) -> None:
