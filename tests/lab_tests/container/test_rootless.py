@@ -16,6 +16,7 @@ import pytest
 from remotedl import ssh
 from remotedl.config.models import LocalImage, ProjectConfig
 from remotedl.container.docker import DockerRuntime
+from remotedl.container.gpus import GpuWay, choose_request
 from remotedl.container.runtime import Change, Wanted
 from remotedl.container.services import Tools
 from remotedl.container.spec import Image
@@ -30,6 +31,7 @@ from remotedl.ssh.prompt import NOBODY
 from remotedl.ssh.remote import Remote
 from remotedl.tunnel.way import Way
 from tests.lab.fixtures import MakeHost
+from tests.lab.gpu import Gpu, GpuDouble
 from tests.lab.host import Host
 from tests.lab_tests.container.conftest import BARE, fresh_project, until
 from tests.lab_tests.container.test_host import DOCKERFILE
@@ -39,15 +41,21 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 PACKAGES = "busybox-static rootlesskit slirp4netns uidmap"
 PODMANS = "podman crun catatonit netavark nftables aardvark-dns passt"
 RUNTIME = "/run/user/1002"
+NVIDIA = Path(__file__).parents[2] / "lab" / "doubles" / "nvidia"
 WORLD = f"export HOME=/home/cyd XDG_RUNTIME_DIR={RUNTIME} PATH=/usr/bin:/usr/sbin:/bin:/sbin; cd;"
 TINY = """\
 cd "$(mktemp -d)" && mkdir bin tmp && cp /bin/busybox bin/ \\
-&& for a in sh mkdir printf chmod rm sleep id touch; do ln -s busybox bin/$a; done \\
+&& for a in sh mkdir printf chmod rm sleep id touch date cat awk wc sed [; do
+    ln -s busybox bin/$a
+done \\
 && tar -c . | docker import - localhost/tiny:1 \\
 && docker save localhost/tiny:1 -o /srv/tiny.tar && chmod 644 /srv/tiny.tar
 """
 """An image of two megabytes: the storage driver that works anywhere copies it for every layer."""
-DOCKERD = "exec sh /usr/share/docker.io/contrib/dockerd-rootless.sh --storage-driver vfs"
+DOCKERD = (
+    "exec sh /usr/share/docker.io/contrib/dockerd-rootless.sh --storage-driver vfs"
+    " --add-runtime nvidia=/usr/bin/nvidia-container-runtime"
+)
 PODMAN = f"exec podman --storage-driver vfs system service -t 0 unix://{RUNTIME}/podman/podman.sock"
 
 
@@ -61,6 +69,7 @@ def test_the_container_of_a_rootless_engine_writes_the_users_files(
     host.sh(f"install -d -m 700 -o cyd -g cyd {RUNTIME} {RUNTIME}/podman")
     host.sh("mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200")
     host.sh(TINY)
+    has_doubles_of_gpus(host)
     text = DOCKERFILE.replace("debian:bookworm-slim", "localhost/tiny:1")
     (tmp_path / "Dockerfile").write_text(text + 'LABEL remotedl.catalogue="test"\n')
     with kept_up(host, DOCKERD, f"{RUNTIME}/docker.sock"), logged_in(host) as remote:
@@ -68,6 +77,7 @@ def test_the_container_of_a_rootless_engine_writes_the_users_files(
         facts = converge(remote, Wish(gpus=False)).facts
         assert (facts.engine.kind, facts.engine.access) == ("rootless", "direct")
         a_project_runs(host, remote, facts, tmp_path)
+        it_sees_one_gpu_of_two(host, remote, facts, tmp_path, GpuWay.RUNTIME)
     host.sh("mv /usr/bin/docker /usr/bin/no-docker")
     with kept_up(host, PODMAN, f"{RUNTIME}/podman/podman.sock"), logged_in(host) as remote:
         as_cyd(host, "podman --storage-driver vfs load -i /srv/tiny.tar")
@@ -77,6 +87,36 @@ def test_the_container_of_a_rootless_engine_writes_the_users_files(
             f"{RUNTIME}/podman/podman.sock",
         )
         a_project_runs(host, remote, facts, tmp_path)
+        it_sees_one_gpu_of_two(host, remote, facts, tmp_path, GpuWay.CDI)
+
+
+def has_doubles_of_gpus(host: Host) -> None:
+    """Two GPUs, the toolkit and its specification, none of them real."""
+    GpuDouble(host).install(Gpu(0), Gpu(1))
+    # What is mounted over /proc and /sys keeps rootless containers from mounting their own.
+    host.sh("for f in /proc/driver /sys/module /sys/bus/pci/devices; do umount $f || :; done")
+    for name in ("nvidia-ctk", "nvidia-cdi-hook", "nvidia-container-runtime"):
+        host.write(f"/usr/bin/{name}", (NVIDIA / name).read_text())
+        host.sh(f"chmod 755 /usr/bin/{name}")
+    host.sh("mkdir -p /etc/cdi && nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml")
+
+
+def it_sees_one_gpu_of_two(
+    host: Host, remote: Remote, facts: HostFacts, folder: Path, way: GpuWay
+) -> None:
+    """What is asked for is what the container has, and the smoke container saw it first."""
+    engine = open_engine(remote, engine_access(facts), Way(remote))
+    request = choose_request(("1",), engine.report(), facts.toolkit.devices)
+    assert request.way is way
+    ref = built(engine, remote, facts, folder)
+    runtime = DockerRuntime(remote, engine, fresh_project("gpu"))
+    image = Image(ref.reference, ref.id, Tools("/opt/remotedl/bin"))
+    wanted = Wanted(host.login_as("cyd").host_config(), ProjectConfig(**BARE), image, request)
+    runtime.ensure(wanted)
+    said = runtime.run(["nvidia-smi", "-L"])
+    assert said.text.count("GPU ") == 1 and Gpu(1).uuid in said.text, said.error_text
+    runtime.remove()
+    engine.close()
 
 
 def a_project_runs(host: Host, remote: Remote, facts: HostFacts, folder: Path) -> None:
