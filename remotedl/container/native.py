@@ -16,7 +16,7 @@ import json
 import secrets as chance
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,7 @@ class NativeRuntime:
     def plan(self, wanted: Wanted) -> Plan:
         """What `ensure` would do. Makes the project's folders on the host, and nothing else."""
         ground = self._survey(wanted)
+        wanted = self._keeping_its_gpus(wanted)
         # Whether the venv is still the right one is only known once it is there.
         venv = str(self._before().get("venv", ""))
         return self._compare(_asked(wanted, ground, venv), ground)
@@ -116,6 +117,7 @@ class NativeRuntime:
         ground = self._survey(wanted)
         token = token_of(self._remote, ground, self._random)
         venv = self._venv(wanted, report)
+        wanted = self._keeping_its_gpus(wanted)
         found = _services(wanted, ground)
         plan = self._compare(_asked(wanted, ground, venv), ground)
         if plan.change is Change.RECREATE:
@@ -192,7 +194,7 @@ class NativeRuntime:
             image=str(state.get("tools", "")),
             since=str(state.get("started", "")),
             ports=_numbers(state) if state["running"] else {},
-            gpus=("all",),
+            gpus=tuple(self._before().get("devices", ())) or ("all",),
         )
 
     def ports(self) -> Mapping[int, int]:
@@ -228,11 +230,20 @@ class NativeRuntime:
         self._run_folder, self._workdir = ground.folders.run, ground.folders.workdir
         return ground
 
+    def _keeping_its_gpus(self, wanted: Wanted) -> Wanted:
+        """ "auto:1" may pick another one by now; what runs keeps what it was given."""
+        before, state = self._before(), self._state()
+        kept = tuple(before.get("devices", ()))
+        same = before.get("gpus") == str(wanted.host.gpus)
+        if not (kept and same and state and state["running"]):
+            return wanted
+        return replace(wanted, gpus=replace(wanted.gpus, devices=kept))
+
     def _compare(self, asked: bytes, ground: Ground) -> Plan:
         state = self._state()
         if not state or not state.get("id"):
             return Plan(Change.CREATE, ("the services never ran here",))
-        before, now = self._before(), json.loads(asked)
+        before, now = {"devices": [], **self._before()}, json.loads(asked)
         if not state["running"]:
             return Plan(Change.START, ("the services do not run",))
         if before == now:
@@ -464,6 +475,7 @@ def _asked(wanted: Wanted, ground: Ground, venv: str) -> bytes:
             "venv": venv,
             "services": json.loads(services_json(_services(wanted, ground))),
             "gpus": str(wanted.host.gpus),
+            "devices": list(wanted.gpus.devices),
             "env": dict(wanted.config.env),
         }
     )

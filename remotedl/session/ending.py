@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from remotedl.container.jobs import running_jobs
 from remotedl.errors import JobsRunning, RemotedlError, UsageError
+from remotedl.provision.gpus import release
 from remotedl.session.errands import Errand, bring_in_step, end_session, workplace
 from remotedl.session.purge import plan_purge, purge
 
@@ -26,6 +27,7 @@ def bring_down(errand: Errand, *, clean: bool, yes: bool) -> None:
         report.note("session ended")
     with workplace(errand) as (place, _):
         place.runtime.stop()
+        release(place.remote, errand.project.id)
     report.stage("down", f"stopped on {errand.host_name}; files, data and image stay")
 
 
@@ -42,6 +44,7 @@ def _purge(errand: Errand, *, yes: bool) -> None:
             raise UsageError("nothing was removed", hint="remotedl down --purge --yes")
         end_session(errand)
         purge(place, ground, wanted, report)
+        release(place.remote, errand.project.id)
     report.stage("purge", f"{errand.host_name} is clean; Docker itself: remotedl provision --undo")
 
 

@@ -32,12 +32,13 @@ from remotedl.errors import (
     SshError,
     StateCorrupt,
 )
-from remotedl.provision.gpus import look_at_gpus
+from remotedl.provision.gpus import held_by_others, look_at_gpus
 from remotedl.provision.probe import gather
 from remotedl.report import SILENT, Report
 from remotedl.session import seen
 from remotedl.session.backoff import delays
 from remotedl.session.control import ask
+from remotedl.session.gpu_claims import Claim
 from remotedl.session.job_gpus import NOTED, gpus_for_job
 from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
@@ -260,9 +261,12 @@ def start_job(errand: Errand, argv: Sequence[str], *, wish: JobWish, cwd: Path) 
         jobs = place.jobs(ground.folders.run)
         env: Mapping[str, str] = {}
         if wish.gpus is not None:
-            gpus = look_at_gpus(place.remote).gpus
-            given = gpus_for_job(wish.gpus, place.runtime.status().gpus, gpus, jobs.all())
+            seen_now, has = look_at_gpus(place.remote), place.runtime.status().gpus
+            held, running = held_by_others(seen_now, errand.project.id), jobs.all()
+            given = gpus_for_job(wish.gpus, has, seen_now.gpus, running, held)
             env, note[NOTED] = given.environment, list(given.indexes)
+            if place.engine is None:
+                Claim(errand.project.id, (*has, *given.indexes)).renew(place.remote, running)
         return jobs.start(argv, cwd=inside_folder(errand, ground, cwd), env=env, note=note)
 
 

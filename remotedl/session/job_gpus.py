@@ -6,7 +6,7 @@ started in a row would both find the same card idle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from remotedl.container.gpus import GpuLoad, choose_devices, job_environment
@@ -32,15 +32,20 @@ def gpus_for_job(
     container: Sequence[str],
     gpus: Sequence[Gpu],
     jobs: Sequence[Job],
+    held: Collection[int] = (),
 ) -> JobGpus:
     """`container`: its GPUs by index, or ("all",). Raises ContainerError where there are too few.
+
+    `held`: indexes that another project's container or claim has; they come last.
 
     A count means the idlest so many: a job does not care which.
     """
     if wanted == "none":
         return JobGpus(job_environment("none", container, ()), ())
-    given = _given(jobs)
-    loads = [replace(gpu_load(gpu), held=str(gpu.index) in given) for gpu in gpus]
+    given = given_to(jobs)
+    loads = [
+        replace(gpu_load(gpu), held=str(gpu.index) in given or gpu.index in held) for gpu in gpus
+    ]
     seen = [load for load in loads if tuple(container) == ("all",) or str(load.index) in container]
     if not seen:
         raise ContainerError(
@@ -65,6 +70,7 @@ def gpu_load(gpu: Gpu) -> GpuLoad:
     )
 
 
-def _given(jobs: Sequence[Job]) -> set[str]:
+def given_to(jobs: Sequence[Job]) -> frozenset[str]:
+    """What the jobs that run were given, by index on the host."""
     running = [job for job in jobs if job.state is JobState.RUNNING]
-    return {str(one) for job in running for one in job.note.get(NOTED, ())}
+    return frozenset(str(one) for job in running for one in job.note.get(NOTED, ()))

@@ -35,6 +35,7 @@ from remotedl.session.backoff import delays
 from remotedl.session.control import ControlServer
 from remotedl.session.digest import digest, job_end_line
 from remotedl.session.errands import NOTIFY
+from remotedl.session.gpu_claims import Claim
 from remotedl.session.hearing import Heard
 from remotedl.session.memory import give_back
 from remotedl.session.notify import notify
@@ -129,6 +130,7 @@ class Session:
         self._sync.connect(place.remote, self._running.folders.workdir)
         self._open_tunnels(ready.forward_ports)
         run_folder, container = self._running.folders.run, self._running.name
+        given = place.runtime.status().gpus if place.engine is None else ()
         self._watch = HostWatch(
             place,
             run_folder,
@@ -137,6 +139,7 @@ class Session:
             container,
             on_end=self._job_ended,
             autostop=self.project.config.project.autostop is not None,
+            claim=Claim(self.project.id, given) if place.engine is None else None,
         )
         self._phase, self._detail, self._since = Phase.LIVE, "", time.time()
 

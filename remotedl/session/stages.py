@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from remotedl import ssh
 from remotedl.config.models import HostConfig, LocalImage, ProjectConfig, RuntimeKind
-from remotedl.container.gpus import NO_GPUS, GpuRequest, choose_devices, choose_request
+from remotedl.container.gpus import NO_GPUS, GpuRequest, GpuWay, choose_request
 from remotedl.container.runtime import (
     Answer,
     Change,
@@ -37,8 +37,7 @@ from remotedl.provision.steps import wish_of
 from remotedl.provision.via_laptop import Door
 from remotedl.report import SILENT, Report
 from remotedl.session.envfile import read_env_file
-from remotedl.session.idle_gpus import idle_gpus
-from remotedl.session.job_gpus import gpu_load
+from remotedl.session.gpu_claims import take_gpus
 from remotedl.session.options import UpOptions
 from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
@@ -149,7 +148,8 @@ def prepare(
 ) -> tuple[Workplace, Ready]:
     """Provision the host and bring the image there (docker), or neither (native)."""
     if host.runtime is RuntimeKind.NATIVE:
-        return open_workplace(remote, project, host, None), Ready(None, None, None, "")
+        gpus = native_gpus(remote, project, host, report)
+        return open_workplace(remote, project, host, None), Ready(None, None, None, "", gpus)
     confirm = _confirm_of(options, prompt)
     report.stage("provision", "looking at the host")
     with _through(remote if options.via_laptop else None, project, host, confirm, report) as way:
@@ -172,7 +172,7 @@ def prepare(
             "postCreateCommand runs in the container, which has no way through this laptop",
             hint="put what it installs into the Dockerfile",
         )
-    gpus = gpu_request(place, host, outcome.facts)
+    gpus = gpu_request(place, host, outcome.facts, report)
     more = ref.forward_ports, ref.post_create
     return place, Ready(outcome.facts, access, image, ref.reference, gpus, *more)
 
@@ -384,17 +384,26 @@ def consent_of(options: UpOptions, prompt: Prompt, report: Report) -> Consent:
     return consent
 
 
-def gpu_request(place: Workplace, host: HostConfig, facts: HostFacts) -> GpuRequest:
+def gpu_request(
+    place: Workplace, host: HostConfig, facts: HostFacts, report: Report = SILENT
+) -> GpuRequest:
     """How the container asks for its GPUs. Raises ContainerError where there are too few."""
     if host.gpus == "none" or place.engine is None:
         return NO_GPUS
-    if isinstance(host.gpus, str) and host.gpus.startswith("auto:"):
-        devices = idle_gpus(place.remote, host.gpus, place.project.id, facts)
-    else:
-        devices = choose_devices(host.gpus, [gpu_load(gpu) for gpu in facts.gpus])
+    devices = take_gpus(place.remote, host.gpus, place.project.id, facts, report)
     if not devices:
         return NO_GPUS
     return choose_request(devices, place.engine.report(), facts.toolkit.devices)
+
+
+def native_gpus(
+    remote: Remote, project: Project, host: HostConfig, report: Report = SILENT
+) -> GpuRequest:
+    """Which GPUs the native services are shown: a choice only where one was asked for."""
+    if host.gpus in ("all", "none"):
+        return NO_GPUS
+    devices = take_gpus(remote, host.gpus, project.id, None, report)
+    return GpuRequest(GpuWay.NONE, devices, "as asked for")
 
 
 def _wanted_name(project: Project) -> str:

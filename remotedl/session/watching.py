@@ -1,4 +1,7 @@
-"""What a live session keeps an eye on: jobs, GPUs and disks of the host. Looks, never acts."""
+"""What a live session keeps an eye on: jobs, GPUs and disks of the host. Looks, never acts.
+
+A claim on GPUs is renewed by looking; it is a note for others and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from remotedl.provision.facts import HostFacts
 from remotedl.provision.findings import Grade
 from remotedl.provision.gpus import find_smi
 from remotedl.provision.guardian import Readings, judge, watch
+from remotedl.session.gpu_claims import Claim
 from remotedl.session.workplace import Workplace
 
 EVERY_S = 10.0
@@ -38,8 +42,12 @@ class HostWatch:
         clock: Callable[[], float] = time.monotonic,
         on_end: Callable[[Job], None] = lambda job: None,
         autostop: bool = False,
+        claim: Claim | None = None,
     ) -> None:
-        """`on_end` is told of each job that ends while somebody watches, once."""
+        """`on_end` is told of each job that ends while somebody watches, once.
+
+        `claim`: what is held of the host's GPUs, where no container's label says so.
+        """
         self._place, self._run_folder, self._clock = place, run_folder, clock
         self._host_name, self._container = host_name, container
         self._smi = facts.driver.smi if facts is not None else None
@@ -48,6 +56,7 @@ class HostWatch:
         self._loads: Mapping[str, tuple[int, ...]] = {}
         self._on_end = on_end
         self._autostop = autostop
+        self._claim = claim
         self._ended: set[str] | None = None
         self.jobs: tuple[dict[str, Any], ...] = ()
         self.gpu_lines: tuple[str, ...] = ()
@@ -68,6 +77,8 @@ class HostWatch:
             jobs = self._place.jobs(self._run_folder).all()
             self.jobs = tuple(job_row(job) for job in jobs)
             self._tell_ends(jobs)
+            if self._claim is not None:
+                self._claim.renew(self._place.remote, jobs)
             self.gpu_lines = self._gpus()
             if self._autostop:
                 self.idleness = Autostop(self._place.remote, self._run_folder).status()

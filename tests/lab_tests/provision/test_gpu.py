@@ -14,7 +14,7 @@ from remotedl.provision.gpus import claim, held_by_others, look_at_gpus, release
 from remotedl.provision.guardian import judge, watch
 from remotedl.provision.steps import Wish
 from remotedl.provision.undo import undo
-from remotedl.session.idle_gpus import idle_gpus
+from remotedl.session.gpu_claims import take_gpus
 from tests.lab.aptrepo import PackageMirrors
 from tests.lab.fixtures import MakeHost
 from tests.lab.gpu import Gpu, GpuDouble
@@ -114,7 +114,7 @@ def test_a_restart_under_running_containers_is_asked_for_and_gpus_are_seen(
     assert [(h.kind, h.user) for h in view.holders][-1] == ("claim", "ada@laptop")
     bob = log_in(host, "bob")
     assert held_by_others(look_at_gpus(bob), "bobs") == {0}
-    assert idle_gpus(bob, "auto:1", "bobs", accepted.facts) == ("0",), "there is no other one"
+    assert take_gpus(bob, "auto:1", "bobs", accepted.facts) == ("0",), "there is no other one"
     claims = look_at_gpus(remote).claims
     assert {(one.host_user, one.gpus) for one in claims} == {("ada", ("0",)), ("bob", ("0",))}
     assert held_by_others(look_at_gpus(remote), "p-012345") == {0}

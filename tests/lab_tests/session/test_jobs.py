@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,14 @@ from tests.lab_tests.session.trip import Trip, double_venv
 pytestmark = pytest.mark.timeout(120)
 
 SHOW = 'echo "sees: $CUDA_VISIBLE_DEVICES"'
+
+
+@pytest.fixture(autouse=True)
+def no_claims() -> Iterator[None]:
+    """They lie in /tmp of the host, which is this machine here, and outlive a test by minutes."""
+    yield
+    for left in Path("/tmp").glob(".remotedl-claim-root_*"):
+        left.unlink(missing_ok=True)
 
 
 def gpu_host(folder: Path) -> Path:
@@ -55,6 +65,46 @@ def test_a_job_gets_the_idlest_gpu_and_the_next_job_another(
     refused = trip.laptop.run("run", "--gpus", "3", "--", "true", check=False)
     assert "3 GPUs are asked for and the host has 2" in refused.text
     trip.laptop.run("stop", job)
+
+
+def holders(trip: Trip) -> dict[int, set[tuple[str, str]]]:
+    """By GPU: of which kind each holder is, and which project's."""
+    rows = json.loads(trip.laptop.run("gpus", "h1", "--json").stdout)
+    return {
+        row["gpu"]["index"]: {(one["kind"], one["project"]) for one in row["holders"]}
+        for row in rows
+    }
+
+
+def test_gpus_asked_for_by_number_are_claimed_and_given_back(
+    make_trip: MakeTrip, make_sshd: MakeSshd, tmp_path: Path
+) -> None:
+    """The native runtime: no container's label would tell the host's other users."""
+    sshd = make_sshd(shell=gpu_host(tmp_path / "gpu"))
+    double_venv(sshd)
+    one, two = make_trip(sshd=sshd), make_trip(sshd=sshd)
+    show = ("run", "--no-after-sync", "--", "sh", "-c", SHOW)
+    one.up_in_background("--gpus", "1,")
+    assert one.laptop.run(*show).stdout == "sees: 1\n"
+    mine = {("claim", project_id(one))}
+    assert holders(one) == {0: set(), 1: mine}
+
+    # The idle one is claimed: who takes what is free gets the busy one, and who insists is told.
+    two.up_in_background("--gpus", "auto:1")
+    assert two.laptop.run(*show).stdout == "sees: 0\n"
+    assert holders(two) == {0: {("claim", project_id(two))}, 1: mine}
+    two.laptop.run("down", "h1")
+    assert holders(two) == {0: set(), 1: mine}
+    insists = two.laptop.run("up", "h1", "-d", "--no-open", "--gpus", "1,")
+    assert "GPU 1 of 127.0.0.1 is somebody else's at the moment" in insists.text
+    two.laptop.run("down", "h1")
+    one.laptop.run("down", "h1")
+    assert holders(one) == {0: set(), 1: set()}
+
+
+def project_id(trip: Trip) -> str:
+    text = (trip.laptop.folder / ".remotedl/project.toml").read_text()
+    return str(tomllib.loads(text)["id"])
 
 
 def desktop(folder: Path) -> Path:

@@ -1,0 +1,69 @@
+"""A claim of a live session is said again before it ends, and when it changes."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from remotedl.container.jobs import Job, JobState
+from remotedl.provision.facts import Gpu, GpuClaim
+from remotedl.provision.gpus import GpuReport, views
+from remotedl.session.gpu_claims import CLAIM_S, RENEW_S, Claim
+from tests.support.local_remote import LocalRemote
+
+
+def job(state: JobState, *gpus: str) -> Job:
+    return Job("1", ("python",), state, 0.0, note={"gpus": list(gpus)})
+
+
+@pytest.fixture
+def project() -> Iterator[str]:
+    name = uuid.uuid4().hex[:16]
+    yield name
+    for left in Path("/tmp").glob(f".remotedl-claim-*{name}*"):
+        left.unlink()
+
+
+def note(project: str) -> dict[str, object]:
+    (path,) = Path("/tmp").glob(f".remotedl-claim-*{project}*")
+    found: dict[str, object] = json.loads(path.read_text())
+    return found
+
+
+def test_it_is_renewed_before_it_ends_and_at_once_where_it_changes(project: str) -> None:
+    now = [1000.0]
+    held, remote = Claim(project, ("1",), clock=lambda: now[0]), LocalRemote()
+    held.renew(remote, [])
+    first = note(project)
+    assert first["gpus"] == ["1"]
+    assert int(str(first["until"])) == pytest.approx(time.time() + CLAIM_S, abs=5)
+    path = next(Path("/tmp").glob(f".remotedl-claim-*{project}*"))
+    path.unlink()
+    now[0] += RENEW_S - 1
+    held.renew(remote, [])
+    assert not path.exists(), "it is too early"
+    held.renew(remote, [job(JobState.RUNNING, "0"), job(JobState.EXITED, "3")])
+    assert note(project)["gpus"] == ["0", "1"]
+    path.unlink()
+    now[0] += RENEW_S + 1
+    held.renew(remote, [job(JobState.RUNNING, "0")])
+    assert note(project)["gpus"] == ["0", "1"]
+    assert RENEW_S < CLAIM_S / 2, "one renewal may be missed"
+
+
+def test_who_chose_nothing_claims_nothing(project: str) -> None:
+    Claim(project, ("all",)).renew(LocalRemote(), [])
+    assert not list(Path("/tmp").glob(f".remotedl-claim-*{project}*"))
+
+
+def test_a_claim_that_has_ended_is_none() -> None:
+    gpu = Gpu(0, "GPU-0", "H100", memory_total=80, memory_used=0)
+    claims = (GpuClaim("ada", ("0",), 100, "p"),)
+    (before,) = views(GpuReport((gpu,), claims, (), now=99))
+    (after,) = views(GpuReport((gpu,), claims, (), now=100))
+    assert (before.free, after.free) == (False, True)
