@@ -174,6 +174,7 @@ class Sync:
             self._state = State.CLOSED
             if pair is None:
                 return
+            pair.peer.say_bye()
             try:
                 pair.replica.save()
                 if pair.scan.is_done:

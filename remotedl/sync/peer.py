@@ -238,17 +238,22 @@ class Peer:
     def new_stream(self) -> int:
         return self._next_stream()
 
+    def say_bye(self) -> None:
+        """The agent may end, while we tidy up on our side; idempotent."""
+        if self._closing:
+            return
+        self._closing = True
+        try:
+            self._wire.control(Type.BYE, 0)
+            self._wire.drain(1)
+            self._process.shutdown_write()
+        except (Closed, LinkLost):
+            pass
+
     def close(self) -> None:
         """End the session in order; idempotent."""
-        if not self._closing:
-            self._closing = True
-            try:
-                self._wire.control(Type.BYE, 0)
-                self._wire.drain(1)
-                self._process.shutdown_write()
-                self._stopped.wait(END_S)  # until the agent's output ends
-            except (Closed, LinkLost, TimeoutError):
-                pass
+        self.say_bye()
+        self._stopped.wait(END_S)  # until the agent's output ends
         self._stop(LinkLost("the session was closed"))
 
     def _ask(
