@@ -11,7 +11,7 @@ import posixpath
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -42,7 +42,7 @@ from remotedl.session.gpu_claims import Claim
 from remotedl.session.job_gpus import NOTED, gpus_for_job
 from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
-from remotedl.session.registry import Record, read_record, running_sessions
+from remotedl.session.registry import Record, drop_record, read_record, running_sessions
 from remotedl.session.status import Phase, Snapshot
 from remotedl.session.syncing import SessionSync
 from remotedl.session.tunnels import JUPYTER, TENSORBOARD
@@ -66,6 +66,7 @@ NOTIFY = "notify"
 """In a job's note: whoever started it wants to be told of its end."""
 STATUS_S = 3.0
 WAITS_SILENTLY_S = 3.0
+LOOK_S = 1.0
 RUN_FOLDER_THERE = 'test -d "$HOME/.remotedl/run/$1"'
 
 
@@ -334,21 +335,35 @@ def list_jobs(errand: Errand) -> KnownJobs:
 
     Raises LinkLost, SshError where there is no session that knows.
     """
-    seen_last = _reconnecting(errand)
-    if seen_last is not None:
-        return _known(seen_last, seen_last.detail)
-    try:
-        with open_jobs(errand) as found:
-            return KnownJobs([job_row(job) for job in found.all()])
-    except (LinkLost, SshError) as exc:
-        seen_last = _reconnecting(errand)
-        if seen_last is None:
-            raise
-        return _known(seen_last, exc.message)
+    if errand.session() is None:
+        return _asked_jobs(errand)
+    answer: Future[KnownJobs] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(_asked_jobs(errand))
+        except BaseException as exc:  # noqa: BLE001 - raised below, where it is waited for
+            answer.set_exception(exc)
+
+    # A login to a host that is gone fails late; the session knows within seconds.
+    lost = _reconnecting(errand)
+    if lost is None:
+        threading.Thread(target=ask, name="jobs", daemon=True).start()
+    while lost is None:
+        try:
+            return answer.result(LOOK_S)
+        except TimeoutError:
+            lost = _reconnecting(errand)
+        except (LinkLost, SshError):
+            lost = _reconnecting(errand)
+            if lost is None:
+                raise
+    return KnownJobs(list(lost.jobs), time.time() - lost.since, lost.detail)
 
 
-def _known(session: Snapshot, why: str) -> KnownJobs:
-    return KnownJobs(list(session.jobs), time.time() - session.since, why)
+def _asked_jobs(errand: Errand) -> KnownJobs:
+    with open_jobs(errand) as found:
+        return KnownJobs([job_row(job) for job in found.all()])
 
 
 def _reconnecting(errand: Errand) -> Snapshot | None:
@@ -435,9 +450,13 @@ def open_autostop(errand: Errand) -> Iterator[Autostop]:
 
 
 def end_session(errand: Errand) -> bool:
-    """Tell the live session to end, and wait until it has; False where there was none."""
+    """Tell the live session to end, and wait until it has; False where there was none.
+
+    What one that died left behind is forgotten: nobody need be told of it any more.
+    """
     record = errand.session()
     if record is None:
+        drop_record(errand.folder)
         return False
     ask_record(record, "stop")
     deadline = threading.Event()

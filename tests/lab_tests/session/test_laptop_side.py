@@ -41,6 +41,10 @@ def test_a_killed_background_process_is_no_session_and_up_comes_back(trip: Trip)
     assert after["pid"] != pid
     assert after["tunnels"] == before["tunnels"]  # the ports and, in the address, the token
     assert trip.page("Jupyter").get("/api").text == "{}"
+    os.kill(after["pid"], signal.SIGKILL)
+    eventually(lambda: "died; the container goes on" in trip.laptop.run("status").text)
+    trip.laptop.run("down")
+    assert "died" not in trip.laptop.run("status").text  # nothing goes on any more
 
 
 def test_a_stopped_session_process_is_named_within_seconds(trip: Trip) -> None:
