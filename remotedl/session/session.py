@@ -54,7 +54,13 @@ from remotedl.session.registry import (
 )
 from remotedl.session.status import Phase, Snapshot
 from remotedl.session.syncing import SYNC_REQUESTS, SessionSync
-from remotedl.session.tunnels import JUPYTER, TENSORBOARD, SessionTunnels, wanted_tunnels
+from remotedl.session.tunnels import (
+    JUPYTER,
+    TENSORBOARD,
+    SessionTunnels,
+    check_ports,
+    wanted_tunnels,
+)
 from remotedl.session.watching import HostWatch, idleness_row, job_row
 from remotedl.session.workplace import Workplace, remember_access
 from remotedl.ssh.prompt import Prompt
@@ -106,6 +112,7 @@ class Session:
         self._claim()
         self._publish()
         stages.check_project(self.project)
+        check_ports(wanted_tunnels(self.project.config.project, self.host))
         links = stages.connect(
             self.host,
             self._prompt,

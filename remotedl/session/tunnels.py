@@ -13,10 +13,12 @@ from remotedl.session.status import TunnelStatus
 from remotedl.ssh.remote import Remote, Stream
 from remotedl.tunnel.entrance import Dial
 from remotedl.tunnel.forward import LOOPBACK, TcpPlace
+from remotedl.tunnel.listen import bind
 from remotedl.tunnel.tunnel import Tunnel, TunnelWish, open_tunnel
 from remotedl.tunnel.way import Way
 
 JUPYTER, TENSORBOARD = "Jupyter", "TensorBoard"
+PRIVILEGED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,16 @@ def wanted_tunnels(project: ProjectConfig, host: HostConfig) -> list[Want]:
         laptop, port = _pair(text)
         wants.append(Want(f"host port {port}", laptop, None, port))
     return wants
+
+
+def check_ports(wants: list[Want]) -> None:
+    """Whether the laptop lets us listen there at all, before anything takes time.
+
+    One that is taken moves later; one that is the administrator's is refused. Raises TunnelError.
+    """
+    for want in wants:
+        if want.laptop_port < PRIVILEGED:
+            bind(TcpPlace(None, want.laptop_port)).close()
 
 
 class SessionTunnels:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +132,28 @@ def test_ports_that_are_taken_move_and_say_so(make_trip: MakeTrip) -> None:
         assert re.search(rf"warning: port {port} of this laptop is taken", up.text)
         assert f":{jupyter['port']}/lab?token=" in up.stdout
         assert trip.page("Jupyter").get("/api").text == "{}"
+
+
+def test_a_privileged_port_is_refused_before_anything_takes_time(make_trip: MakeTrip) -> None:
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 80:
+        pytest.skip("this kernel lets everybody listen on port 80")
+    trip = make_trip(jupyter={"port": 80})
+    argv = [sys.executable, "-m", "remotedl", "up", "h1", "--no-open"]
+    if os.geteuid() == 0:
+        argv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", *argv]
+    done = subprocess.run(
+        argv,
+        cwd=trip.laptop.folder,
+        env=trip.laptop.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == TunnelError.exit_code
+    assert "ports below 1024 are the administrator's" in done.stderr
+    assert "[connect]" not in done.stderr
+    assert trip.statuses() == []
 
 
 def test_a_port_that_a_session_of_ours_has_is_named_as_such(make_trip: MakeTrip) -> None:
