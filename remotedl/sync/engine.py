@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,6 +56,10 @@ HISTORY = 10_000
 """Steps among which `undo` looks."""
 GARBAGE = (200_000, 50, 100)
 """Trees are many small objects in no cycles: looking for cycles takes a sixth of a first scan."""
+TURN_S = 0.0005
+"""How long a thread computes before another may, while both sides are opened."""
+USUAL_TURN_S = 0.005
+"""Python's own."""
 ROUNDS = 100
 """Cycles in a row after which `cycle` gives up on folders that do not come to rest."""
 DAY_S = 86400.0
@@ -151,9 +157,10 @@ class Sync:
         Raises SyncHalted, FolderUnusable, RootInUse, StateCorrupt, LinkLost, ProtocolError.
         """
         gc.set_threshold(*GARBAGE)
-        pair = open_pair(self._request)
-        while not (pair.replica.scanner.listed.wait(NAP_S) or pair.scan.is_done):
-            pass
+        with _quick_turns():
+            pair = open_pair(self._request)
+            while not (pair.replica.scanner.listed.wait(NAP_S) or pair.scan.is_done):
+                pass
         self._open_pair = pair
         pair.replica.scanner.on_similar = self._prepare
         self._state = State.LIVE
@@ -651,6 +658,16 @@ class Sync:
     def _new_step(self) -> str:
         self._serial += 1
         return f"{int(self._now() * 1000):x}-{self._serial:x}"
+
+
+@contextmanager
+def _quick_turns() -> Iterator[None]:
+    """Login, agent and scan take turns: who has an answer to read waits for no 5 ms of Python."""
+    sys.setswitchinterval(TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(USUAL_TURN_S)
 
 
 def _as_step(step: str, at: float, where: Where, ops: Sequence[Operation]) -> Step:
