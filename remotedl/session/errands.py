@@ -335,7 +335,7 @@ def list_jobs(errand: Errand) -> KnownJobs:
 
     Raises LinkLost, SshError where there is no session that knows.
     """
-    if errand.session() is None:
+    if not _has_session(errand):
         return _asked_jobs(errand)
     answer: Future[KnownJobs] = Future()
 
@@ -366,12 +366,20 @@ def _asked_jobs(errand: Errand) -> KnownJobs:
         return KnownJobs([job_row(job) for job in found.all()])
 
 
+def _has_session(errand: Errand) -> bool:
+    """Jobs can be asked for without one, and so also where its record cannot be read."""
+    try:
+        return errand.session() is not None
+    except StateCorrupt:
+        return False
+
+
 def _reconnecting(errand: Errand) -> Snapshot | None:
     """The live session, where it has no link."""
-    record = errand.session()
     try:
+        record = errand.session()
         session = snapshot_of(record) if record is not None else None
-    except SessionError:
+    except (SessionError, StateCorrupt):
         return None
     return session if session is not None and session.phase is Phase.RECONNECTING else None
 

@@ -105,6 +105,7 @@ def test_a_state_folder_of_another_version_is_said_and_left_alone(trip: Trip) ->
         assert said.code == StateCorrupt.exit_code, said.text
         assert f"{record} was written by another version of remotedl" in said.text
         assert "next: " in said.text
+    assert trip.laptop.run("jobs").code == 0  # needs no session
     assert psutil.pid_exists(pid)
     record.write_text(text)
     assert trip.look().phase is Phase.LIVE
