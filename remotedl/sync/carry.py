@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from remotedl.errors import ProtocolError
-from remotedl.sync.agent.apply import Outcome, Status
+from remotedl.sync.agent.apply import DONE, Outcome, Status
 from remotedl.sync.agent.protocol import Content
 from remotedl.sync.agent.replica import Replica
 from remotedl.sync.agent.transfer import PACK_BYTES, SMALL, Basis, Wanted
@@ -137,11 +137,6 @@ class _Trip:
         self._refused = True
         self._carried.failures.append(Failure(op.key, self.where, why))
 
-    def _count(self, op: Operation, counts: Counts) -> Counts:
-        if op.new is None:
-            return counts.plus(Counts(deleted=1))
-        return counts if op.new.kind is Kind.DIR else counts.plus(Counts(written=1))
-
     def _ended(self, op: Operation, end: Outcome) -> bool:
         """Whether the operation is done; otherwise it is noted."""
         if is_big(op.new) and op.new is not None and op.new.digest is not None:
@@ -225,6 +220,7 @@ class Upload(_Trip):
                 pack[new.digest] = self._own.outflow.read_small(Wanted(op.source, new))
             else:
                 why = self._own.outflow.send_big(Wanted(op.source, new))
+                self._count_sent(0 if why else new.size)
         except ConnectionError:
             self._own.peer.check()
             raise
@@ -234,13 +230,13 @@ class Upload(_Trip):
             self._carried.pending.append(op)
             self._carried.doubtful.add(op.source)
             return False
-        self._carried.to_remote = self._carried.to_remote.plus(Counts(sent=new.size))
         self._will_be_at_hand(new)
         return True
 
     def _send_pack(self, pack: dict[bytes, bytes]) -> None:
         if not pack:
             return
+        self._count_sent(sum(map(len, pack.values())))
         try:
             self._own.outflow.send_pack(
                 [(Content(digest, len(data)), data) for digest, data in pack.items()]
@@ -249,17 +245,20 @@ class Upload(_Trip):
             self._own.peer.check()
             raise
 
+    def _count_sent(self, size: int) -> None:
+        self._carried.to_remote = self._carried.to_remote.plus(Counts(sent=size))
+
     def _commit(self, batch: list[Operation]) -> Reply:
         changes = [Change(op.path, op.expected, op.new) for op in batch]
         return self._own.peer.commit(changes, self._step, [op.reason.value for op in batch])
 
     def _take_reply(self, batch: list[Operation], answer: dict[str, object]) -> None:
         outcomes = _outcomes(answer, len(batch))
-        for op, end in zip(batch, outcomes, strict=True):
-            if self._ended(op, end):
-                self._own.picture.believe(op.key, op.path, op.new)
-                self._carried.done_remote.append(op)
-                self._carried.to_remote = self._count(op, self._carried.to_remote)
+        done = [op for op, end in zip(batch, outcomes, strict=True) if self._ended(op, end)]
+        for op in done:
+            self._own.picture.believe(op.key, op.path, op.new)
+        self._carried.done_remote += done
+        self._carried.to_remote = self._carried.to_remote.plus(_counted(done))
 
 
 class _Download(_Trip):
@@ -319,15 +318,24 @@ class _Download(_Trip):
         changes = [Change(op.path, op.expected, op.new) for op in batch]
         reasons = [op.reason.value for op in batch]
         outcomes = self._own.replica.apply(changes, self._step, reasons)
+        done = []
         for op, end in zip(batch, outcomes, strict=True):
             if end.status is Status.NO_CONTENT and op.new is not None and op.new.digest:
                 why = self._own.peer.not_taken.get(op.new.digest, "")
                 end = Outcome(Status.REFUSED, why) if why else end
             if self._ended(op, end):
-                self._carried.done_laptop.append(op)
-                self._carried.to_laptop = self._count(op, self._carried.to_laptop)
+                done.append(op)
             else:
                 self._carried.doubtful.add(op.path)
+        self._carried.done_laptop += done
+        self._carried.to_laptop = self._carried.to_laptop.plus(_counted(done))
+
+
+def _counted(done: Sequence[Operation]) -> Counts:
+    """Folders are not counted among what was written."""
+    deleted = sum(op.new is None for op in done)
+    folders = sum(op.new is not None and op.new.kind is Kind.DIR for op in done)
+    return Counts(written=len(done) - deleted - folders, deleted=deleted)
 
 
 def _brings_content(op: Operation) -> bool:
@@ -338,10 +346,14 @@ def _brings_content(op: Operation) -> bool:
     return old is None or old.kind is not Kind.FILE or old.digest != new.digest
 
 
+def _outcome(status: str, why: str) -> Outcome:
+    return DONE if status == "done" and not why else Outcome(Status(status), str(why))
+
+
 def _outcomes(answer: dict[str, object], count: int) -> list[Outcome]:
     """Raises ProtocolError for an answer that makes no sense."""
     try:
-        given = [Outcome(Status(status), str(why)) for status, why in answer["outcomes"]]  # type: ignore[attr-defined]
+        given = [_outcome(*one) for one in answer["outcomes"]]  # type: ignore[attr-defined]
     except (KeyError, TypeError, ValueError) as exc:
         raise ProtocolError(f"the agent on the host speaks nonsense: {exc}") from exc
     if len(given) != count:
