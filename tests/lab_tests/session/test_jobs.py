@@ -55,6 +55,7 @@ def test_a_job_gets_the_idlest_gpu_and_the_next_job_another(
     trip.up()
     first = ["run", "-d", "--no-after-sync", "--gpus", "1", "--", "sh", "-c", f"{SHOW}; sleep 60"]
     job = trip.laptop.run(*first).stdout.strip()
+    assert holders(trip) == {0: set(), 1: {("claim", project_id(trip))}}
     second = trip.laptop.run("run", "--gpus", "1", "--", "sh", "-c", SHOW)
     assert second.stdout == f"sees: {Gpu(0).uuid}\n"  # the busy one: the idle one is given away
     assert f"sees: {Gpu(1).uuid}" in trip.laptop.run("logs", job).stdout
