@@ -115,7 +115,7 @@ RECIPES: tuple[Recipe, ...] = (
         "jax",
         "JAX, Flax and Optax",
         cpu_size=2_200_000_000,
-        gpu_size=9 * GB,
+        gpu_size=10 * GB,
         parent="base",
         variants=JAX,
     ),

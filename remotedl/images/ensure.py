@@ -166,9 +166,7 @@ class _Way:
                 f"{name} is not in {self.wish.folder}",
                 hint="check `requirements` in hosts.toml",
             ) from exc
-        image = self.engine.images.get(ref.reference)
-        own_python = image is not None and image.labels.get(OURS_LABEL) == "thin"
-        order, left_out = requirements_order(ref, name, text, own_python=own_python)
+        order, left_out = requirements_order(ref, name, text)
         if left_out:
             self.report.warn(f"{name}: only conda has these, left out: {', '.join(left_out)}")
         made = self._made(order)

@@ -38,6 +38,8 @@ class Order:
     labels: Mapping[str, str] = field(default_factory=dict)
     size: int = 0
     """Bytes that it may take; 0: not known."""
+    mend: str = ""
+    """What the user mends when a step fails; "": the Dockerfile, which is the user's own."""
 
     @property
     def all_labels(self) -> dict[str, str]:
@@ -163,9 +165,10 @@ NO_WAY_OUT = re.compile(
 
 def failure(order: Order, step: str, line: int, reason: str, said: list[str]) -> BuildFailed:
     """The failing line of the Dockerfile, the reason, and what it printed last."""
-    where = f"{order.dockerfile}:{line}, {step}" if line else step
+    own = not order.mend
+    where = f"{order.dockerfile}:{line}, {step}" if line and own else " ".join(step.split())
     output = "".join(f"\n    {text}" for text in said[-LAST_LINES:])
-    hint = "mend that line, then: remotedl up"
+    hint = f"mend {order.mend or 'that line'}, then: remotedl up"
     if any(NO_WAY_OUT.search(text) for text in said):
         hint = (
             "the host reaches no packages: remotedl image build --via-laptop, or set proxy or "

@@ -30,11 +30,28 @@ ARG BASE_IMAGE
 FROM ${BASE_IMAGE}
 USER 0
 ARG PIP_INDEX_URL
-ARG PYTHON
-COPY requirements.txt /opt/remotedl/recipe/project/requirements.txt
+COPY requirements.txt install.sh /opt/remotedl/recipe/project/
 RUN --mount=type=cache,target=/root/.cache/pip,id=remotedl-pip \\
     --mount=type=secret,id=pip,target=/etc/pip.conf \\
-    umask 0 && "$PYTHON" -m pip install -r /opt/remotedl/recipe/project/requirements.txt
+    sh /opt/remotedl/recipe/project/install.sh
+"""
+REQUIREMENTS_INSTALL = b"""\
+# Installs the project's packages into the Python that is the kernel: the image's own, or Jupyter's.
+set -eu
+umask 0
+ours=/opt/remotedl/bin/python
+kernel=/opt/remotedl/share/jupyter/kernels/python3/kernel.json
+python=$("$ours" -c 'import json, sys; print(json.load(open(sys.argv[1]))["argv"][0])' "$kernel")
+case $python in
+/opt/remotedl/* | python*) python=$ours ;;
+esac
+# What a distribution has against pip is about a system that people log in to.
+export PIP_BREAK_SYSTEM_PACKAGES=1
+if "$python" -m pip --version >/dev/null 2>&1; then
+    "$python" -m pip install -r /opt/remotedl/recipe/project/requirements.txt
+else
+    "$ours" -m pip --python "$python" install -r /opt/remotedl/recipe/project/requirements.txt
+fi
 """
 
 
@@ -54,7 +71,10 @@ def catalogue_order(
         arguments["BASE_IMAGE"] = parent
     order = _order(recipe.name, context, arguments)
     return replace(
-        order, labels={"remotedl.variant": variant.name}, size=recipe.size(bool(variant.cuda))
+        order,
+        labels={"remotedl.variant": variant.name},
+        mend="what it says",
+        size=recipe.size(bool(variant.cuda)),
     )
 
 
@@ -70,7 +90,8 @@ def thin_order(reference: str, image_id: str) -> Order:
     order = _order(
         f"jupyter-on-{name}", (*dockerfile, *moved), {"BASE_IMAGE": reference}, parent=image_id
     )
-    return replace(order, title=f"Jupyter on {reference}", size=catalogue.THIN_SIZE)
+    title = f"Jupyter on {reference}"
+    return replace(order, title=title, mend="what it says", size=catalogue.THIN_SIZE)
 
 
 def local_order(
@@ -106,19 +127,17 @@ def local_order(
     return replace(order, title=dockerfile, target=target)
 
 
-def requirements_order(
-    ref: ImageRef, name: str, text: str, *, own_python: bool
-) -> tuple[Order, tuple[str, ...]]:
-    """A project's packages on top of `ref`, and what could not be asked of pip.
-
-    `own_python`: into the image's own Python, not into the one that Jupyter runs in.
-    """
+def requirements_order(ref: ImageRef, name: str, text: str) -> tuple[Order, tuple[str, ...]]:
+    """A project's packages on top of `ref`, and what could not be asked of pip."""
     found = read_requirements(name, text)
-    python = "python3" if own_python else "/opt/remotedl/bin/python"
-    written = {"Dockerfile": REQUIREMENTS_DOCKERFILE, "requirements.txt": found.text}
-    arguments = {"BASE_IMAGE": ref.reference, "PYTHON": python}
+    written = {
+        "Dockerfile": REQUIREMENTS_DOCKERFILE,
+        "install.sh": REQUIREMENTS_INSTALL,
+        "requirements.txt": found.text,
+    }
+    arguments = {"BASE_IMAGE": ref.reference}
     order = _order("project", (), arguments, parent=ref.recipe or ref.id, written=written)
-    return replace(order, title=name), found.left_out
+    return replace(order, title=name, mend=name), found.left_out
 
 
 def _order(

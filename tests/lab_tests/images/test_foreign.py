@@ -61,12 +61,12 @@ def test_an_image_without_python_gets_its_jupyter(local: Place) -> None:
 def test_the_images_own_python_is_the_kernel_and_gets_the_requirements(
     local: Place, project: Project
 ) -> None:
-    """With a Python but no venv module, as many an image; the user's PATH stays as it was."""
+    """With a Python that has neither venv nor pip, and that its distribution guards against pip;
+    the user's PATH stays as it was."""
     folder = project(
         {
             "Dockerfile": f"FROM {standin_image('bookworm')}\n"
-            "RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-pip "
-            "&& rm /usr/lib/python3.*/EXTERNALLY-MANAGED\n",
+            "RUN apt-get update && apt-get install -y --no-install-recommends python3\n",
             "requirements.txt": "iniconfig==2.1.0\n",
         }
     )
@@ -78,6 +78,18 @@ def test_the_images_own_python_is_the_kernel_and_gets_the_requirements(
     assert code == 0
     assert said.startswith(b"/usr/bin/python3 /usr/")
     assert not local.ensure(wish).fresh
+
+
+def test_requirements_on_an_image_without_python(local: Place, project: Project) -> None:
+    """They go where the notebooks run, which is Jupyter's own Python then."""
+    folder = project({"requirements.txt": "iniconfig==2.1.0\n"})
+    wish = ImageWish(
+        image=standin_image("bookworm"), folder=folder, requirements="requirements.txt"
+    )
+    ref = local.ensure(wish)
+    assert kernels_python(local, ref) == "/opt/remotedl/bin/python"
+    show = ("/opt/remotedl/bin/python", "-c", "import iniconfig")
+    assert local.run(ref.reference, *show)[0] == 0
 
 
 def test_an_image_that_nothing_can_be_installed_in(local: Place, project: Project) -> None:

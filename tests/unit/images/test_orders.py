@@ -9,6 +9,7 @@ import pytest
 from remotedl.errors import ConfigError
 from remotedl.images import catalogue
 from remotedl.images.choose import Variant
+from remotedl.images.order import failure
 from remotedl.images.orders import catalogue_order, local_order, requirements_order, thin_order
 from remotedl.images.wish import ImageRef
 
@@ -121,15 +122,19 @@ def test_a_folder_of_any_name_gives_a_name_that_docker_takes(tmp_path: Path) -> 
     assert tag.startswith("remotedl/mein-bungs-projekt-2:")
 
 
-def test_requirements_go_into_the_python_that_is_the_kernel() -> None:
+def test_other_requirements_are_another_image() -> None:
     ref = ImageRef("remotedl/base:1", "sha256:1", recipe="r")
-    ours, left_out = requirements_order(ref, "requirements.txt", "numpy\n", own_python=False)
-    assert ours.build_args["PYTHON"] == "/opt/remotedl/bin/python"
-    assert left_out == ()
-    theirs, _ = requirements_order(ref, "requirements.txt", "numpy\n", own_python=True)
-    assert theirs.build_args["PYTHON"] == "python3"
-    more, _ = requirements_order(ref, "requirements.txt", "numpy\nrich\n", own_python=False)
-    assert len({ours.tag, theirs.tag, more.tag}) == 3
+    one, left_out = requirements_order(ref, "requirements.txt", "numpy\n")
+    more, _ = requirements_order(ref, "requirements.txt", "numpy\nrich\n")
+    assert left_out == () and one.tag != more.tag
+
+
+def test_what_fails_in_a_dockerfile_of_ours_is_mended_elsewhere() -> None:
+    ref = ImageRef("remotedl/base:1", "sha256:1", recipe="r")
+    order, _ = requirements_order(ref, "requirements.txt", "nosuch\n")
+    error = failure(order, "RUN sh   install.sh", 4, "exit code: 1", ["No matching distribution"])
+    assert error.hint == "mend requirements.txt, then: remotedl up"
+    assert "Dockerfile" not in error.message and "failed at RUN sh install.sh" in error.message
 
 
 def _recipe(name: str) -> catalogue.Recipe:
