@@ -31,7 +31,8 @@ soak: $(DEV)
 	$(BIN)/python -m benchmarks.soak_session --cuts $(or $(CUTS),1000)
 
 images: $(DEV)
-	REMOTEDL_IMAGES=all $(BIN)/python -m pytest tests/lab_tests/images/test_catalogue.py
+	REMOTEDL_IMAGES=all $(BIN)/python -m pytest tests/lab_tests/images/test_catalogue.py \
+	    tests/lab_tests/images/test_gpu_variants.py
 
 # What the lab needs from Debian (an engine, sshd, a browser); nothing happens elsewhere.
 setup: $(DEV)
