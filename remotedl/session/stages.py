@@ -378,7 +378,8 @@ def consent_of(options: UpOptions, prompt: Prompt, report: Report) -> Consent:
             return unless_jobs_run(plan)
         raise ContainerError(
             f"the container was left as it is ({'; '.join(plan.why)})",
-            hint="remotedl image snapshot my-work keeps its changes; remotedl up --yes makes it anew",
+            hint="remotedl image snapshot my-work keeps its changes; "
+            "remotedl up --yes makes it anew",
         )
 
     return consent
