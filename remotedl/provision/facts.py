@@ -245,6 +245,8 @@ class GpuClaim:
     project: str = ""
     host_user: str = ""
     """Who owns the file, which nobody can forge."""
+    name: str = ""
+    """What people call the project."""
 
 
 @dataclass(frozen=True, slots=True)

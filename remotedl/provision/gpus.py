@@ -105,12 +105,15 @@ def held_by_others(report: GpuReport, project: str) -> frozenset[int]:
     )
 
 
-def claim(remote: Remote, gpus: Sequence[str], *, project: str, user: str, until: int) -> None:
+def claim(
+    remote: Remote, gpus: Sequence[str], *, project: str, user: str, until: int, name: str = ""
+) -> None:
     """Say that `user` wants these GPUs (indexes or UUIDs) until then; renews an earlier claim.
 
-    A note that cannot be written (a full /tmp) is none: nothing depends on it.
+    `name`: what people call the project. A note that cannot be written (a full /tmp) is none:
+    nothing depends on it.
     """
-    body = {"user": user, "gpus": sorted(gpus), "until": until, "project": project}
+    body = {"user": user, "gpus": sorted(gpus), "until": until, "project": project, "name": name}
     argv = ["sh", "-c", WRITE, "claim", _file(remote, project)]
     remote.run(argv, stdin=json.dumps(body).encode(), check=False)
 
@@ -143,5 +146,6 @@ def _holders(gpu: Gpu, report: GpuReport) -> tuple[Holder, ...]:
             holders.append(Holder("container", container.owner, container.name, container.project))
     for one in report.claims:
         if one.until > report.now and names & set(one.gpus):
-            holders.append(Holder("claim", one.user, one.project, one.project, until=one.until))
+            what = one.name or one.project
+            holders.append(Holder("claim", one.user, what, one.project, until=one.until))
     return tuple(holders)

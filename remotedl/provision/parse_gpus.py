@@ -130,6 +130,7 @@ def parse_claims(section: Section) -> tuple[GpuClaim, ...]:
                     until=int(until),
                     project=text_of(body.get("project")),
                     host_user=owner,
+                    name=text_of(body.get("name")),
                 )
             )
     return tuple(sorted(claims, key=lambda claim: (claim.user, claim.until)))

@@ -267,7 +267,9 @@ def start_job(errand: Errand, argv: Sequence[str], *, wish: JobWish, cwd: Path) 
             given = gpus_for_job(wish.gpus, has, seen_now.gpus, running, held)
             env, note[NOTED] = given.environment, list(given.indexes)
             if place.engine is None:
-                Claim(errand.project.id, (*has, *given.indexes)).renew(place.remote, running)
+                holds = (*has, *given.indexes)
+                noted = Claim(errand.project.id, holds, name=errand.project.label)
+                noted.renew(place.remote, running)
         return jobs.start(argv, cwd=inside_folder(errand, ground, cwd), env=env, note=note)
 
 

@@ -16,7 +16,7 @@ from remotedl.container.gpus import choose_devices
 from remotedl.container.jobs import Job
 from remotedl.errors import RemotedlError
 from remotedl.provision.facts import HostFacts
-from remotedl.provision.gpus import GpuReport, claim, held_by_others, look_at_gpus
+from remotedl.provision.gpus import GpuReport, claim, held_by_others, look_at_gpus, views
 from remotedl.report import SILENT, Report
 from remotedl.session.job_gpus import given_to, gpu_load
 from remotedl.ssh.remote import Remote
@@ -32,25 +32,39 @@ def take_gpus(
     project: str,
     facts: HostFacts | None,
     report: Report = SILENT,
+    *,
+    name: str = "",
 ) -> tuple[str, ...]:
     """Their indexes, claimed. Raises ContainerError where the host has too few, LinkLost.
 
-    What was asked for by number is had, also where somebody else holds it; but it is said.
+    What was asked for by number is had, also where somebody else holds it, and so is the idlest
+    where none is free; but it is said. `name`: what people call the project.
     """
     seen = _look(remote, facts)
     held = held_by_others(seen, project)
     loads = [replace(gpu_load(gpu), held=gpu.index in held) for gpu in seen.gpus]
     devices = choose_devices(wanted, loads)
-    shared = sorted(held & {int(one) for one in devices if one.isdigit()})
-    if shared:
-        listed = ", ".join(str(one) for one in shared)
-        report.warn(
-            f"GPU {listed} of {remote.name} is somebody else's at the moment",
-            hint='remotedl gpus; gpus = "auto:1" takes one that is free',
-        )
+    for index in sorted(int(one) for one in devices if one.isdigit()):
+        others = others_on(seen, index, project, remote.user)
+        if others:
+            report.warn(
+                f"GPU {index} of {remote.name} is not yours alone: {', '.join(others)}",
+                hint=f"remotedl gpus {remote.name} shows which are free",
+            )
     if devices not in ((), ALL):
-        claim(remote, devices, project=project, user=remote.user, until=seen.now + CLAIM_S)
+        until = seen.now + CLAIM_S
+        claim(remote, devices, project=project, user=remote.user, until=until, name=name)
     return devices
+
+
+def others_on(report: GpuReport, index: int, project: str, user: str) -> list[str]:
+    """Who else is on a GPU, or is about to be: programs of other users, other projects. Pure."""
+    [view] = [view for view in views(report) if view.gpu.index == index]
+    return [
+        f"{one.what} of {one.user}"
+        for one in view.holders
+        if (one.user != user if one.kind == "process" else one.project != project)
+    ]
 
 
 def _look(remote: Remote, facts: HostFacts | None) -> GpuReport:
@@ -73,9 +87,14 @@ class Claim:
         project: str,
         devices: Sequence[str],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        name: str = "",
     ) -> None:
-        """`devices`: what the services were given; ("all",) is no choice, and claims nothing."""
-        self._project, self._clock = project, clock
+        """`devices`: what the services were given; ("all",) is no choice, and claims nothing.
+
+        `name`: what people call the project.
+        """
+        self._project, self._clock, self._name = project, clock, name
         self._devices = frozenset(devices) - {*ALL}
         self._told: frozenset[str] = frozenset()
         self._next = 0.0
@@ -90,5 +109,6 @@ class Claim:
         except (RemotedlError, ValueError):
             return  # a lost link is noticed by others; a claim is a courtesy
         until = now + CLAIM_S
-        claim(remote, sorted(held), project=self._project, user=remote.user, until=until)
+        said = {"project": self._project, "name": self._name, "user": remote.user}
+        claim(remote, sorted(held), **said, until=until)
         self._told, self._next = held, self._clock() + RENEW_S

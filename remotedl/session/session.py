@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -146,7 +146,7 @@ class Session:
             container,
             on_end=self._job_ended,
             autostop=self.project.config.project.autostop is not None,
-            claim=Claim(self.project.id, given) if place.engine is None else None,
+            claim=self._gpu_claim(given) if place.engine is None else None,
         )
         self._phase, self._detail, self._since = Phase.LIVE, "", time.time()
 
@@ -190,6 +190,9 @@ class Session:
         if self._tunnels is None or self._running is None or self._links is None:
             raise SessionError("the session is not up")
         self._tunnels.connect(self._links.tunnels.wait(), self._running.ports)
+
+    def _gpu_claim(self, given: Sequence[str]) -> Claim:
+        return Claim(self.project.id, given, name=self.project.label)
 
     def _publish(self) -> None:
         self._control = ControlServer(self._folder, self._requests())

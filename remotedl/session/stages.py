@@ -391,7 +391,8 @@ def gpu_request(
     """How the container asks for its GPUs. Raises ContainerError where there are too few."""
     if host.gpus == "none" or place.engine is None:
         return NO_GPUS
-    devices = take_gpus(place.remote, host.gpus, place.project.id, facts, report)
+    project = place.project
+    devices = take_gpus(place.remote, host.gpus, project.id, facts, report, name=project.label)
     if not devices:
         return NO_GPUS
     return choose_request(devices, place.engine.report(), facts.toolkit.devices)
@@ -403,7 +404,7 @@ def native_gpus(
     """Which GPUs the native services are shown: a choice only where one was asked for."""
     if host.gpus in ("all", "none"):
         return NO_GPUS
-    devices = take_gpus(remote, host.gpus, project.id, None, report)
+    devices = take_gpus(remote, host.gpus, project.id, None, report, name=project.label)
     return GpuRequest(GpuWay.NONE, devices, "as asked for")
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from remotedl.container.jobs import Job, JobState
-from remotedl.provision.facts import Gpu, GpuClaim
+from remotedl.provision.facts import Gpu, GpuClaim, GpuProcess
+from remotedl.provision.frame import Section
 from remotedl.provision.gpus import GpuReport, views
-from remotedl.session.gpu_claims import CLAIM_S, RENEW_S, Claim
+from remotedl.provision.parse_gpus import parse_claims
+from remotedl.session.gpu_claims import CLAIM_S, RENEW_S, Claim, others_on
 from tests.support.local_remote import LocalRemote
 
 
@@ -54,6 +56,26 @@ def test_it_is_renewed_before_it_ends_and_at_once_where_it_changes(project: str)
     held.renew(remote, [job(JobState.RUNNING, "0")])
     assert note(project)["gpus"] == ["0", "1"]
     assert RENEW_S < CLAIM_S / 2, "one renewal may be missed"
+
+
+def test_gpus_shows_the_project_by_the_name_that_people_know(project: str) -> None:
+    Claim(project, ("1",), name="thesis-012345").renew(LocalRemote(), [])
+    said = json.dumps(note(project))
+    claims = parse_claims(Section(0, f"ada {said}"))
+    gpu = Gpu(1, "GPU-1", "H100", memory_total=80, memory_used=0)
+    (view,) = views(GpuReport((gpu,), claims, (), now=int(time.time())))
+    assert [(one.what, one.project) for one in view.holders] == [("thesis-012345", project)]
+
+
+def test_who_else_is_on_a_gpu() -> None:
+    programs = (
+        GpuProcess("GPU-0", 1, "python3", 9, "bob"),
+        GpuProcess("GPU-0", 2, "python3", 9, "ada"),
+    )
+    gpu = Gpu(0, "GPU-0", "H100", memory_total=80, memory_used=18, processes=programs)
+    claims = (GpuClaim("cyd", ("0",), 100, "p", name="cyds"), GpuClaim("ada", ("0",), 100, "mine"))
+    report = GpuReport((gpu,), claims, (), now=99)
+    assert others_on(report, 0, "mine", "ada") == ["python3 of bob", "cyds of cyd"]
 
 
 def test_who_chose_nothing_claims_nothing(project: str) -> None:
