@@ -28,6 +28,8 @@ from remotedl.sync.safety import HaltKind
 from remotedl.sync.verdict import Where
 
 FLUSH_S = 600.0
+BACK_S = 30.0
+"""How long a halt that is let pass waits for a session that comes back: longer than its backoff."""
 SHOWN = 3
 SYNC_REQUESTS = frozenset(
     f"sync-{name}"
@@ -65,6 +67,9 @@ class SessionSync:
         self._files = ""
         self._remote: Remote | None = None
         self._workdir = ""
+        self._granted: frozenset[HaltKind] = frozenset()
+        """Halts that the next opening lets pass."""
+        self._in_step = threading.Event()
         self.moved = (0, 0)
         """Files that the first cycle over the present link sent and fetched."""
 
@@ -83,6 +88,7 @@ class SessionSync:
         self._report.stage("sync", "comparing")
         self.disconnect()
         self._remote, self._workdir = remote, workdir
+        allowed |= self._granted
         sync = Sync(
             self._project.root,
             remote,
@@ -112,6 +118,8 @@ class SessionSync:
     def cycle(self) -> None:
         """Bring both sides in step, from what `open` found."""
         outcome = self._opened().cycle(scan=False)
+        self._granted = frozenset()
+        self._in_step.set()
         if self._paused:
             self._opened().pause()
         moved = self.moved = outcome.to_remote.written, outcome.to_laptop.written
@@ -140,6 +148,7 @@ class SessionSync:
 
     def disconnect(self) -> None:
         """The link is gone, or the end has come. Idempotent."""
+        self._in_step.clear()
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -231,15 +240,39 @@ class SessionSync:
         return found
 
     def allow(self, kinds: frozenset[HaltKind]) -> None:
-        """Let these halts pass, once. Raises SyncError, LinkLost."""
-        if not kinds & OF_ROOTS:
-            self._opened().allow(kinds)
+        """Let these halts pass, once. One that is refused changes nothing.
+
+        Raises SyncHalted for another halt, SyncError, LinkLost.
+        """
+        if self._sync is None:
+            self._grant(kinds)
             return
+        halt = self._opened().lost_root()
+        if halt is None:
+            self._opened().allow(kinds - OF_ROOTS)
+        elif halt.kind not in kinds:
+            raise halt.error()
+        else:
+            self._begin_anew(kinds)
+
+    def _grant(self, kinds: frozenset[HaltKind]) -> None:
+        """Whoever holds the session tries to come back by itself; the next try has these."""
+        self._granted = kinds
+        if not self._in_step.wait(BACK_S):
+            self._granted = frozenset()
+            raise _no_link()
+
+    def _begin_anew(self, kinds: frozenset[HaltKind]) -> None:
         if self._remote is None:
             raise _no_link()
         live = self._thread is not None
-        self.open(self._remote, self._workdir, kinds)
-        self.cycle()
+        try:
+            self.open(self._remote, self._workdir, kinds)
+            self.cycle()
+        except RemotedlError as exc:
+            self.disconnect()
+            self._failure = exc  # whoever holds the session comes back when it can
+            raise
         if live:
             self.start()
 

@@ -52,6 +52,8 @@ RETRY_S = 1.0
 """What was busy or had changed is tried again after so long."""
 FAILED_S = 30.0
 """What the system refused is tried again after so long."""
+ROOT_S = 2.0
+"""How often the laptop's folder is looked for at its path: no event tells that one above moved."""
 NAP_S = 0.25
 """How often a live session looks whether it is to stop."""
 HISTORY = 10_000
@@ -146,6 +148,8 @@ class Sync:
         """When to look whether the trashes are due (`clock`)."""
         self._root_was_gone = False
         """The laptop's folder was not there: what happened in it meanwhile, no event told."""
+        self._root_at = 0.0
+        """When to look whether it is there (`clock`)."""
 
     @property
     def _pair(self) -> Pair:
@@ -309,6 +313,14 @@ class Sync:
             self._state = State.LIVE
             self._changed = None
         self._wake.set()
+
+    def lost_root(self) -> Halt | None:
+        """Whether one of the folders is missing or replaced right now. Raises LinkLost."""
+        with self._lock:
+            pair = self._pair
+            pair.peer.snap(pair.picture.version, scan=False).wait()
+            self._take_news()
+            return check_roots(*pair.roots())
 
     def allow(self, kinds: Iterable[HaltKind]) -> None:
         """Let these halts pass, once."""
@@ -553,6 +565,14 @@ class Sync:
         except FolderGone:
             self._root_was_gone = True
 
+    def _look_for_root(self) -> None:
+        if self._clock() >= self._root_at:
+            self._root_at = self._clock() + ROOT_S
+            try:
+                self._pair.replica.folder.check()
+            except FolderGone:
+                self._root_was_gone = True
+
     def _catch_up(self) -> None:
         """The laptop's folder is back: what happened in it is seen only by looking."""
         if self._root_was_gone:
@@ -610,18 +630,23 @@ class Sync:
         if self._state is State.PAUSED:
             return NAP_S
         self._look(pair.follower.look_ripe)
+        self._look_for_root()
+        told = self._halt if self._state is State.HALTED else None
         try:
             if self._has_work():
                 self._step()
             else:
                 self._fresh.clear()
                 self._prune_trashes()
-            self._state = State.LIVE
         except SyncHalted as exc:
-            if self._state is not State.HALTED:
+            if self._halt != told:
+                self._report.stage("sync", "halted")
                 self._report.warn(exc.message, exc.hint)
             self._state = State.HALTED
             return NAP_S
+        if told is not None:
+            self._report.stage("sync", "goes on")
+        self._state = State.LIVE
         waits = [pair.follower.patience()]
         if self._retry_at is not None:
             waits.append(self._retry_at - self._clock())

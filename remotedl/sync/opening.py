@@ -21,7 +21,7 @@ from remotedl.config.models import SyncConfig
 from remotedl.errors import FolderUnusable, ProtocolError, RootInUse
 from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.disk import Disk
-from remotedl.sync.agent.folder import FolderBusy, FolderGone
+from remotedl.sync.agent.folder import REPLACED, FolderBusy, FolderGone
 from remotedl.sync.agent.follow import Follower
 from remotedl.sync.agent.ignore import Ignore
 from remotedl.sync.agent.replica import Replica
@@ -37,6 +37,8 @@ from remotedl.sync.transfers import Transfers
 from remotedl.sync.watch import open_watch
 
 DATABASE = "sync.db"
+ANOTHER = "another"
+"""Stands for the marker of a folder that took the place of ours: never equal to one of ours."""
 
 T = TypeVar("T")
 
@@ -94,13 +96,12 @@ class Pair:
         expected_laptop, expected_remote = self.database.expected_markers
         try:
             marker, here = self.replica.marker(), True
-        except FolderGone:
-            marker, here = None, False
-        picture = self.picture
-        return (
-            Root(here, marker, expected_laptop),
-            Root(not picture.gone, picture.marker, expected_remote),
-        )
+        except FolderGone as exc:
+            marker, here = _gone(exc.strerror)
+        there = (self.picture.marker, True)
+        if self.picture.gone:
+            there = _gone(self.picture.gone)
+        return Root(here, marker, expected_laptop), Root(there[1], there[0], expected_remote)
 
     def note_boots(self) -> None:
         """Remember in which runs of both machines the session ended well.
@@ -115,6 +116,11 @@ class Pair:
 
     def close(self) -> None:
         self.closing.close()
+
+
+def _gone(why: str | None) -> tuple[str | None, bool]:
+    """Marker and existence of a root that went away under us."""
+    return (ANOTHER, True) if why == REPLACED else (None, False)
 
 
 def open_pair(request: Request) -> Pair:

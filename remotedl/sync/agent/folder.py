@@ -20,6 +20,8 @@ OWN = ".remotedl"
 """Our corner of every root; never synced."""
 MARKER = "marker"
 LOCK = "lock"
+REPLACED = "another folder stands in its place"
+"""Why a `FolderGone` is one where something is there."""
 
 
 class Identity(NamedTuple):
@@ -90,7 +92,7 @@ class Folder:
         finally:
             self.disk.close_dir(again)
         if not same:
-            raise FolderGone(errno.ESTALE, "another folder stands in its place", self.path)
+            raise FolderGone(errno.ESTALE, REPLACED, self.path)
 
     def own(self, *names: str) -> At:
         """A directory of this session's below `.remotedl/`, made where missing.

@@ -29,6 +29,8 @@ from remotedl.sync.agent.wire import Wire
 
 TAKE_OVER_S = 5.0
 """How long an agent of the same laptop, left by a lost link, is given to go."""
+ROOT_S = 3.0
+"""How often the root is looked for at its path: no event tells that a folder above it was moved."""
 SAVE_S = 300.0
 """A changed picture is saved after so long; a session that ends well saves it anyway."""
 
@@ -230,7 +232,7 @@ class Keeper:
         """How long nothing has to be done."""
         if self._follower is None or self._told is None:
             return None
-        waits = [self._follower.patience()]
+        waits = [self._follower.patience(), ROOT_S]
         if self._saved != self._generations.version:
             waits.append(self._saved_at + SAVE_S - self._clock())
         return max(0.001, min(waits))
@@ -238,7 +240,9 @@ class Keeper:
     def _look(self, look: Callable[[], Iterable[str]]) -> None:
         try:
             changed = set(look())
-            marker = self.replica.folder.marker()
+            marker = self.replica.marker()
+            if self._gone and self._follower is not None:
+                changed |= self._follower.scan()  # what happened meanwhile, no event told
         except FolderGone as exc:
             self._note_gone(exc)
             return
@@ -247,9 +251,10 @@ class Keeper:
         self._gone, self._marker = "", marker
 
     def _note_gone(self, exc: OSError) -> None:
-        if not self._gone:
+        why = exc.strerror or str(exc)
+        if self._gone != why:
             self._generations.note([])
-        self._gone = exc.strerror or str(exc)
+        self._gone = why
 
     def _note_known(self, keys: Iterable[str]) -> None:
         """Changes that the laptop itself asked for: it need not be told."""

@@ -120,6 +120,77 @@ def test_remote_root_replaced_while_live(folders: Folders) -> None:
     eventually(lambda: tree(folders.host) == tree(folders.laptop))
 
 
+class Warnings:
+    """A report that keeps what it warns of."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def warn(self, text: str, hint: str = "") -> None:
+        self.told.append((text, hint))
+
+    def stage(self, name: str, detail: str = "") -> None: ...
+
+    def progress(self, what: str, done: float, total: float | None, unit: str = "B") -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def output(self, line: str) -> None: ...
+
+
+@pytest.mark.parametrize("how", ["renamed", "folder above", "replaced"])
+def test_remote_root_that_goes_while_live_is_one_halt_that_stands_still(
+    folders: Folders, how: str
+) -> None:
+    """Nothing else need happen for it to be noticed; it is named rightly, and told once."""
+    if how == "folder above":
+        folders.host.rmdir()
+        folders.host = folders.base / "above" / "host"
+        folders.host.parent.mkdir()
+        folders.remote_root = str(folders.host)
+    fill(folders)
+    report = Warnings()
+    sync = folders.live(report=report)
+    moved = folders.host.parent if how == "folder above" else folders.host
+    away = folders.base / "away"
+    moved.rename(away)
+    if how == "replaced":
+        moved.mkdir()
+    eventually(lambda: sync.status().halt is not None)
+    halt = sync.status().halt
+    assert halt is not None
+    kind = HaltKind.ROOT_REPLACED if how == "replaced" else HaltKind.ROOT_MISSING
+    assert halt.kind is kind
+    inside = away / "host" if how == "folder above" else away
+    (folders.laptop / "dir0" / "new").write_text("new")
+    (inside / "below").mkdir()
+    (inside / "below" / "made meanwhile").write_text("seen later")
+    for _ in range(5):
+        with pytest.raises(SyncHalted):
+            sync.flush(5)
+        assert sync.status().halt == halt
+    assert report.told == [(halt.message, halt.hint)]
+    if how == "replaced":
+        moved.rmdir()
+    away.rename(moved)
+    eventually(lambda: sync.status().halt is None)
+    eventually(lambda: tree(folders.host) == tree(folders.laptop))
+    assert (folders.laptop / "below" / "made meanwhile").exists()
+    assert len(report.told) == 1
+
+
+def test_laptop_root_whose_folder_above_is_renamed_while_live(folders: Folders) -> None:
+    folders.laptop.rmdir()
+    folders.laptop = folders.base / "above" / "laptop"
+    folders.laptop.mkdir(parents=True)
+    fill(folders)
+    sync = folders.live()
+    folders.laptop.parent.rename(folders.base / "away")
+    eventually(lambda: sync.status().halt is not None)
+    (folders.base / "away").rename(folders.laptop.parent)
+    eventually(lambda: sync.status().halt is None)
+
+
 def test_laptop_root_renamed_while_live(folders: Folders) -> None:
     """Freezes: nothing is deleted on the host, and it goes on when the folder is back."""
     fill(folders)
