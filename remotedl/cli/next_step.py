@@ -33,14 +33,18 @@ class Named:
     """The user named it, so that the next command does not find it without its name."""
     ssh: str = ""
     """What follows `ssh` on the command line to get there."""
+    others: frozenset[str] = frozenset()
+    """Hosts that a hint may mean instead."""
 
 
 NAMED: ContextVar[Named | None] = ContextVar("NAMED", default=None)
 
 
-def name_host(name: str, host: HostConfig, *, typed: bool) -> None:
-    """From now on, hints are about this host."""
-    NAMED.set(Named(name, host.address, typed, ssh_words(host)))
+def name_host(
+    name: str, host: HostConfig, *, typed: bool, others: frozenset[str] = frozenset()
+) -> None:
+    """From now on, hints are about this host, but where they name one of the `others`."""
+    NAMED.set(Named(name, host.address, typed, ssh_words(host), others - {name}))
 
 
 def ssh_words(host: HostConfig) -> str:
@@ -88,6 +92,8 @@ def _with_host(phrase: str, way: str, named: Named) -> str:
     if option is not None:
         return phrase[: option.start(2)] + named.name + phrase[option.end(2) :]
     first = re.match(r" (\S+)", phrase)
+    if first is not None and first[1] in named.others:
+        return phrase
     known = (named.name, named.address, "HOST")
     if way == "argument" and first is not None and first[1] in known:
         return f" {named.name}{phrase[first.end() :]}"

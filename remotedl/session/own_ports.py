@@ -51,6 +51,16 @@ def held_by(session: Snapshot, port: int) -> Holder | None:
     return None
 
 
+def moved_line(name: str, wished: int, port: int, holder: Holder | None) -> tuple[str, str]:
+    """What became of a tunnel whose port was taken, and what to do to have that port. Pure."""
+    if holder is None:
+        taken, end = "taken by another program", "end that program"
+    else:
+        taken, end = str(holder), f"end that session (down {holder.host}, in {holder.project})"
+    what = f"port {wished} is {taken}: {name} is on {port}"
+    return what, f"to have {wished}, {end} and start this one again"
+
+
 def explained(exc: TunnelError, place: Place) -> TunnelError:
     """The same refusal, naming the session where it is one of ours that listens there."""
     holder = holder_of(place.port) if isinstance(place, TcpPlace) else None

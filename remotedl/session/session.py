@@ -40,7 +40,7 @@ from remotedl.session.hearing import Heard
 from remotedl.session.memory import give_back
 from remotedl.session.notify import notify
 from remotedl.session.options import UpOptions
-from remotedl.session.own_ports import holder_of
+from remotedl.session.own_ports import holder_of, moved_line
 from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
 from remotedl.session.pulse import Pulse
@@ -178,10 +178,8 @@ class Session:
         config = stages.with_ports(self.project.config.project, forward_ports)
         wants = wanted_tunnels(config, self.host)
         self._tunnels = SessionTunnels(wants, self.host_name, self._report)
-        for name, port in self._tunnels.moved():
-            holder = holder_of(port)
-            if holder is not None:
-                self._report.note(f"port {port} is {holder}, so {name} moved")
+        for name, wished, port in self._tunnels.moved():
+            self._report.warn(*moved_line(name, wished, port, holder_of(wished)))
         self._connect_tunnels()
         ports = ", ".join(str(self._tunnels.port(want.name)) for want in wants)
         self._report.stage("tunnel", f"127.0.0.1: {ports}" if wants else "none wanted")

@@ -70,7 +70,7 @@ class SessionTunnels:
         try:
             for want in wants:
                 wish = TunnelWish(want.name, TcpPlace(None, want.laptop_port), host_name)
-                self._tunnels.append((want, open_tunnel(wish, None, report=report)))
+                self._tunnels.append((want, open_tunnel(wish, None)))  # who has it: `moved`
         except TunnelError:
             self.close()
             raise
@@ -92,10 +92,10 @@ class SessionTunnels:
         """The laptop's port of the tunnel `name`."""
         return next((tunnel.port for want, tunnel in self._tunnels if want.name == name), None)
 
-    def moved(self) -> list[tuple[str, int]]:
-        """Tunnels that did not get the port they wished for, and which that was."""
+    def moved(self) -> list[tuple[str, int, int]]:
+        """Tunnels that did not get the port they wished for: name, that port, their own."""
         return [
-            (want.name, want.laptop_port)
+            (want.name, want.laptop_port, tunnel.port)
             for want, tunnel in self._tunnels
             if tunnel.moved_from is not None
         ]

@@ -130,7 +130,8 @@ def test_ports_that_are_taken_move_and_say_so(make_trip: MakeTrip) -> None:
         up = trip.up()
         jupyter = next(t for t in trip.status()["tunnels"] if t["name"] == "Jupyter")
         assert jupyter["port"] != port
-        assert re.search(rf"warning: port {port} of this laptop is taken", up.text)
+        moved = f"port {port} is taken by another program: Jupyter is on {jupyter['port']}"
+        assert up.text.count(f"warning: {moved}") == 1
         assert f":{jupyter['port']}/lab?token=" in up.stdout
         assert trip.page("Jupyter").get("/api").text == "{}"
 
@@ -168,7 +169,9 @@ def test_a_port_that_a_session_of_ours_has_is_named_as_such(make_trip: MakeTrip)
         assert name in refused.text
         assert "remotedl down h1" in refused.text
     other = make_trip(laptop=trip.laptop, name="h2").up()
-    assert f"port {port} is Jupyter of the session of" in other.text
+    told = [line for line in other.text.splitlines() if f"port {port} is " in line]
+    assert len(told) == 1 and "is Jupyter of the session of" in told[0]
+    assert f"end that session (down h1, in {trip.laptop.folder.name})" in told[0]
 
 
 def test_a_port_that_the_host_refuses_names_the_way_on(trip: Trip) -> None:

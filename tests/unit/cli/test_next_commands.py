@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -138,6 +139,14 @@ def test_a_hint_names_the_host_that_was_given(hint: str) -> None:
 def test_it_can_be_typed_as_it_stands(hint: str, told: str) -> None:
     assert completed(hint, H9) == told
     assert completed(told, H9) == told, "once is enough"
+
+
+def test_another_host_that_is_meant_stays() -> None:
+    one_of_two = replace(H9, others=frozenset({"h1"}))
+
+    told = "that session is ended by: remotedl down h1"
+    assert completed(told, one_of_two) == told
+    assert completed("remotedl doctor", one_of_two) == "remotedl doctor h9"
 
 
 def test_a_host_that_needs_no_naming_is_not_named() -> None:
