@@ -19,6 +19,7 @@ from itertools import groupby
 
 from remotedl.errors import ProtocolError
 from remotedl.sync.agent.apply import DONE, Outcome, Status
+from remotedl.sync.agent.packed import Packed, holds
 from remotedl.sync.agent.protocol import Content
 from remotedl.sync.agent.replica import Replica
 from remotedl.sync.agent.transfer import PACK_BYTES, SMALL, Basis, Wanted
@@ -90,6 +91,8 @@ class _Trip:
         self._awaits_big = False
         """A big content that belongs here is not there yet, or could not be brought."""
         self._digests: set[bytes] | None = None
+        self._brought: set[bytes] = set()
+        """Contents that were sent in this trip."""
 
     def _phases(self, operations: Sequence[Operation]) -> Iterator[list[Operation]]:
         """In their order; deletes that have to wait are left out."""
@@ -108,18 +111,21 @@ class _Trip:
         """Whether the receiver holds this content under another name."""
         if entry.size < AT_HAND_FROM:
             return False
+        if isinstance(tree, Packed):
+            assert entry.digest is not None
+            return entry.digest in self._brought or holds(tree, entry.digest)
         if self._digests is None:
             self._digests = {
                 one.digest
                 for one in tree.values()
                 if one.digest is not None and one.size >= AT_HAND_FROM
             }
-        return entry.digest in self._digests
+        return entry.digest in self._digests or entry.digest in self._brought
 
     def _will_be_at_hand(self, entry: Entry) -> None:
         """Sent once in this trip: later batches copy it from where an earlier one put it."""
-        if self._digests is not None and entry.digest is not None:
-            self._digests.add(entry.digest)
+        if entry.size >= AT_HAND_FROM and entry.digest is not None:
+            self._brought.add(entry.digest)
 
     def _is_brought(self, op: Operation, entry: Entry) -> bool:
         """Whether a big content waits in the receiver's staging area."""

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from remotedl.errors import FolderUnusable, StateCorrupt
+from remotedl.sync.agent import packed
 from remotedl.sync.agent.listing import Version
 from remotedl.sync.agent.protocol import (
     Malformed,
+    count_rows,
     pack_changes,
     pack_entries,
     unpack_changes,
@@ -116,6 +118,15 @@ class Database:
             self._set("laptop boot", laptop)
             self._set("remote boot", remote)
 
+    def outputs(self) -> tuple[str, ...] | None:
+        """The patterns of `outputs` by which the last session decided; None: there was none."""
+        patterns = self._get("outputs")
+        return None if patterns is None else tuple(patterns)
+
+    def set_outputs(self, patterns: Iterable[str]) -> None:
+        with self._transaction():
+            self._set("outputs", list(patterns))
+
     def pruned_at(self) -> float:
         """When both trashes were last gone through (seconds since the epoch); 0: never."""
         return float(self._get("pruned at") or 0)
@@ -143,7 +154,7 @@ class Database:
         """The host's picture as it was last known."""
         if self.remote_version() is None:
             return {}
-        tree = dict(ancestor)
+        tree = packed.copy_of(ancestor)
         for key, entry in self._rows("remote"):
             if entry is None:
                 tree.pop(key, None)
@@ -203,6 +214,8 @@ class Database:
                 return {}
             if hashlib.sha256(row[1]).digest() != row[0]:
                 raise Malformed("the base is not what was written")
+            if count_rows(row[1]) >= packed.FROM:
+                return packed.unpack(row[1], b"", 0)[0]
             return {key: entry for key, entry in unpack_entries(row[1]) if entry is not None}
         except (sqlite3.Error, Malformed, TypeError) as exc:
             raise self._corrupt(exc) from exc
@@ -219,6 +232,10 @@ class Database:
                 self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
             self._connection.execute("DELETE FROM meta WHERE name LIKE '% marker'")
             self._connection.execute("DELETE FROM meta WHERE name = 'remote version'")
+
+    def shrink(self) -> None:
+        """Keep nothing in memory of what was read."""
+        self._connection.execute("PRAGMA shrink_memory")
 
     def decisions(self) -> dict[str, Decision]:
         """What the user chose for conflicts, by key."""

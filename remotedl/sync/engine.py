@@ -26,7 +26,8 @@ from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.folder import FolderGone
 from remotedl.sync.agent.ignore import DEFAULTS, Ignore
-from remotedl.sync.agent.tree import Change, Entry, Kind, changed_keys, share
+from remotedl.sync.agent.packed import Packed, alike, count_files
+from remotedl.sync.agent.tree import Change, Entry, changed_keys, share
 from remotedl.sync.agent.tree import key as key_of
 from remotedl.sync.agent.undo import REASON as UNDO
 from remotedl.sync.carry import Carried
@@ -39,7 +40,7 @@ from remotedl.sync.history import PastStep, Undone, choose_step, read_history, u
 from remotedl.sync.lanes import Choice, Decision, Policy, policy_of
 from remotedl.sync.manifest import manifest
 from remotedl.sync.measure import measure_rate
-from remotedl.sync.memory import trim
+from remotedl.sync.memory import one_heap, trim
 from remotedl.sync.opening import Pair, Request, open_pair
 from remotedl.sync.reconcile import reconcile
 from remotedl.sync.rules import is_rules_file, read_rules
@@ -163,6 +164,8 @@ class Sync:
         Raises SyncHalted, FolderUnusable, RootInUse, StateCorrupt, LinkLost, ProtocolError.
         """
         gc.set_threshold(*GARBAGE)
+        if self._request.watch:  # a session that stays
+            one_heap()
         _end_quickly()
         with _quick_turns():
             pair = open_pair(self._request)
@@ -176,7 +179,7 @@ class Sync:
         return Opening(
             remote_root=pair.remote_root,
             laptop_files=pair.replica.scanner.files_listed,
-            remote_files=_files(pair.picture.tree.values()),
+            remote_files=count_files(pair.picture.tree),
             first=pair.first,
             left_out=_lines(pair.replica.scanner.ignore),
         )
@@ -250,8 +253,7 @@ class Sync:
         """Keep both sides equal until `stop`. Raises LinkLost, ProtocolError."""
         with self._lock:
             self._copy_first()
-            self._pair.replica.scanner.share(self._pair.ancestor)
-            share(self._pair.picture.tree, self._pair.ancestor)
+            self._take_less_memory()
             trim()  # what was needed to open both sides is not needed any more
         while not stop.is_set():
             with self._lock:
@@ -300,7 +302,7 @@ class Sync:
             laptop_watching=pair.follower.watching if pair else "off",
             remote_watching=pair.picture.watching if pair else "off",
             halt=self._halt,
-            files=_files(pair.ancestor.values()) if pair else 0,
+            files=count_files(pair.ancestor) if pair else 0,
         )
 
     def pause(self) -> None:
@@ -586,6 +588,19 @@ class Sync:
         if any(is_rules_file(key, self._config) for key in keys):
             self._read_rules()
 
+    def _take_less_memory(self) -> None:
+        """What both sides and the database hold alike is held once."""
+        pair = self._pair
+        scanner, picture = pair.replica.scanner, pair.picture
+        pair.database.shrink()
+        scanner.pack()
+        if isinstance(scanner.tree, Packed):
+            pair.ancestor = scanner.agreed = alike(pair.ancestor, scanner.tree)
+            picture.tree = alike(picture.tree, scanner.tree)
+        else:
+            scanner.share(pair.ancestor)
+            share(picture.tree, pair.ancestor)
+
     def _prepare(self, key: str, before: Entry) -> None:
         """From a scanning thread: a big file that both sides have turns out to be changed a bit."""
         pair = self._open_pair
@@ -722,10 +737,6 @@ def _lines(rules: Ignore) -> tuple[str, ...]:
 
 def _digests(tree: Mapping[str, Entry]) -> frozenset[bytes]:
     return frozenset(entry.digest for entry in tree.values() if entry.digest is not None)
-
-
-def _files(entries: Iterable[Entry]) -> int:
-    return sum(1 for entry in entries if entry.kind is not Kind.DIR)
 
 
 def _sum(one: Outcome, other: Outcome) -> Outcome:

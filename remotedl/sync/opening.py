@@ -24,11 +24,13 @@ from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.folder import REPLACED, FolderBusy, FolderGone
 from remotedl.sync.agent.follow import Follower
 from remotedl.sync.agent.ignore import Ignore
+from remotedl.sync.agent.packed import alike
 from remotedl.sync.agent.replica import Replica
 from remotedl.sync.agent.tree import Folding, Traits, Tree
 from remotedl.sync.carry import Carrier
 from remotedl.sync.database import Database
 from remotedl.sync.fresh import Fresh
+from remotedl.sync.lanes import left_lane
 from remotedl.sync.peer import Peer, refusal
 from remotedl.sync.picture import Picture
 from remotedl.sync.rules import read_rules
@@ -164,7 +166,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     version = database.remote_version()
     greeting = Background("sync-greet", lambda: launching.finish().greeted(hello, version))
     closing.callback(_end, greeting)
-    ancestor = database.ancestor()
+    ancestor = alike(database.ancestor(), replica.scanner.tree)
     tree = database.remote(ancestor)
     replica.scanner.agreed = ancestor
     follower = Follower(replica, request.clock, request.wake)
@@ -215,6 +217,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     if ancestor or picture.tree:
         request.fresh.wait_for_room(False)
         _finish(scan, replica)
+    _leave_lanes(database, request.config, ancestor, replica.side.tree, picture.tree)
     return Pair(
         database=database,
         ancestor=ancestor,
@@ -230,6 +233,22 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         scan=scan,
         closing=closing.pop_all(),
     )
+
+
+def _leave_lanes(
+    database: Database, config: SyncConfig, ancestor: Tree, laptop: Tree, remote: Tree
+) -> None:
+    """`outputs` may name other paths than in the last session."""
+    before, now = database.outputs(), tuple(config.outputs)
+    if before == now:
+        return
+    forgotten = left_lane(ancestor, laptop, remote, before, now) if before else set()
+    for key in forgotten:
+        ancestor.pop(key, None)
+    if forgotten:
+        there = {key: (key in remote, remote.get(key)) for key in forgotten}
+        database.record(ancestor, dict.fromkeys(forgotten), there, None, (), ())
+    database.set_outputs(now)
 
 
 class Background(threading.Thread, Generic[T]):

@@ -12,7 +12,7 @@ import hashlib
 import struct
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from remotedl.sync.agent import protocol
+from remotedl.sync.agent import packed, protocol
 from remotedl.sync.agent.disk import At, Disk, read_small, write_small
 from remotedl.sync.agent.folder import Folder
 from remotedl.sync.agent.scan import STAMP, Scanner
@@ -73,9 +73,9 @@ def load(scanner: Scanner, boot: str) -> Optional[Saved]:
         at = _LENGTH.size
         head = protocol.unpack_json(body[at : at + head_size])
         at += head_size
-        rows = protocol.unpack_entries(body[at : at + table_size])
-        column = body[at + table_size :]
-        if head["version"] != VERSION or len(column) != STAMP.size * len(rows):
+        table, column = body[at : at + table_size], body[at + table_size :]
+        rows = protocol.count_rows(table)
+        if head["version"] != VERSION or len(column) != STAMP.size * rows:
             return None
         if head["root"] != list(scanner.folder.identity):
             return None
@@ -83,9 +83,13 @@ def load(scanner: Scanner, boot: str) -> Optional[Saved]:
             return None
         saved_ns, saved_boot = int(head["saved"]), str(head["boot"])
         spelling, notes = dict(head["spelling"]), dict(head["notes"])
+        if rows >= packed.FROM:
+            scanner.tree, scanner.stamps = packed.unpack(table, column, STAMP.size)
+            _note_unknown(scanner)
+        else:
+            _fill(scanner, protocol.unpack_entries(table), column)
     except (struct.error, ValueError, KeyError, TypeError):
         return None
-    _fill(scanner, rows, column)
     scanner.spelling.update(spelling)
     if not boot or saved_boot != boot:
         _doubt(scanner, saved_ns)
@@ -121,6 +125,14 @@ def _fill(scanner: Scanner, rows: List[Tuple[str, Optional[Entry]]], column: byt
             again[key] = 0
         else:
             stamps[key] = stamp
+
+
+def _note_unknown(scanner: Scanner) -> None:
+    """What has no stamp has to be looked at again."""
+    if len(scanner.stamps) < packed.count_files(scanner.tree):
+        for key, entry in scanner.tree.items():
+            if entry != DIR and key not in scanner.stamps:
+                scanner.again[key] = 0
 
 
 def _doubt(scanner: Scanner, saved_ns: int) -> None:

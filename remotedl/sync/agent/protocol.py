@@ -61,6 +61,14 @@ HEADER_SIZE = _HEADER.size
 _COUNTS = struct.Struct(">IIIII")
 _NOTHING, _FILE, _DIR, _LINK = range(4)
 _EXECUTABLE = 4
+_PROGRAM = _FILE | _EXECUTABLE
+KINDS = {
+    _FILE: (Kind.FILE, False),
+    _PROGRAM: (Kind.FILE, True),
+    _DIR: (Kind.DIR, False),
+    _LINK: (Kind.LINK, False),
+}
+"""By their codes in a table: kinds, and whether such a file is executable."""
 _new_entry = tuple.__new__
 """Half the time of Entry(…), and tables hold 100,000 of them."""
 
@@ -215,6 +223,45 @@ def unpack_entries(payload: bytes) -> List[Tuple[str, Optional[Entry]]]:
     return list(zip(_paths(paths, rows), _entries(columns, rows)))
 
 
+class Columns(NamedTuple):
+    """A table of entries as it comes, for whoever need not take it apart."""
+
+    paths: bytes
+    """Joined by NUL."""
+    kinds: bytes
+    """A row each; see `KINDS`."""
+    digests: bytes
+    """Of the files alone, as are the sizes."""
+    sizes: array[int]
+    targets: List[str]
+    """Of the links alone."""
+
+
+def columns_of(entries: Iterable[Entry]) -> Columns:
+    """Without paths."""
+    kinds, digests, sizes, joined = _columns(entries)
+    return Columns(b"", kinds, digests, _sizes(sizes), _targets(joined))
+
+
+def unpack_columns(payload: bytes) -> Columns:
+    """A table in which every row is an entry. Raises Malformed; every path is checked."""
+    rows, (paths, kinds, digests, raw_sizes, joined) = _split(payload, 5)
+    if len(digests) % 32 or len(raw_sizes) % 8 or _leads_out(paths):
+        raise Malformed("a table whose columns differ")
+    found = Columns(paths, kinds, digests, _sizes(raw_sizes), _targets(joined))
+    files, links = kinds.count(_FILE) + kinds.count(_PROGRAM), kinds.count(_LINK)
+    if not rows == len(kinds) == files + links + kinds.count(_DIR) == paths.count(b"\0") + 1:
+        raise Malformed("a table that is cut off")
+    if not len(digests) // 32 == len(found.sizes) == files or len(found.targets) != links:
+        raise Malformed("a table that is cut off")
+    return found
+
+
+def count_rows(payload: bytes) -> int:
+    """Of a table of entries. Raises Malformed."""
+    return _split(payload, 0)[0]
+
+
 def pack_changes(changes: Sequence[Change]) -> bytes:
     old = pack_entries([(change.path, change.old) for change in changes])
     return _join([old, *_columns([change.new for change in changes])], len(changes))
@@ -333,11 +380,9 @@ def _entries(columns: Sequence[bytes], rows: int) -> List[Optional[Entry]]:
     kinds, digests, raw_sizes, joined = columns
     if len(kinds) != rows or len(digests) % 32 or len(raw_sizes) % 8:
         raise Malformed("a table whose columns differ")
-    sizes = array("Q")
-    sizes.frombytes(raw_sizes)
     contents = [digests[at : at + 32] for at in range(0, len(digests), 32)]
-    files = iter(list(zip(contents, _native(sizes))))
-    targets = iter(joined.decode("utf-8", "surrogateescape").split("\0") if joined else [])
+    files = iter(list(zip(contents, _sizes(raw_sizes))))
+    targets = iter(_targets(joined))
     found: List[Optional[Entry]] = []
     add, new, kind = found.append, _new_entry, Kind.FILE
     try:
@@ -356,6 +401,16 @@ def _entries(columns: Sequence[bytes], rows: int) -> List[Optional[Entry]]:
     except StopIteration as exc:
         raise Malformed("a table that is cut off") from exc
     return found
+
+
+def _sizes(raw: bytes) -> array[int]:
+    sizes = array("Q")
+    sizes.frombytes(raw)
+    return _native(sizes)
+
+
+def _targets(joined: bytes) -> List[str]:
+    return joined.decode("utf-8", "surrogateescape").split("\0") if joined else []
 
 
 def _paths(blob: bytes, rows: int) -> List[str]:

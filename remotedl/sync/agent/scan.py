@@ -24,6 +24,7 @@ from typing import (
     Iterable,
     List,
     Mapping,
+    MutableMapping,
     NamedTuple,
     Optional,
     Set,
@@ -35,6 +36,7 @@ from remotedl.sync.agent.digest import FROM, SIZE, digest_of_zeros
 from remotedl.sync.agent.disk import READ, At, Disk
 from remotedl.sync.agent.folder import OWN, Folder, Way
 from remotedl.sync.agent.ignore import Ignore
+from remotedl.sync.agent.packed import Packed, pack
 from remotedl.sync.agent.tree import (
     DIR,
     Entry,
@@ -140,7 +142,7 @@ class Scanner:
         self.holding: Set[str] = set()
         self.twins: Dict[str, Tuple[str, ...]] = {}
         """By key, the paths of names that differ in their Unicode form alone."""
-        self.stamps: Dict[str, bytes] = {}
+        self.stamps: MutableMapping[str, bytes] = {}
         """By key, of every file and link in the tree."""
         self.again: Dict[str, int] = {}
         """Keys whose stamp is not to be trusted, and when to look again (ns)."""
@@ -258,8 +260,14 @@ class Scanner:
         if self.spelling:
             self.spelling.pop(key, None)
 
+    def pack(self) -> None:
+        """Take less memory, where that is worth it."""
+        self.tree, self.stamps = pack(self.tree, self.stamps, STAMP.size)
+
     def share(self, other: Mapping[str, Entry]) -> None:
         """Hold what another tree holds too as the same objects."""
+        if isinstance(self.tree, Packed):
+            return
         share(self.tree, other)
         keys = {key: key for key in self.tree}
         stamps = list(self.stamps.items())

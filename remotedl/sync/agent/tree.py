@@ -20,6 +20,7 @@ from typing import (
     Iterator,
     List,
     Mapping,
+    MutableMapping,
     NamedTuple,
     Optional,
     Set,
@@ -49,7 +50,7 @@ class Entry(NamedTuple):
     """Where a link points, verbatim."""
 
 
-Tree = Dict[str, Entry]
+Tree = MutableMapping[str, Entry]
 """Entries by key."""
 
 DIR = Entry(Kind.DIR)
