@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from remotedl.config.models import is_image_name
 from remotedl.errors import ConfigError
 
 WORD = "devcontainer"
@@ -64,21 +65,24 @@ def find(folder: Path, image: str) -> Path:
 def parse(text: str, name: str) -> DevContainer:
     """`name` is the file's, relative to the project: its folder is what paths are relative to."""
     found = _json(text, name)
-    build = found.get("build") or {}
+    build = _table(found, "build", name)
     folder = Path(name).parent
-    dockerfile = build.get("dockerfile") or found.get("dockerFile") or ""
-    context = build.get("context") or found.get("context") or "."
-    if not dockerfile and not found.get("image"):
+    dockerfile = _text(build, "dockerfile", name) or _text(found, "dockerFile", name)
+    context = _text(build, "context", name) or _text(found, "context", name) or "."
+    image = _text(found, "image", name)
+    if image and not dockerfile and not is_image_name(image):
+        raise _wrong(name, f'image = "{image}" is no name of an image')
+    if not dockerfile and not image:
         raise ConfigError(
             f"{name} names no image and no build.dockerfile (Docker Compose is not supported)",
             hint="set `image` in hosts.toml instead",
         )
     return DevContainer(
-        image="" if dockerfile else str(found["image"]),
-        dockerfile=_inside(folder / str(dockerfile)) if dockerfile else "",
-        context=_inside(folder / str(context)),
-        target=str(build.get("target") or ""),
-        build_args={str(key): str(value) for key, value in (build.get("args") or {}).items()},
+        image="" if dockerfile else image,
+        dockerfile=_inside(folder / dockerfile, name) if dockerfile else "",
+        context=_inside(folder / context, name),
+        target=_text(build, "target", name),
+        build_args={key: str(value) for key, value in _table(build, "args", name).items()},
         forward_ports=_ports(found.get("forwardPorts") or (), name),
         post_create=_command(found.get("postCreateCommand"), name),
         left_out=tuple(sorted(found.keys() - HONOURED - IDLE)),
@@ -93,11 +97,29 @@ def _json(text: str, name: str) -> dict[str, Any]:
     except ValueError as exc:
         raise ConfigError(f"{name} is not valid: {exc}", hint=f"mend {name}") from exc
     if not isinstance(found, dict):
-        raise ConfigError(f"{name} is not valid: expected an object", hint=f"mend {name}")
+        raise _wrong(name, "expected an object")
     return found
 
 
-def _inside(path: Path) -> str:
+def _text(table: dict[str, Any], key: str, name: str) -> str:
+    value = table.get(key) or ""
+    if not isinstance(value, str):
+        raise _wrong(name, f"{key} is no text")
+    return value
+
+
+def _table(table: dict[str, Any], key: str, name: str) -> dict[str, Any]:
+    value = table.get(key) or {}
+    if not isinstance(value, dict):
+        raise _wrong(name, f"{key} is no object")
+    return value
+
+
+def _wrong(name: str, what: str) -> ConfigError:
+    return ConfigError(f"{name} is not valid: {what}", hint=f"mend {name}")
+
+
+def _inside(path: Path, name: str) -> str:
     """A path with its "..", taken apart, still relative to the project. Raises ConfigError."""
     parts: list[str] = []
     for part in path.parts:
@@ -106,7 +128,7 @@ def _inside(path: Path) -> str:
         elif parts:
             parts.pop()
         else:
-            raise ConfigError(f"{path} in devcontainer.json is outside the project's folder")
+            raise _wrong(name, f"{path} is outside the project's folder")
     return "/".join(parts) or "."
 
 
@@ -115,7 +137,7 @@ def _ports(given: Any, name: str) -> tuple[int, ...]:
     for one in given if isinstance(given, list | tuple) else ():
         number = str(one).rpartition(":")[2]
         if not number.isdigit() or not 0 < int(number) < 65536:
-            raise ConfigError(f"{name}: {one!r} in forwardPorts is no port")
+            raise _wrong(name, f"{one!r} in forwardPorts is no port")
         ports.append(int(number))
     return tuple(ports)
 
@@ -130,4 +152,4 @@ def _command(given: Any, name: str) -> str:
         return shlex.join(str(word) for word in given)
     if isinstance(given, dict):
         return " && ".join(f"({_command(one, name)})" for one in given.values())
-    raise ConfigError(f"{name}: postCreateCommand is neither text, a list nor an object")
+    raise _wrong(name, "postCreateCommand is neither text, a list nor an object")

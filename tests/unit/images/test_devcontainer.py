@@ -63,12 +63,17 @@ def test_the_three_kinds_of_commands(given: str, shell: str) -> None:
         ('{"dockerComposeFile": "c.yml"}', "Docker Compose is not supported"),
         ('{"image": "x", "forwardPorts": ["no"]}', "is no port"),
         ('{"build": {"dockerfile": "../../etc/passwd"}}', "outside the project"),
+        ('{"build": "Dockerfile"}', "build is no object"),
+        ('{"build": {"dockerfile": "x", "args": ["A=1"]}}', "args is no object"),
+        ('{"image": ["x"]}', "image is no text"),
+        ('{"image": "Bad Image"}', "no name of an image"),
         ('{"image": "x", "postCreateCommand": 3}', "neither text"),
     ],
 )
 def test_what_cannot_be_read_is_refused(text: str, says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=says) as refused:
         parse(text, NAME)
+    assert refused.value.hint
 
 
 def test_how_it_is_asked_for() -> None:
