@@ -97,7 +97,7 @@ def test_gpus_asked_for_by_number_are_claimed_and_given_back(
     two.laptop.run("down", "h1")
     assert holders(two) == {0: set(), 1: mine}
     insists = two.laptop.run("up", "h1", "-d", "--no-open", "--gpus", "1,")
-    assert "GPU 1 of 127.0.0.1 is somebody else's at the moment" in insists.text
+    assert "GPU 1 of 127.0.0.1 is not yours alone" in insists.text
     two.laptop.run("down", "h1")
     one.laptop.run("down", "h1")
     assert holders(one) == {0: set(), 1: set()}
