@@ -139,7 +139,7 @@ RECIPES: tuple[Recipe, ...] = (
         "tensorflow",
         "TensorFlow and Keras 3",
         cpu_size=3 * GB,
-        gpu_size=9 * GB,
+        gpu_size=11 * GB,
         parent="base",
         variants=TENSORFLOW,
     ),

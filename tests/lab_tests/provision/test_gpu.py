@@ -14,6 +14,7 @@ from remotedl.provision.gpus import claim, held_by_others, look_at_gpus, release
 from remotedl.provision.guardian import judge, watch
 from remotedl.provision.steps import Wish
 from remotedl.provision.undo import undo
+from remotedl.provision.undo_plan import APT_LISTS
 from remotedl.session.gpu_claims import take_gpus
 from tests.lab.aptrepo import PackageMirrors
 from tests.lab.fixtures import MakeHost
@@ -71,7 +72,7 @@ def test_docker_and_toolkit_from_mirrors_with_settings_of_others_kept(
 
     undone = undo(remote, confirm=lambda question: True)
 
-    assert undone.left == ()
+    assert undone.left == (APT_LISTS,)
     assert host.read("/etc/docker/daemon.json") == THEIRS
     assert_same(before, picture(host))
 
