@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from remotedl.errors import AuthFailed, ConfigError, HostKeyChanged, HostKeyUnknown
+
 FIRST_S = 0.5
 FACTOR = 1.7
 LONGEST_S = 20.0
+FINAL = (AuthFailed, HostKeyChanged, HostKeyUnknown, ConfigError)
+"""Trying again cannot mend these while a session reconnects."""
 
 
 def delays(chance: Callable[[], float]) -> Iterator[float]:

@@ -371,9 +371,10 @@ def _asked_jobs(errand: Errand) -> KnownJobs:
 def _has_session(errand: Errand) -> bool:
     """Jobs can be asked for without one, and so also where its record cannot be read."""
     try:
-        return errand.session() is not None
+        record = errand.session()
     except StateCorrupt:
         return False
+    return record is not None and not record.alone
 
 
 def _reconnecting(errand: Errand) -> Snapshot | None:
@@ -479,9 +480,21 @@ def end_session(errand: Errand) -> bool:
     )
 
 
+def only_sync(record: Record) -> SessionError:
+    """What is asked for needs a whole session, and its place is taken."""
+    return SessionError(
+        f"only the sync of {Path(record.root).name} with {record.host} runs (process "
+        f"{record.pid}), without container and tunnels",
+        hint=f"end it with Ctrl-C where it runs, or kill {record.pid}; then remotedl up",
+    )
+
+
 def page_url(errand: Errand, page: str) -> str:
     """The address of `jupyter` or `tensorboard` on this laptop."""
     name = {"jupyter": JUPYTER, "tensorboard": TENSORBOARD}[page]
+    record = errand.session()
+    if record is not None and record.alone:
+        raise only_sync(record)
     snapshot = Snapshot.from_json(ask_session(errand, "status", timeout_s=STATUS_S))
     for tunnel in snapshot.tunnels:
         if tunnel.name == name and tunnel.url is not None:

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from remotedl.errors import RemotedlError, TunnelError, UsageError
-from remotedl.session.backoff import delays
+from remotedl.session.backoff import FINAL, delays
 from remotedl.session.errands import Errand
 from remotedl.session.own_ports import explained
 from remotedl.session.pulse import Pulse
-from remotedl.session.session import FINAL
 from remotedl.ssh.remote import Remote, Stream
 from remotedl.tunnel.entrance import Dial
 from remotedl.tunnel.forward import Forward, Place, TcpPlace, parse_dynamic, parse_forward

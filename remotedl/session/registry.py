@@ -37,6 +37,8 @@ class Record:
     key: str
     """Hex; who can read this file (0600) may talk to the session."""
     started: float
+    alone: bool = False
+    """Only the sync, by `remotedl sync`: no container, no tunnels."""
 
 
 class SessionLock:

@@ -21,17 +21,10 @@ from typing import Any
 from remotedl.config.models import HostConfig
 from remotedl.container.jobs import Job
 from remotedl.container.runtime import Running
-from remotedl.errors import (
-    AuthFailed,
-    ConfigError,
-    HostKeyChanged,
-    HostKeyUnknown,
-    RemotedlError,
-    SessionError,
-)
+from remotedl.errors import RemotedlError, SessionError
 from remotedl.report import Report
 from remotedl.session import stages
-from remotedl.session.backoff import delays
+from remotedl.session.backoff import FINAL, delays
 from remotedl.session.control import ControlServer
 from remotedl.session.digest import digest, job_end_line
 from remotedl.session.errands import NOTIFY
@@ -53,7 +46,7 @@ from remotedl.session.registry import (
     write_record,
 )
 from remotedl.session.status import Phase, Snapshot
-from remotedl.session.syncing import SYNC_REQUESTS, SessionSync
+from remotedl.session.syncing import SessionSync, passed_on
 from remotedl.session.tunnels import (
     JUPYTER,
     TENSORBOARD,
@@ -70,8 +63,6 @@ EVENTS_KEPT = 200
 TIDY_EVERY_S = 600.0
 LONG_AWAY_S = 60.0
 """An absence that is worth a notification on the desktop."""
-FINAL = (AuthFailed, HostKeyChanged, HostKeyUnknown, ConfigError)
-"""Trying again cannot mend these while a session reconnects."""
 
 
 class Session:
@@ -415,18 +406,7 @@ class Session:
                 signal.raise_signal(signal.SIGTERM)
             return True
 
-        return {"status": status, "stop": stop, **self._sync_requests()}
-
-    def _sync_requests(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
-        def pass_on(name: str) -> Callable[[Mapping[str, Any]], Any]:
-            def ask(request: Mapping[str, Any]) -> Any:
-                if self._sync is None:
-                    raise SessionError("the session is still coming up", hint="remotedl status")
-                return self._sync.requests()[name](request)
-
-            return ask
-
-        return {name: pass_on(name) for name in SYNC_REQUESTS}
+        return {"status": status, "stop": stop, **passed_on(lambda: self._sync)}
 
 
 def _first(pulses: list[Pulse]) -> RemotedlError | None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from remotedl.container.ground import survey
 from remotedl.errors import SessionError
+from remotedl.session.alone import SyncAlone, in_use
 from remotedl.session.errands import FLUSH_S, Errand, ask_session
 from remotedl.session.registry import SessionLock
-from remotedl.session.status import SyncLine
+from remotedl.session.status import Snapshot
 from remotedl.session.syncing import SessionSync, halts_named
 from remotedl.sync.safety import HaltKind
 
@@ -26,10 +27,7 @@ def own_sync(errand: Errand, allowed: frozenset[HaltKind] = frozenset()) -> Iter
     """
     lock = SessionLock(errand.folder)
     if not lock.acquire():
-        raise SessionError(
-            f"a session of {errand.project.root.name} with {errand.host_name} runs and syncs",
-            hint="remotedl sync flush",
-        )
+        raise in_use(errand)
     remote = errand.connect()
     sync = SessionSync(
         errand.project, errand.folder, errand.report, errand.report.note, errand.prompt.confirm
@@ -90,21 +88,17 @@ def sync_once(
         return sync.flush(FLUSH_S)
 
 
-def sync_live(errand: Errand, stop: threading.Event, show: Callable[[SyncLine], None]) -> None:
+def sync_live(errand: Errand, stop: threading.Event, show: Callable[[Snapshot], None]) -> None:
     """Keep both sides in step until `stop`: the sync alone, without container or tunnels.
 
     `show` is told every second how it stands.
     """
-    with own_sync(errand) as sync:
-        sync.cycle()
-        sync.start()
-        while not stop.wait(1.0):
-            line = sync.line()
-            if line is not None:
-                show(line)
-            lost = sync.lost()
-            if lost is not None:
-                raise lost
+    alone = SyncAlone(errand, stop)
+    try:
+        alone.bring_up()
+        alone.hold(show)
+    finally:
+        alone.close()
 
 
 def require_session(errand: Errand, what: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from remotedl.errors import LinkLost, RemotedlError, SyncError, UsageError
+from remotedl.errors import LinkLost, RemotedlError, SessionError, SyncError, UsageError
 from remotedl.report import Report
 from remotedl.session import seen
 from remotedl.session.project import Project
@@ -288,6 +288,23 @@ class SessionSync:
             self._failure = exc
         except Exception as exc:  # noqa: BLE001 - a bug must end the sync loudly, not silently
             self._failure = LinkLost(f"the sync ended: {type(exc).__name__}: {exc}")
+
+
+def passed_on(
+    current: Callable[[], SessionSync | None],
+) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+    """What a control channel answers of the sync: `current` is None until there is one."""
+
+    def pass_on(name: str) -> Callable[[Mapping[str, Any]], Any]:
+        def ask(request: Mapping[str, Any]) -> Any:
+            sync = current()
+            if sync is None:
+                raise SessionError("the session is still coming up", hint="remotedl status")
+            return sync.requests()[name](request)
+
+        return ask
+
+    return {name: pass_on(name) for name in SYNC_REQUESTS}
 
 
 def _no_link() -> SyncError:

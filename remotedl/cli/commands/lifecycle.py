@@ -23,6 +23,7 @@ from remotedl.errors import RemotedlError, SessionError, StateCorrupt
 
 if TYPE_CHECKING:
     from remotedl.report import Report
+    from remotedl.session.registry import Record
     from remotedl.session.session import Session
     from remotedl.session.status import Snapshot
     from remotedl.ssh.prompt import Prompt
@@ -99,11 +100,15 @@ def up(
     from remotedl.cli.live import stay
     from remotedl.cli.prompt import TerminalPrompt
     from remotedl.cli.render import reporting
+    from remotedl.session.errands import only_sync
 
     target = find_target(context, host)
     plain = context.find_root().obj.plain
     asked = Asked(image, gpus, rebuild, accept_new, yes, via_laptop)
-    if read_running(target) and not dry_run:
+    running = None if dry_run else read_running(target)
+    if running is not None:
+        if running.alone:
+            raise only_sync(running)
         if image is not None or gpus is not None or rebuild:
             raise SessionError(
                 f"a session with {target.host_name} runs already: --image, --gpus and --rebuild "
@@ -283,11 +288,11 @@ def _attach(target: Target, *, plain: bool, as_json: bool) -> None:
     typer.echo("the session has ended: remotedl up comes back to it", err=True)
 
 
-def read_running(target: Target) -> bool:
-    """Whether a session of this project and host runs on this laptop."""
+def read_running(target: Target) -> "Record | None":
+    """The session of this project and host that runs on this laptop."""
     from remotedl.session.registry import read_record
 
-    return read_record(target.project.state_folder(target.host_name)) is not None
+    return read_record(target.project.state_folder(target.host_name))
 
 
 def down(
@@ -313,9 +318,12 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     damaged: list[StateCorrupt] = []
     snapshots = every_snapshot(damaged)
     for record in died_sessions():
+        then = "the container goes on  next: remotedl up"
+        if record.alone:
+            then = "it was the sync alone  next: remotedl sync"
         typer.echo(
             f"{Path(record.root).name} on {record.host}: its process ({record.pid}) died; "
-            f"the container goes on  next: remotedl up {record.host}",
+            f"{then} {record.host}",
             err=True,
         )
     if as_json:

@@ -17,7 +17,7 @@ from remotedl.errors import SyncError, UsageError
 
 if TYPE_CHECKING:
     from remotedl.report import Report
-    from remotedl.session.status import SyncLine
+    from remotedl.session.status import Snapshot
 
 PathArgument = Annotated[str, typer.Argument(metavar="PATH", help="Relative to the project.")]
 LISTED = 10
@@ -75,6 +75,7 @@ def sync(
         return
     if allow and not once:
         raise UsageError("--allow goes with --once", hint="remotedl sync --once --allow HALT")
+    from remotedl.cli.exits import end_in_order
     from remotedl.session.sync_errands import request, sync_live, sync_once
 
     with errand_of(context, host, quiet=as_json) as errand:
@@ -88,6 +89,7 @@ def sync(
                 barrier["plan"] = plan
             _print_barrier(barrier, as_json=as_json)
         else:
+            end_in_order()
             errand.report.note("Ctrl-C ends the sync")
             sync_live(errand, threading.Event(), _teller(errand.report))
 
@@ -99,19 +101,21 @@ def status(context: typer.Context, host: HostOption = None, as_json: JsonOption 
 
     from remotedl.cli.live import sync_line, sync_remedies
     from remotedl.session.errands import snapshot_of
+    from remotedl.session.status import Phase
     from remotedl.session.sync_errands import require_session
     from remotedl.sync.remedies import shown
 
     with errand_of(context, host, quiet=True) as errand:
         require_session(errand, "ask")
         record = errand.session()
-        line = snapshot_of(record).sync if record is not None else None
-    if line is None:
+        now = snapshot_of(record) if record is not None else None
+    line = now.sync if now is not None else None
+    if now is None or line is None:
         return
     if as_json:
         typer.echo(json.dumps(asdict(line), indent=2))
         return
-    typer.echo(sync_line(line, time.time())[0])
+    typer.echo(sync_line(line, time.time(), linked=now.phase is not Phase.RECONNECTING)[0])
     for text in sync_remedies(line):
         typer.echo(f"  {text}")
     for what, paths in (
@@ -294,21 +298,25 @@ def _print_barrier(barrier: dict[str, Any], *, as_json: bool) -> None:
         raise typer.Exit(SyncError.exit_code)
 
 
-def _teller(report: "Report") -> "Callable[[SyncLine], None]":
+def _teller(report: "Report") -> "Callable[[Snapshot], None]":
     """Shows the sync's one line: always on a terminal, elsewhere when something changed."""
     from dataclasses import replace
 
     from remotedl.cli.live import sync_line
     from remotedl.cli.render import TerminalReport
+    from remotedl.session.status import Phase
 
     told: set[object] = set()
     last: list[object] = [None]
 
-    def show(line: "SyncLine") -> None:
-        state = replace(line, last_success=None, note="")
+    def show(now: "Snapshot") -> None:
+        line, linked = now.sync, now.phase is not Phase.RECONNECTING
+        if line is None:
+            return
+        state = (replace(line, last_success=None, note=""), linked)
         if state != last[0] or isinstance(report, TerminalReport):
             last[0] = state
-            report.stage("sync", sync_line(line, time.time())[0])
+            report.stage("sync", sync_line(line, time.time(), linked=linked)[0])
         for what, mend in line.remedies:
             if what not in told:
                 report.warn(what, mend)

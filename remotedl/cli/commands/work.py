@@ -82,7 +82,8 @@ def run(
         )
     with errand_of(context, host, quiet=True) as errand:
         job_id = start_job(errand, argv, wish=wish, cwd=Path.cwd())
-        watched = errand.session() is not None
+        record = errand.session()
+        watched = record is not None and not record.alone
         if notify and detach and not watched:
             errand.report.warn(
                 "no session runs that could tell the end of the job", hint="remotedl up -d"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from remotedl.errors import SessionError
 from tests.lab.laptop import Laptop
 from tests.lab.sshd import MakeSshd, Sshd
 
@@ -105,6 +108,97 @@ def test_the_sync_alone_always_says_how_it_stands(place: Place) -> None:
     command.interrupt()
     assert command.wait() == 130
     assert (place.there / "b").read_text() == "laptop's"
+
+
+@pytest.mark.timeout(120)
+def test_the_sync_alone_is_asked_from_a_second_terminal(place: Place) -> None:
+    place.sync("--once")
+    for side, word in ((place.here, "laptop's"), (place.there, "host's")):
+        (side / "b").write_text(word)
+        (side / "c").write_text(word)
+    alone = place.laptop.start("sync")
+    alone.wait_for("2 conflicts|b, c")
+    assert place.sync("status")["conflicts"] == ["b", "c"]
+    assert [row["path"] for row in place.sync("conflicts", "--diff")] == ["b", "c"]
+    place.sync("resolve", "b", "--laptop")
+    assert (place.there / "b").read_text() == "laptop's"
+    place.sync("undo")
+    assert (place.here / "b").read_text() == "host's"
+    assert place.sync("history")[0]["changes"]
+    place.sync("resolve", "c", "--remote")
+    (place.here / "d").write_text("flushed")
+    assert place.sync("flush")["clean"]
+    assert (place.there / "d").read_text() == "flushed"
+    assert place.sync("--once")["clean"]
+    place.sync("pause")
+    assert place.sync("status")["paused"]
+    place.sync("resume")
+    (told,) = json.loads(place.laptop.run("status", "--json").stdout)
+    assert (told["phase"], told["container"], told["tunnels"]) == ("live", None, [])
+    assert "live: the sync alone" in place.laptop.run("status").stdout
+    up = place.laptop.run("up", "--no-open", check=False)
+    assert up.code == SessionError.exit_code
+    assert f"only the sync of project with h1 runs (process {alone.pid})" in up.stderr
+    assert f"kill {alone.pid}; then remotedl up" in up.stderr
+    second = place.laptop.run("sync", check=False)
+    assert f"runs already (process {alone.pid})" in second.stderr
+    os.kill(alone.pid, signal.SIGTERM)
+    assert alone.wait() == 130
+    assert json.loads(place.laptop.run("status", "--json").stdout) == []
+
+
+@pytest.mark.timeout(120)
+def test_the_sync_alone_comes_back_after_a_lost_link_and_a_killed_agent(place: Place) -> None:
+    place.sync("--once")
+    alone = place.laptop.start("sync")
+    alone.wait_for("in step")
+    place.server.kill()
+    alone.wait_for(r"the link is lost: .*coming back")
+    told = json.loads(place.laptop.run("status", "--json").stdout)
+    assert told[0]["phase"] == "reconnecting"
+    assert "waits for the link" in place.laptop.run("sync", "status").stdout
+    (place.here / "meanwhile").write_text("one")
+    place.server.start()
+    alone.wait_for(r"the sync is back: 1 sent, 0 fetched")
+    assert (place.there / "meanwhile").read_text() == "one"
+    (agent,) = [one for one in place.server.processes() if "agent-" in " ".join(one.cmdline())]
+    agent.kill()
+    alone.wait_for(r"agent .* ended")
+    alone.wait_for(r"the sync is back: 0 sent, 0 fetched")
+    (place.here / "after").write_text("two")
+    assert place.sync("flush")["clean"]
+    assert (place.there / "after").read_text() == "two"
+
+
+@pytest.mark.timeout(120)
+def test_a_halt_is_let_pass_in_a_running_sync_and_a_refused_one_changes_nothing(
+    place: Place,
+) -> None:
+    (place.here / "thesis.tex").write_text("a hundred pages")
+    place.sync("--once")
+    alone = place.laptop.start("sync")
+    alone.wait_for("in step")
+    there, away = place.there, place.server.home / "away"
+    there.rename(away)
+    there.mkdir()
+    alone.wait_for(r"warning: the host's folder is not the one of the last sync")
+    assert "root-replaced" in place.sync("status")["remedies"][0][1]
+    refused = place.laptop.run("sync", "--once", "--allow", "root-missing", check=False)
+    assert refused.code == 61 and "--allow root-replaced" in refused.stderr
+    there.rmdir()
+    away.rename(there)
+    alone.wait_for(r"goes on")
+    (place.here / "new").write_text("new")
+    assert place.sync("flush")["clean"]
+    assert (there / "new").read_text() == "new"
+    there.rename(away)
+    there.mkdir()
+    alone.wait_for(r"(?s)goes on.*the host's folder is not the one of the last sync")
+    assert place.sync("--once", "--allow", "root-replaced")["clean"]
+    assert (there / "thesis.tex").read_text() == "a hundred pages"
+    (place.here / "newer").write_text("newer")
+    assert place.sync("flush")["clean"]
+    assert (there / "newer").read_text() == "newer"
 
 
 def test_a_root_that_is_gone_is_let_pass_when_asked_for(place: Place) -> None:
