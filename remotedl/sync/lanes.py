@@ -5,13 +5,13 @@ A policy decides nothing about a path's state; `reconcile` does, asking here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
 from remotedl.config.models import SyncConfig, SyncMode
 from remotedl.sync.agent.ignore import Ignore, Source
-from remotedl.sync.agent.tree import Kind
+from remotedl.sync.agent.tree import Kind, Tree
 
 
 class Lane(Enum):
@@ -61,10 +61,32 @@ class Policy(NamedTuple):
         return Lane.UPLOAD if self.mode is SyncMode.UPLOAD_ONLY else Lane.MIRROR
 
 
+def left_lane(
+    ancestor: Tree, laptop: Tree, remote: Tree, before: Iterable[str], now: Iterable[str]
+) -> set[str]:
+    """Keys that are results no more, and of which the sides kept different versions on purpose.
+
+    What was agreed on there is to be forgotten: a delete or an edit that stayed on its side while
+    the path was a result is no wish to change the other side now.
+    """
+    old, new = _outputs(before), _outputs(now)
+    found = set()
+    for key, known in ancestor.items() if old.sources else ():
+        apart = laptop.get(key) != known or key not in remote
+        is_dir = known.kind is Kind.DIR
+        if apart and old.ignores(key, is_dir) and not (new.sources and new.ignores(key, is_dir)):
+            found.add(key)
+    return found
+
+
+def _outputs(patterns: Iterable[str]) -> Ignore:
+    lines = "\n".join(patterns)
+    return Ignore([Source(lines)] if lines else [], defaults=False)
+
+
 def policy_of(
     config: SyncConfig, ignore: Ignore, decisions: Mapping[str, Decision] | None = None
 ) -> Policy:
     """The policy of a `[project.sync]` table with rules compiled elsewhere."""
-    patterns = [Source("\n".join(config.outputs))] if config.outputs else []
-    outputs = Ignore(patterns, defaults=False)
+    outputs = _outputs(config.outputs)
     return Policy(config.mode, ignore, outputs, config.max_file_size_down, decisions or {})

@@ -314,6 +314,24 @@ def test_upload_only_sends_and_brings_nothing_back(folders: Folders) -> None:
     assert trash(folders.laptop) == set()
 
 
+def test_outputs_that_are_none_any_more_do_not_let_old_deletes_cross(folders: Folders) -> None:
+    results = folders.config.model_copy(update={"outputs": ("runs/**",), "trash_size": 0})
+    (folders.host / "runs").mkdir()
+    for name in ("a", "b"):
+        (folders.host / "runs" / name).write_text(name)
+    folders.once(config=results)
+    (folders.host / "runs" / "a").unlink()
+    (folders.laptop / "runs" / "b").unlink()
+    assert folders.once(config=results).idle
+    other = folders.config.model_copy(update={"outputs": ("results/**",)})
+    folders.once(config=other)
+    folders.assert_equal()
+    assert tree(folders.host) == {"runs": "dir", "runs/a": "- b'a'", "runs/b": "- b'b'"}
+    (folders.laptop / "runs" / "a").unlink()
+    folders.once(config=other)
+    assert not (folders.host / "runs" / "a").exists(), "from now on deletes cross"
+
+
 def test_outputs_come_down_and_nothing_is_deleted_on_the_laptop(folders: Folders) -> None:
     """Results: append-only, up to the size cap, in a folder whose code is mirrored."""
     folders.config = folders.config.model_copy(

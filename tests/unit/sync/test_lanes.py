@@ -7,7 +7,7 @@ import pytest
 from remotedl.config.models import SyncConfig, SyncMode
 from remotedl.sync.agent.ignore import Ignore, Source
 from remotedl.sync.agent.tree import DIR, Traits, Tree
-from remotedl.sync.lanes import Lane, Policy, policy_of
+from remotedl.sync.lanes import Lane, Policy, left_lane, policy_of
 from remotedl.sync.verdict import LeftOut, LeftOutWhy, Reason
 from tests.unit.sync.worlds import (
     LAPTOP_WINS,
@@ -214,6 +214,26 @@ def test_outputs_outlive_a_dir_that_the_host_replaced_by_a_file() -> None:
     old = tree(runs=DIR, runs__log="1")
     got = world(old, old, tree(runs="now a file")).decide(OUTPUTS)
     assert got.untouched and [c.key for c in got.verdict.conflicts] == ["runs"]
+
+
+def test_outputs_no_more_forgets_what_was_kept_apart() -> None:
+    """A delete that stayed one-sided in the lane must not cross when the lane goes."""
+    old = tree(runs=DIR, runs__a="1", runs__b="1", runs__c="1", runs__d="1", e="1")
+    here = tree(runs=DIR, runs__a="1", runs__c="mine", runs__d="1")
+    there = tree(runs=DIR, runs__b="1", runs__c="1", runs__d="grown", e="1")
+    gone = left_lane(old, here, there, ["runs/**"], [])
+    assert gone == {"runs/a", "runs/b", "runs/c"}
+    got = world({key: old[key] for key in old.keys() - gone}, here, there).decide()
+    assert brief(got.to_here) == ["+runs/b", "~runs/d"]
+    assert brief(got.to_there) == ["+runs/a", "-e"], "what was no result follows the table"
+    assert [one.key for one in got.verdict.conflicts] == ["runs/c"]
+
+
+def test_outputs_that_stay_are_not_forgotten() -> None:
+    old = tree(runs=DIR, runs__a=DIR, runs__a__x="1", runs__b="1")
+    assert left_lane(old, EMPTY, old, ["runs/**"], ["runs/a"]) == {"runs/b"}
+    assert left_lane(old, EMPTY, old, ["runs/**"], ["runs/**", "x"]) == set()
+    assert left_lane(old, EMPTY, old, [], ["runs/**"]) == set()
 
 
 # --- size
