@@ -149,6 +149,8 @@ class Sync:
         """When to look whether the trashes are due (`clock`)."""
         self._root_was_gone = False
         """The laptop's folder was not there: what happened in it meanwhile, no event told."""
+        self._rules_unread = False
+        """The user was told that the rules cannot be read now."""
         self._root_at = 0.0
         """When to look whether it is there (`clock`)."""
 
@@ -585,7 +587,7 @@ class Sync:
     def _note(self, keys: Iterable[str]) -> None:
         if self._changed is not None:
             self._changed.update(keys)
-        if any(is_rules_file(key, self._config) for key in keys):
+        if self._rules_unread or any(is_rules_file(key, self._config) for key in keys):
             self._read_rules()
 
     def _take_less_memory(self) -> None:
@@ -610,7 +612,14 @@ class Sync:
     def _read_rules(self) -> None:
         """The rules' files changed: other rules on both sides, and everything looked at anew."""
         pair = self._pair
-        rules = read_rules(self._request.root, self._config)
+        try:
+            rules = read_rules(self._request.root, self._config)
+        except FolderUnusable as exc:
+            if not self._rules_unread:
+                self._report.warn(f"{exc.message}; the last rules hold", exc.hint)
+            self._rules_unread = True
+            return
+        self._rules_unread = False
         if rules.fingerprint == pair.replica.scanner.ignore.fingerprint:
             return
         pair.replica.set_rules(rules)

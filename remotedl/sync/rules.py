@@ -6,10 +6,13 @@ Reads files, and only those. What the rules mean is `agent/ignore.py`'s business
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from remotedl.config.models import SyncConfig
+from remotedl.errors import FolderUnusable
 from remotedl.sync.agent.ignore import Ignore, Source
 from remotedl.sync.agent.tree import parent
 
@@ -20,7 +23,7 @@ LIMIT = 1 << 20
 
 
 def read_rules(root: Path, config: SyncConfig) -> Ignore:
-    """The rules as they stand on the laptop now, nearest last."""
+    """The rules as they stand on the laptop now, nearest last. Raises FolderUnusable."""
     sources: list[Source] = []
     if config.use_gitignore:
         for folder in _git_folders(root):
@@ -65,10 +68,28 @@ def _folders(path: Path) -> Iterable[str]:
 
 
 def _read(path: Path, folder: str) -> list[Source]:
+    """The rules in one file; none where there is no such file. Raises FolderUnusable.
+
+    Rules that cannot be read are not "no rules": what they leave out would be read and sent.
+    """
     try:
-        if not path.is_file() or path.is_symlink():
+        if not stat.S_ISREG(path.lstat().st_mode):
             return []
-        text = path.read_bytes()[:LIMIT].decode("utf-8", "surrogateescape")
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as exc:
+        if folder:  # the folder cannot be entered: nothing in it is read or sent
+            return []
+        raise _unreadable(path, exc) from exc
+    try:
+        text = path.read_bytes()[:LIMIT].decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
     return [Source(text, folder)]
+
+
+def _unreadable(path: Path, exc: OSError) -> FolderUnusable:
+    message = f"the ignore rules in {path} cannot be read ({exc.strerror}), so nothing is synced"
+    return FolderUnusable(message, hint=f"chmod u+r {shlex.quote(str(path))}")

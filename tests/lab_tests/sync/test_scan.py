@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
+from remotedl.errors import FolderUnusable
 from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.tree import Issue
 from tests.lab_tests.sync.conftest import MakeFolders
 from tests.lab_tests.sync.folders import AgentInThread, Folders, eventually, tree
+from tests.lab_tests.sync.test_roots import Warnings
 
 
 def test_same_size_and_mtime_other_content(folders: Folders) -> None:
@@ -227,6 +231,64 @@ def test_ignore_rules_change_while_live(folders: Folders) -> None:
     (folders.laptop / ".remotedlignore").write_text("# nothing\n")
     sync.flush(10)
     assert (folders.host / "b.log").read_text() == "two"
+
+
+class Unreadable:
+    """The disk fails where one file is read (for root, modes forbid nothing)."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+        self.now = True
+        read = Path.read_bytes
+
+        def read_or_fail(path: Path) -> bytes:
+            if self.now and path.name == name:
+                raise OSError(number, os.strerror(number))
+            return read(path)
+
+        monkeypatch.setattr(Path, "read_bytes", read_or_fail)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("name", [".remotedlignore", "sub/.gitignore"])
+def test_ignore_rules_that_cannot_be_read_are_not_no_rules(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    (folders.laptop / "sub").mkdir()
+    (folders.laptop / name).write_text("secret\n")
+    (folders.laptop / "sub" / "secret").write_text("not to be sent")
+    config = folders.config.model_copy(update={"use_gitignore": True})
+    broken = Unreadable(monkeypatch, Path(name).name, number)
+    with pytest.raises(FolderUnusable, match="cannot be read") as refused:
+        folders.once(config=config)
+    assert refused.value.hint == f"chmod u+r {folders.laptop / name}"
+    assert tree(folders.host) == {}
+    broken.now = False
+    folders.once(config=config)
+    assert "sub/secret" not in tree(folders.host)
+
+
+def test_ignore_rules_that_cannot_be_read_any_more_still_hold(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = folders.laptop / ".remotedlignore"
+    rules.write_text("secret\n")
+    told = Warnings()
+    sync = folders.live(report=told)
+    broken = Unreadable(monkeypatch, ".remotedlignore", errno.EIO)
+    rules.write_text("secret\nmore\n")
+    (folders.laptop / "secret").write_text("not to be sent")
+    sync.flush()
+    rules.write_text("secret\nmore\n\n")
+    (folders.laptop / "more").touch()
+    sync.flush()
+    assert tree(folders.host).keys() == {".remotedlignore", "more"}
+    assert len(told.told) == 1 and "the last rules hold" in told.told[0][0]
+    broken.now = False
+    (folders.laptop / "any").touch()
+    sync.flush()
+    (folders.laptop / "more").write_text("ignored by now")
+    sync.flush()
+    assert (folders.host / "more").read_text() == ""
 
 
 def test_gitignore_is_honoured_when_asked_for(folders: Folders) -> None:
