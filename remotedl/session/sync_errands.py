@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from remotedl.container.ground import survey
@@ -49,6 +52,15 @@ def request(errand: Errand, do: str, *, timeout_s: float = LOOK_S, **fields: Any
     with own_sync(errand) as sync:
         sync.look()
         return sync.requests()[do](fields)
+
+
+def key_meant(path: str, root: Path, cwd: Path) -> str:
+    """A path as users type it, from where they stand, as the sync names it."""
+    full = os.path.normpath(cwd.resolve() / path)
+    try:
+        return unicodedata.normalize("NFC", Path(full).relative_to(root.resolve()).as_posix())
+    except ValueError:
+        return path
 
 
 def conflicts_of(

@@ -23,7 +23,7 @@ from remotedl.session.sync_rows import (
 from remotedl.ssh.remote import Remote
 from remotedl.sync.engine import Sync
 from remotedl.sync.lanes import Choice
-from remotedl.sync.remedies import shown_left_out
+from remotedl.sync.remedies import shown, shown_left_out, still_apart
 from remotedl.sync.safety import HaltKind
 from remotedl.sync.verdict import Where
 
@@ -214,8 +214,9 @@ class SessionSync:
             return [conflict_row(one) for one in self._opened().status().conflicts]
 
         def resolve(request: Mapping[str, Any]) -> Any:
-            self._opened().resolve(request["path"], Choice(request["choice"]))
-            return self.flush(FLUSH_S)
+            return self.resolve(
+                request["path"], request.get("typed") or request["path"], Choice(request["choice"])
+            )
 
         def diff(request: Mapping[str, Any]) -> Any:
             return comparison_row(self._opened().compare(request["path"]))
@@ -238,6 +239,21 @@ class SessionSync:
         found = {f"sync-{handler.__name__}": handler for handler in handlers}
         assert found.keys() == SYNC_REQUESTS
         return found
+
+    def resolve(self, path: str, typed: str, choice: Choice) -> dict[str, Any]:
+        """Settle a conflict and bring it over. Raises UsageError; SyncError where it stays.
+
+        `path`: what is meant from where the user stands; `typed`: what it may mean as well.
+        """
+        sync = self._opened()
+        known = {conflict.key for conflict in sync.status().conflicts}
+        conflict = sync.resolve(typed if typed in known and path not in known else path, choice)
+        row = self.flush(FLUSH_S)
+        left = still_apart(conflict, choice, sync.status())
+        if left is not None:
+            message = f"{shown(conflict.key)} is not resolved: {left.what}"
+            raise SyncError(message, hint=left.mend)
+        return row | {"path": conflict.key}
 
     def allow(self, kinds: frozenset[HaltKind]) -> None:
         """Let these halts pass, once. One that is refused changes nothing.

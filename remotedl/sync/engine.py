@@ -43,6 +43,7 @@ from remotedl.sync.measure import measure_rate
 from remotedl.sync.memory import one_heap, trim
 from remotedl.sync.opening import Pair, Request, open_pair
 from remotedl.sync.reconcile import reconcile
+from remotedl.sync.remedies import shown, typed
 from remotedl.sync.rules import is_rules_file, read_rules
 from remotedl.sync.safety import Halt, HaltKind, check_roots, clear
 from remotedl.sync.status import Barrier, Counts, Opening, Outcome, State, SyncStatus
@@ -67,6 +68,8 @@ USUAL_TURN_S = 0.005
 """Python's own."""
 ROUNDS = 100
 """Cycles in a row after which `cycle` gives up on folders that do not come to rest."""
+FLUSH_ROUNDS = 10
+"""Cycles in a row after which `flush` waits for nothing but what is on its way."""
 DAY_S = 86400.0
 PRUNE_EVERY_S = 3600.0
 """How often both trashes are kept to their limits."""
@@ -277,10 +280,15 @@ class Sync:
             self._look(lambda: pair.follower.prove(cookie))
             proof.wait(timeout_s)
             outcome = self._step()
-            while outcome.pending and self._wait_for_more():
+            rounds = 1
+            # What one cycle made possible (a copy beside a conflict) is done in the next ones.
+            while outcome.pending or (self._moved and rounds < FLUSH_ROUNDS):
+                if not self._wait_for_more():
+                    break
                 if self._clock() > deadline:
                     raise TimeoutError(f"{outcome.pending} paths are not synced yet")
                 outcome = self._step()
+                rounds += 1
             return Barrier(outcome.pending, outcome.failures, outcome.conflicts, outcome.frozen)
 
     def manifest(self) -> bytes:
@@ -333,7 +341,7 @@ class Sync:
             self._changed = None
         self._wake.set()
 
-    def resolve(self, key: str, choice: Choice) -> None:
+    def resolve(self, key: str, choice: Choice) -> Conflict:
         """Settle a conflict, for the two versions that are there now. Raises UsageError."""
         with self._lock:
             conflict = self._conflict(key)
@@ -341,6 +349,7 @@ class Sync:
             self._pair.database.decide(key, decision)
             self._changed = None
         self._wake.set()
+        return conflict
 
     def compare(self, key: str) -> Comparison:
         """What differs in a conflict. Raises UsageError, LinkLost."""
@@ -373,10 +382,14 @@ class Sync:
         return undone
 
     def _conflict(self, key: str) -> Conflict:
-        found = next((one for one in self._outcome.conflicts if one.key == key), None)
-        if found is None:
-            raise UsageError(f"{key} is no conflict", hint="remotedl sync conflicts")
-        return found
+        for found in self._outcome.conflicts:
+            if found.key == key:
+                return found
+            if key.startswith(found.key + "/"):
+                ways = f"remotedl sync resolve {typed(found.key)} --laptop | --remote | --both"
+                message = f"{shown(key)} is part of the conflict {shown(found.key)}"
+                raise UsageError(message, hint=ways)
+        raise UsageError(f"{shown(key)} is no conflict", hint="remotedl sync conflicts")
 
     # The first copy
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from remotedl.sync.agent.tree import Issue
+from remotedl.sync.lanes import Choice
 from remotedl.sync.status import Failure, State, SyncStatus
-from remotedl.sync.verdict import Frozen, LeftOut, LeftOutWhy, Where
+from remotedl.sync.verdict import Conflict, Frozen, LeftOut, LeftOutWhy, Where
 
 SHOWN = 3
 """Paths that one remedy names; `remotedl sync status` lists all."""
@@ -55,6 +56,29 @@ class Remedy(NamedTuple):
 def remedies(status: SyncStatus) -> tuple[Remedy, ...]:
     """All that keeps both sides apart, the gravest first."""
     return tuple(_all(status))
+
+
+def still_apart(conflict: Conflict, choice: Choice, status: SyncStatus) -> Remedy | None:
+    """Why a conflict that was decided upon is not settled, and the way on; None where it is."""
+
+    def concerns(key: str) -> bool:
+        return key == conflict.key or key.startswith(conflict.key + "/")
+
+    for remedy in (
+        *_of_frozen(one for one in status.frozen if concerns(one.key)),
+        *_of_failures(one for one in status.failures if concerns(one.key)),
+    ):
+        return remedy
+    found = next((one for one in status.conflicts if one.key == conflict.key), None)
+    if found is None:
+        return None
+    path = typed(conflict.key)
+    if found.version != conflict.version:
+        return Remedy("it was edited meanwhile", "remotedl sync conflicts --diff")
+    if choice is Choice.BOTH:
+        what = "the name of the host's copy is one that is left out"
+        return Remedy(what, f"remotedl sync resolve {path} --laptop | --remote")
+    return Remedy("one side cannot make room for it", "remotedl sync status")
 
 
 def shown(path: str) -> str:

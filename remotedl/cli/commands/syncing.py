@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from remotedl.report import Report
     from remotedl.session.status import Snapshot
 
-PathArgument = Annotated[str, typer.Argument(metavar="PATH", help="Relative to the project.")]
+PathArgument = Annotated[
+    str, typer.Argument(metavar="PATH", help="From where you stand, or as `conflicts` names it.")
+]
 LISTED = 10
 """Rows of one kind on a terminal; `--json` has all."""
 
@@ -139,7 +142,8 @@ def resolve(
     as_json: JsonOption = False,
 ) -> None:
     """Settle a conflict. The version that loses goes to the trash of its side."""
-    from remotedl.session.sync_errands import request
+    from remotedl.session.sync_errands import key_meant, request
+    from remotedl.sync.remedies import shown
 
     chosen = [name for name, on in (("laptop", laptop), ("remote", remote), ("both", both)) if on]
     if len(chosen) != 1:
@@ -148,11 +152,12 @@ def resolve(
             hint=f"remotedl sync resolve {path} --both",
         )
     with errand_of(context, host, quiet=True) as errand:
-        barrier = request(errand, "sync-resolve", path=path, choice=chosen[0])
+        meant = key_meant(path, errand.project.root, Path.cwd())
+        barrier = request(errand, "sync-resolve", path=meant, typed=path, choice=chosen[0])
     if as_json:
-        typer.echo(json.dumps({"path": path, "choice": chosen[0], **barrier}, indent=2))
+        typer.echo(json.dumps({"choice": chosen[0], **barrier}, indent=2))
     else:
-        typer.echo(f"{path}: {chosen[0]}")
+        typer.echo(f"{shown(barrier['path'])}: {chosen[0]}")
 
 
 @app.command()

@@ -111,6 +111,36 @@ def test_the_sync_alone_always_says_how_it_stands(place: Place) -> None:
 
 
 @pytest.mark.timeout(120)
+def test_resolve_means_what_is_typed_and_says_when_it_is_not_done(place: Place) -> None:
+    (place.here / ".remotedlignore").write_text("*.tmp\n")
+    place.sync("--once")
+    for side, word in ((place.here, "laptop's"), (place.there, "host's")):
+        (side / "c.txt").write_text(word)
+        (side / "sub").mkdir()
+        (side / "sub" / "f").write_text(word)
+    (place.here / "d").write_text("a file")
+    (place.there / "d").mkdir()
+    (place.there / "d" / "a").write_text("in a folder")
+    (place.there / "d" / "x.tmp").write_text("ignored")
+    assert place.sync("resolve", str(place.here / "c.txt"), "--both")["path"] == "c.txt"
+    (copy,) = [path.name for path in place.there.glob("c.conflict-host-*")]
+    for side in (place.here, place.there):
+        assert (side / "c.txt").read_text() == "laptop's"
+        assert (side / copy).read_text() == "host's"
+    inside = place.laptop.run("sync", "resolve", "d/a", "--laptop", check=False)
+    assert inside.code == 2 and "remotedl sync resolve d --laptop" in inside.stderr
+    blocked = place.laptop.run("sync", "resolve", "d", "--laptop", check=False)
+    assert blocked.code == 60, blocked.text
+    assert "d is not resolved: left alone, holds-ignored on the host: d" in blocked.stderr
+    (place.here / ".remotedlignore").write_text("*.tmp\n*.conflict-*\n")
+    refused = place.laptop.run("sync", "resolve", "./sub/f", "--both", check=False)
+    assert refused.code == 60
+    assert "sub/f is not resolved: the name of the host's copy" in refused.stderr
+    assert place.sync("resolve", "./sub/f", "--remote")["path"] == "sub/f"
+    assert (place.here / "sub" / "f").read_text() == "host's"
+
+
+@pytest.mark.timeout(120)
 def test_the_sync_alone_is_asked_from_a_second_terminal(place: Place) -> None:
     place.sync("--once")
     for side, word in ((place.here, "laptop's"), (place.there, "host's")):
