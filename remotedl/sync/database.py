@@ -78,9 +78,13 @@ class Step(NamedTuple):
 class Database:
     """The laptop's memory of one pair of folders. One thread at a time. Close it."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises StateCorrupt, FolderUnusable."""
+    def __init__(self, path: Path, *, used: bool = False) -> None:
+        """`used`: there was a session before, so that an empty file is a damaged one.
+
+        Raises StateCorrupt, FolderUnusable.
+        """
         self.path = path
+        self._used = used
         self._since_base = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -278,6 +282,8 @@ class Database:
         run = self._connection.execute
         run("PRAGMA busy_timeout = 5000")
         if new or run("PRAGMA schema_version").fetchone()[0] == 0:
+            if self._used and not new:
+                raise sqlite3.DatabaseError("it is empty")
             self._create()
         application = run("PRAGMA application_id").fetchone()[0]
         if application != APPLICATION:

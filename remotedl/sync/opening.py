@@ -21,7 +21,7 @@ from remotedl.config.models import SyncConfig
 from remotedl.errors import FolderUnusable, ProtocolError, RootInUse
 from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.disk import Disk
-from remotedl.sync.agent.folder import REPLACED, FolderBusy, FolderGone
+from remotedl.sync.agent.folder import LOCK, OWN, REPLACED, FolderBusy, FolderGone
 from remotedl.sync.agent.follow import Follower
 from remotedl.sync.agent.ignore import Ignore
 from remotedl.sync.agent.packed import alike
@@ -145,7 +145,8 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     _check_root(request.root)
     launching = Background("sync-connect", lambda: Peer.launch(request.connect(), request.wake))
     closing.callback(_end, launching)
-    database = Database(request.state_dir / DATABASE)
+    used = (request.root / OWN / request.corner / LOCK).exists()
+    database = Database(request.state_dir / DATABASE, used=used)
     closing.callback(database.close)
     expected_laptop, expected_remote = database.expected_markers
     if not request.unusual:

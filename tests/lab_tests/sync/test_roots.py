@@ -315,7 +315,7 @@ def test_database_rolled_back_loses_nothing(folders: Folders) -> None:
     assert (folders.host / "dir3" / "file3").read_text() == "third"
 
 
-@pytest.mark.parametrize("damage", ["garbage", "flipped", "cut off", "other", "row"])
+@pytest.mark.parametrize("damage", ["garbage", "flipped", "cut off", "other", "row", "empty"])
 def test_database_corrupt(folders: Folders, damage: str) -> None:
     fill(folders, 200)
     before = tree(folders.laptop)
@@ -329,6 +329,8 @@ def test_database_corrupt(folders: Folders, damage: str) -> None:
         path.write_bytes(data)
     elif damage == "cut off":
         path.write_bytes(data[: len(data) // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
     elif damage == "other":
         path.unlink()
         with sqlite3.connect(path) as other:
