@@ -122,6 +122,15 @@ class Database:
             self._set("laptop boot", laptop)
             self._set("remote boot", remote)
 
+    def laptop_id(self) -> str | None:
+        """Tells this laptop's memory of the pair from that of any other laptop."""
+        found = self._get("laptop id")
+        return None if found is None else str(found)
+
+    def set_laptop_id(self, id: str) -> None:
+        with self._transaction():
+            self._set("laptop id", id)
+
     def outputs(self) -> tuple[str, ...] | None:
         """The patterns of `outputs` by which the last session decided; None: there was none."""
         patterns = self._get("outputs")

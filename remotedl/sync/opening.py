@@ -163,7 +163,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         marker = _new_marker()
         replica.folder.set_marker(marker)
 
-    hello = _hello(request, rules, marker, expected_remote)
+    hello = _hello(request, rules, _holder(database, marker), expected_remote)
     version = database.remote_version()
     greeting = Background("sync-greet", lambda: launching.finish().greeted(hello, version))
     closing.callback(_end, greeting)
@@ -301,7 +301,7 @@ def _finish(scan: Background[set[str]], replica: Replica) -> None:
 def _open_laptop(request: Request, rules: Ignore, expected: str | None, last_boot: str) -> Replica:
     root = str(request.root)
     remake = HaltKind.ROOT_MISSING in request.allowed
-    holder = {"name": f"{getpass.getuser()}@{socket.gethostname()}", "pid": str(os.getpid())}
+    holder = {"name": _user(), "pid": str(os.getpid())}
     try:
         return Replica(
             root,
@@ -325,11 +325,31 @@ def _open_laptop(request: Request, rules: Ignore, expected: str | None, last_boo
         raise FolderUnusable(f"{root}: {exc.strerror}: {exc.filename}") from exc
 
 
-def _hello(request: Request, rules: Ignore, marker: str, expected: str | None) -> dict[str, Any]:
+def _holder(database: Database, marker: str) -> str:
+    """Who holds the host's folder: this laptop, for this folder of it.
+
+    The marker alone is not enough: a copy of the folder on another laptop has it too.
+    """
+    id = database.laptop_id()
+    if id is None:
+        id = _new_marker()
+        database.set_laptop_id(id)
+    return f"{id}-{marker}"
+
+
+def _user() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, ImportError, OSError):  # a user without a name, as in some containers
+        user = str(os.getuid()) if hasattr(os, "getuid") else "user"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _hello(request: Request, rules: Ignore, holder: str, expected: str | None) -> dict[str, Any]:
     return {
         "root": request.remote_root,
         "create": expected is None or HaltKind.ROOT_MISSING in request.allowed,
-        "holder": {"id": marker, "name": f"{getpass.getuser()}@{socket.gethostname()}"},
+        "holder": {"id": holder, "name": _user()},
         "rules": [list(source) for source in rules.sources],
         "hash_below": request.config.max_file_size_down,
         "watch": request.watch,

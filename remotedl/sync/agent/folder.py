@@ -20,6 +20,7 @@ OWN = ".remotedl"
 """Our corner of every root; never synced."""
 MARKER = "marker"
 LOCK = "lock"
+GIT_RULES = ".gitignore"
 REPLACED = "another folder stands in its place"
 """Why a `FolderGone` is one where something is there."""
 
@@ -124,6 +125,19 @@ class Folder:
                 self.disk.close_dir(at)
             at = below
         return at
+
+    def hide_own(self) -> None:
+        """Keep git away from `.remotedl/`: a marker in a clone would say that it is this folder."""
+        at = self.shared()
+        try:
+            self.disk.lstat(GIT_RULES, at)
+        except FileNotFoundError:
+            try:
+                write_small(self.disk, GIT_RULES, b"*\n", at, GIT_RULES + ".new")
+            except FileExistsError:
+                pass  # a session with another host is just doing it
+        finally:
+            self.disk.close_dir(at)
 
     def marker(self) -> Optional[str]:
         """The random id of this root; None where there is none (a new or an emptied root)."""

@@ -59,6 +59,7 @@ class Replica:
         self.folder = Folder(path, self.disk, corner)
         try:
             self.folder.lock(holder or {})
+            self.folder.hide_own()
             self.boot = self.disk.boot_id()
             self.scanner = Scanner(self.folder, ignore, limits=limits)
             self._probe()

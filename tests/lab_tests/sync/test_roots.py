@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import getpass
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from remotedl.errors import FolderUnusable, RootInUse, StateCorrupt, SyncHalted
+from remotedl.sync.agent import keeper
 from remotedl.sync.safety import HaltKind
 from tests.lab_tests.sync.folders import Folders, eventually, trash, tree
 
@@ -355,6 +359,49 @@ def test_two_sessions_on_one_root(folders: Folders) -> None:
         folders.once()
     folders.close()
     folders.once()
+
+
+def test_a_copy_of_the_folder_on_another_laptop_sends_no_agent_away(folders: Folders) -> None:
+    """It has the same marker, and is no session that this laptop left behind."""
+    fill(folders)
+    other = Folders(folders.base / "other", remote_root=str(folders.host))
+    shutil.copytree(folders.laptop, other.laptop, dirs_exist_ok=True)
+    held = []
+    for each in (folders, other, folders):
+        each.open()
+        lock = folders.host / ".remotedl" / "lock"
+        held.append(json.loads(lock.read_bytes().lstrip(b"\0"))["id"])
+        each.close()
+    assert held[0] == held[2] != held[1], "a session knows its own agent, and only that"
+    folders.open()
+    began = time.monotonic()
+    with pytest.raises(RootInUse, match="another session"):
+        other.open()
+    assert time.monotonic() - began < keeper.TAKE_OVER_S, "it was not waited for"
+    other.close()
+
+
+def test_our_corner_is_hidden_from_git(folders: Folders) -> None:
+    fill(folders)
+    for side in (folders.laptop, folders.host):
+        subprocess.run(["git", "init", "-q"], cwd=side, check=True)
+        status = ["git", "status", "--porcelain", "--untracked-files=all"]
+        told = subprocess.run(status, cwd=side, check=True, capture_output=True, text=True).stdout
+        assert "dir0/file0" in told and ".remotedl" not in told
+        (side / ".remotedl" / ".gitignore").write_text("my own rules\n")
+    folders.once()
+    assert (folders.laptop / ".remotedl" / ".gitignore").read_text() == "my own rules\n"
+    assert (folders.host / ".remotedl" / ".gitignore").read_text() == "my own rules\n"
+
+
+def test_a_user_without_a_name(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number."""
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    fill(folders)
 
 
 def test_root_that_is_no_folder(folders: Folders) -> None:
