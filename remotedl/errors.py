@@ -28,7 +28,8 @@ RemotedlError                1  a failure that no family below names
 │   ├── SyncHalted          61  going on might lose files; says the way on
 │   ├── RootInUse           62  another session holds this folder
 │   ├── FolderUnusable      63  a folder is missing, not writable, full or out of bounds
-│   └── ProtocolError       64  the agent says something that it must not say
+│   ├── ProtocolError       64  the agent says something that it must not say
+│   └── SyncPaused          65  nothing is moved until it is resumed
 ├── TunnelError             70  a port cannot be opened
 │   └── ForwardingForbidden 71  the host's sshd forwards no connections
 └── SessionError            80  no such session, or one that does not answer
@@ -225,6 +226,12 @@ class ProtocolError(SyncError):
     """The agent says something that it must not say."""
 
     exit_code = 64
+
+
+class SyncPaused(SyncError):
+    """The user paused the sync; nothing is moved until it is resumed."""
+
+    exit_code = 65
 
 
 class TunnelError(RemotedlError):

@@ -28,9 +28,11 @@ from remotedl.errors import (
     ContainerError,
     JobNotFound,
     LinkLost,
+    RemotedlError,
     SessionError,
     SshError,
     StateCorrupt,
+    SyncPaused,
 )
 from remotedl.provision.gpus import held_by_others, look_at_gpus
 from remotedl.provision.probe import gather
@@ -254,7 +256,7 @@ class JobWish:
 
 def start_job(errand: Errand, argv: Sequence[str], *, wish: JobWish, cwd: Path) -> str:
     """Bring the files up to date, start `argv` where the work runs; the job's id."""
-    note = bring_in_step(errand, noted=True) if wish.after_sync else {}
+    note = _in_step_for_job(errand) if wish.after_sync else {}
     if wish.notify:
         note[NOTIFY] = True
     with workplace(errand) as (place, ground):
@@ -422,6 +424,16 @@ def bring_in_step(errand: Errand, *, noted: bool = False) -> dict[str, Any]:
     finally:
         sync.close()
         remote.close()
+
+
+def _in_step_for_job(errand: Errand) -> dict[str, Any]:
+    try:
+        return bring_in_step(errand, noted=True)
+    except RemotedlError as exc:
+        if exc.exit_code != SyncPaused.exit_code:
+            raise
+        hint = f"{exc.hint}; or start it with what the host has: remotedl run --no-after-sync"
+        raise SyncPaused(exc.message, hint=hint) from exc
 
 
 def inside_folder(errand: Errand, ground: Ground, cwd: Path) -> str:

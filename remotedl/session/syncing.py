@@ -116,12 +116,15 @@ class SessionSync:
         self._opened().plan()
 
     def cycle(self) -> None:
-        """Bring both sides in step, from what `open` found."""
-        outcome = self._opened().cycle(scan=False)
+        """Bring both sides in step, from what `open` found; where it is paused, do not."""
         self._granted = frozenset()
-        self._in_step.set()
         if self._paused:
             self._opened().pause()
+            self._in_step.set()
+            self.moved = 0, 0
+            return
+        outcome = self._opened().cycle(scan=False)
+        self._in_step.set()
         moved = self.moved = outcome.to_remote.written, outcome.to_laptop.written
         self._report.stage("sync", f"{self._files}; {moved[0]} sent, {moved[1]} fetched")
         for notice in outcome.notices:
@@ -182,13 +185,16 @@ class SessionSync:
         return row
 
     def pause(self) -> None:
-        self._opened().pause()
+        """Also while there is no link: the next one changes nothing."""
         self._paused = True
+        if self._sync is not None:
+            self._sync.pause()
         self._tell("sync paused")
 
     def resume(self) -> None:
-        self._opened().resume()
         self._paused = False
+        if self._sync is not None:
+            self._sync.resume()
         self._tell("sync goes on")
 
     def requests(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:

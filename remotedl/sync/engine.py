@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from remotedl.config.models import SyncConfig
-from remotedl.errors import FolderUnusable, StateCorrupt, SyncError, SyncHalted, UsageError
+from remotedl.errors import (
+    FolderUnusable,
+    StateCorrupt,
+    SyncError,
+    SyncHalted,
+    SyncPaused,
+    UsageError,
+)
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.disk import Disk
@@ -68,6 +75,7 @@ USUAL_TURN_S = 0.005
 """Python's own."""
 ROUNDS = 100
 """Cycles in a row after which `cycle` gives up on folders that do not come to rest."""
+PLAN_S = 60.0
 FLUSH_ROUNDS = 10
 """Cycles in a row after which `flush` waits for nothing but what is on its way."""
 DAY_S = 86400.0
@@ -154,6 +162,10 @@ class Sync:
         """The laptop's folder was not there: what happened in it meanwhile, no event told."""
         self._rules_unread = False
         """The user was told that the rules cannot be read now."""
+        self._counted = False
+        """While paused: how much waits is known."""
+        self._runs = False
+        """Followed live: what was seen last may be old."""
         self._root_at = 0.0
         """When to look whether it is there (`clock`)."""
 
@@ -209,13 +221,18 @@ class Sync:
         """What a cycle would do now; the status knows its conflicts then. Raises SyncHalted."""
         with self._lock:
             self._finish_scan()
+            if self._runs:  # else both sides have just been looked at
+                self._see_all(PLAN_S)
             self._take_news()
             self._check_roots()
-            verdict = self._decide()
-            self._outcome = self._outcome._replace(
-                conflicts=verdict.conflicts, frozen=verdict.frozen, left_out=verdict.left_out
-            )
-            return verdict
+            return self._foresee()
+
+    def _foresee(self) -> Verdict:
+        verdict = self._decide()
+        self._outcome = self._outcome._replace(
+            conflicts=verdict.conflicts, frozen=verdict.frozen, left_out=verdict.left_out
+        )
+        return verdict
 
     def estimate(self) -> tuple[Verdict, Estimate, Halt | None]:
         """What a cycle would do now, what it would cost at the rate measured just now, and
@@ -243,6 +260,7 @@ class Sync:
         Raises SyncHalted, LinkLost, SyncError.
         """
         with self._lock:
+            self._require_going()
             first = self._copy_first()
             if scan:
                 self._scan_both()
@@ -257,7 +275,11 @@ class Sync:
     def run(self, stop: threading.Event) -> None:
         """Keep both sides equal until `stop`. Raises LinkLost, ProtocolError."""
         with self._lock:
-            self._copy_first()
+            self._runs = True
+            if self._state is State.PAUSED:
+                self._finish_scan()
+            else:
+                self._copy_first()
             self._take_less_memory()
             trim()  # what was needed to open both sides is not needed any more
         while not stop.is_set():
@@ -269,16 +291,13 @@ class Sync:
     def flush(self, timeout_s: float = 60.0) -> Barrier:
         """Whatever was written on either side before now is on the other when this returns.
 
-        Raises SyncHalted, LinkLost; TimeoutError when it takes longer.
+        Raises SyncHalted, SyncPaused, LinkLost; TimeoutError when it takes longer.
         """
         deadline = self._clock() + timeout_s
-        cookie = f"{random.SystemRandom().getrandbits(64):016x}"
         with self._lock:
+            self._require_going()
             self._copy_first()
-            pair = self._pair
-            proof = pair.peer.flush(cookie)
-            self._look(lambda: pair.follower.prove(cookie))
-            proof.wait(timeout_s)
+            self._see_all(timeout_s)
             outcome = self._step()
             rounds = 1
             # What one cycle made possible (a copy beside a conflict) is done in the next ones.
@@ -316,9 +335,15 @@ class Sync:
         )
 
     def pause(self) -> None:
-        """Change nothing until `resume`; what happens meanwhile is seen then."""
+        """Change nothing until `resume`; what waits meanwhile is counted."""
         with self._lock:
             self._state = State.PAUSED
+            self._counted = False
+        self._wake.set()
+
+    def _require_going(self) -> None:
+        if self._state is State.PAUSED:
+            raise SyncPaused("the sync is paused", hint="remotedl sync resume")
 
     def resume(self) -> None:
         with self._lock:
@@ -337,6 +362,7 @@ class Sync:
     def allow(self, kinds: Iterable[HaltKind]) -> None:
         """Let these halts pass, once."""
         with self._lock:
+            self._require_going()
             self._allowed = frozenset(kinds)
             self._changed = None
         self._wake.set()
@@ -344,6 +370,7 @@ class Sync:
     def resolve(self, key: str, choice: Choice) -> Conflict:
         """Settle a conflict, for the two versions that are there now. Raises UsageError."""
         with self._lock:
+            self._require_going()
             conflict = self._conflict(key)
             decision = Decision(choice, conflict.version)
             self._pair.database.decide(key, decision)
@@ -370,6 +397,7 @@ class Sync:
         these and what is below them. Raises UsageError, LinkLost, ProtocolError.
         """
         with self._lock:
+            self._require_going()
             chosen = choose_step(read_history(self._pair, HISTORY), step, where)
             new_step = self._new_step()
             undone = undo_step(self._pair, chosen, paths, new_step)
@@ -575,12 +603,39 @@ class Sync:
             pair.peer.ops("digests", keys=asked).wait()
             self._take_news()
 
-    def _look(self, look: Callable[[], Iterable[str]]) -> None:
-        """Look at the laptop's folder. Where that is gone, `_check_roots` says what it means."""
+    def _look(self, look: Callable[[], Iterable[str]]) -> bool:
+        """Look at the laptop's folder; whether something changed there.
+
+        Where that is gone, `_check_roots` says what it means.
+        """
         try:
-            self._note(look())
+            found = set(look())
         except FolderGone:
             self._root_was_gone = True
+            return False
+        self._note(found)
+        return bool(found)
+
+    def _count_what_waits(self) -> None:
+        """Paused: nothing is moved, but what would be is seen."""
+        pair = self._pair
+        heard = pair.peer.has_listings
+        if not (self._look(pair.follower.look_ripe) or heard or not self._counted):
+            return
+        self._finish_scan()
+        self._take_news()
+        verdict = self._foresee()
+        waiting = len({op.key for op in (*verdict.to_laptop, *verdict.to_remote)})
+        self._outcome = self._outcome._replace(pending=waiting, failures=())
+        self._counted = True
+
+    def _see_all(self, timeout_s: float) -> None:
+        """Look at everything that was written on either side before now."""
+        pair = self._pair
+        cookie = f"{random.SystemRandom().getrandbits(64):016x}"
+        proof = pair.peer.flush(cookie)
+        self._look(lambda: pair.follower.prove(cookie))
+        proof.wait(timeout_s)
 
     def _look_for_root(self) -> None:
         if self._clock() >= self._root_at:
@@ -665,6 +720,7 @@ class Sync:
         pair = self._pair
         pair.peer.check()
         if self._state is State.PAUSED:
+            self._count_what_waits()
             return NAP_S
         self._look(pair.follower.look_ripe)
         self._look_for_root()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from remotedl.errors import SessionError
+from remotedl.errors import SessionError, SyncPaused
 from tests.lab.laptop import Laptop
 from tests.lab.sshd import MakeSshd, Sshd
 
@@ -161,7 +161,14 @@ def test_the_sync_alone_is_asked_from_a_second_terminal(place: Place) -> None:
     assert (place.there / "d").read_text() == "flushed"
     assert place.sync("--once")["clean"]
     place.sync("pause")
-    assert place.sync("status")["paused"]
+    (place.here / "waits").write_text("for resume")
+    for words in (["--once"], ["flush"], ["resolve", "c", "--both"], ["undo"]):
+        refused = place.laptop.run("sync", *words, check=False)
+        assert refused.code == SyncPaused.exit_code, refused.text
+        assert "the sync is paused\n  next: remotedl sync resume" in refused.stderr
+    assert place.sync("--dry-run")["to_remote"][0]["path"] == "waits"
+    assert place.sync("status")["paused"] and place.sync("status")["pending"] == 1
+    assert not (place.there / "waits").exists()
     place.sync("resume")
     (told,) = json.loads(place.laptop.run("status", "--json").stdout)
     assert (told["phase"], told["container"], told["tunnels"]) == ("live", None, [])

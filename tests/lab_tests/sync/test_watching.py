@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from remotedl.errors import SyncPaused
 from remotedl.sync.agent import hints, inotify
 from remotedl.sync.agent.tree import Issue
 from remotedl.sync.engine import Sync
@@ -404,6 +405,32 @@ def _stamps(folders: Folders) -> dict[str, tuple[int, int]]:
         str(path): (path.lstat().st_mtime_ns, path.lstat().st_ctime_ns)
         for path in folders.base.rglob("*")
     }
+
+
+def test_while_paused_nothing_moves_and_what_waits_is_said(folders: Folders, live: Sync) -> None:
+    for number in range(4):
+        (folders.laptop / f"f{number}").write_text("one")
+    settled(live)
+    before = tree(folders.host)
+    live.pause()
+    assert len(live.plan().to_remote) == 0
+    (folders.laptop / "f0").write_text("edited")
+    (folders.host / "f2").write_text("edited")
+    plan = live.plan()
+    assert [op.key for op in plan.to_remote] == ["f0"], "a plan is made of what is there now"
+    assert [op.key for op in plan.to_laptop] == ["f2"]
+    (folders.laptop / "f1").unlink()
+    eventually(lambda: live.status().pending == 3)
+    for refused in (live.flush, live.cycle, live.undo):
+        with pytest.raises(SyncPaused) as paused:
+            refused()
+        assert paused.value.hint == "remotedl sync resume"
+    assert tree(folders.host) == {**before, "f2": "- b'edited'"}
+    assert (folders.laptop / "f2").read_text() == "one"
+    live.resume()
+    assert live.flush(10).clean
+    assert live.status().pending == 0
+    folders.assert_equal()
 
 
 def test_deletes_while_paused_are_seen_on_resume(folders: Folders, live: Sync) -> None:
