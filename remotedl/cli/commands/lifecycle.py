@@ -116,6 +116,7 @@ def up(
                 hint=f"remotedl down {target.host_name}, then up again",
             )
         typer.echo(f"a session with {target.host_name} runs already: this is it", err=True)
+        _tell_of_new_settings(target, running.started)
         if not detach:
             _attach(target, plain=plain, as_json=as_json)
         elif as_json:
@@ -214,6 +215,17 @@ def _session(target: Target, asked: "Asked", prompt: "Prompt", report: "Report")
         via_laptop=asked.via_laptop,
     )
     return Session(project, target.host_name, host, options, prompt, report)
+
+
+def _tell_of_new_settings(target: Target, since: float) -> None:
+    """A session has its settings from its start on."""
+    path = target.project.config_path
+    if path is not None and path.stat().st_mtime > since:
+        typer.echo(
+            f"{path.name} was changed since it began, which counts from the next start on"
+            f"  next: remotedl down {target.host_name} && remotedl up {target.host_name}",
+            err=True,
+        )
 
 
 def _launch(

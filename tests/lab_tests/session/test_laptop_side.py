@@ -117,7 +117,12 @@ def test_a_second_up_attaches_and_ctrl_c_leaves_the_session(trip: Trip) -> None:
     second.wait_for(r"runs already: this is it(.|\n)*\[live\]")
     second.interrupt()
     assert second.wait(30) == 130
+    assert "was changed since it began" not in second.text
     assert trip.status()["pid"] == pid
+    config = trip.laptop.folder / "hosts.toml"
+    config.write_text(config.read_text() + "\n")
+    third = trip.laptop.run("up", "h1", "-d", "--no-open")
+    assert "hosts.toml was changed since it began" in third.text
     refused = trip.laptop.run("up", "h1", "--gpus", "1", check=False)
     assert refused.code == SessionError.exit_code
     assert "count when one begins" in refused.text
