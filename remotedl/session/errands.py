@@ -428,7 +428,9 @@ def bring_in_step(errand: Errand, *, noted: bool = False) -> dict[str, Any]:
 
 def _in_step_for_job(errand: Errand) -> dict[str, Any]:
     try:
-        return bring_in_step(errand, noted=True)
+        note = bring_in_step(errand, noted=True)
+        note["sync"].pop("troubles", None)  # for people; a job's note stays small
+        return note
     except RemotedlError as exc:
         if exc.exit_code != SyncPaused.exit_code:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from remotedl.session.status import SyncLine
@@ -16,6 +17,7 @@ from remotedl.sync.remedies import (
     shown_failure,
     shown_frozen,
     shown_left_out,
+    troubles,
     watching,
 )
 from remotedl.sync.safety import Halt
@@ -55,6 +57,7 @@ def barrier_row(barrier: Barrier) -> dict[str, Any]:
         "failures": [failure.key for failure in barrier.failures],
         "conflicts": [conflict.key for conflict in barrier.conflicts],
         "frozen": [frozen.key for frozen in barrier.frozen],
+        "troubles": [one._asdict() for one in islice(troubles(barrier), LISTED)],
     }
 
 

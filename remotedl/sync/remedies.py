@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from remotedl.sync.agent.tree import Issue
 from remotedl.sync.lanes import Choice
-from remotedl.sync.status import Failure, State, SyncStatus
+from remotedl.sync.status import Barrier, Failure, State, SyncStatus
 from remotedl.sync.verdict import Conflict, Frozen, LeftOut, LeftOutWhy, Where
 
 SHOWN = 3
@@ -56,6 +56,32 @@ class Remedy(NamedTuple):
 def remedies(status: SyncStatus) -> tuple[Remedy, ...]:
     """All that keeps both sides apart, the gravest first."""
     return tuple(_all(status))
+
+
+class Trouble(NamedTuple):
+    """One path that is not in step."""
+
+    kind: str
+    """As the status calls it: conflict, refused or frozen."""
+    path: str
+    what: str
+    mend: str
+
+
+def troubles(barrier: Barrier) -> Iterator[Trouble]:
+    """What a flush could not bring over, path by path, each with its reason and the way out."""
+    for conflict in barrier.conflicts:
+        mend = f"remotedl sync resolve {typed(conflict.key)} --laptop | --remote | --both"
+        yield Trouble("conflict", conflict.key, conflict.kind.value, mend)
+    for failure in barrier.failures:
+        what = f"not written on the {_side(failure.where)}: {failure.why}"
+        yield Trouble("refused", failure.key, what, _mend_refusal(failure.why, failure.key))
+    for item in barrier.frozen:
+        what = f"left alone, {item.issue.value} on the {_side(item.where)}"
+        if item.spellings:
+            what += ": " + ", ".join(ascii(path) for path in item.spellings)
+        for remedy in _of_frozen([item]):
+            yield Trouble("frozen", item.key, what, remedy.mend)
 
 
 def still_apart(conflict: Conflict, choice: Choice, status: SyncStatus) -> Remedy | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PathArgument = Annotated[
     str, typer.Argument(metavar="PATH", help="From where you stand, or as `conflicts` names it.")
 ]
+TROUBLES = 30
 LISTED = 10
 """Rows of one kind on a terminal; `--json` has all."""
 
@@ -294,11 +295,13 @@ def _print_barrier(barrier: dict[str, Any], *, as_json: bool) -> None:
     elif barrier["clean"]:
         typer.echo("in step")
     else:
-        for what in ("conflicts", "frozen", "failures"):
-            for path in barrier[what]:
-                typer.echo(f"{what:<9} {shown(path)}")
-        mend = "conflicts" if barrier["conflicts"] else "status"
-        typer.echo(completed(f"not all is in step; next: remotedl sync {mend}"), err=True)
+        for one in barrier["troubles"][:TROUBLES]:
+            where = shown(one["path"]) or "the whole folder"
+            typer.echo(f"{one['kind']:<9} {where}: {one['what']}  next: {completed(one['mend'])}")
+        if len(barrier["troubles"]) > TROUBLES:
+            typer.echo(f"… and {len(barrier['troubles']) - TROUBLES} more: --json names all")
+        mend = "remotedl sync conflicts --diff" if barrier["conflicts"] else "remotedl sync flush"
+        typer.echo(completed(f"not all is in step; next: {mend}"), err=True)
     if not barrier["clean"]:
         raise typer.Exit(SyncError.exit_code)
 

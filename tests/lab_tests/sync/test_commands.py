@@ -110,6 +110,29 @@ def test_the_sync_alone_always_says_how_it_stands(place: Place) -> None:
     assert (place.there / "b").read_text() == "laptop's"
 
 
+def test_once_says_why_a_path_is_not_in_step_and_what_mends_it(place: Place) -> None:
+    place.sync("--once")
+    for side in (place.here, place.there):
+        (side / "c").write_text(side.name)
+    (place.here / "A.txt").write_text("one")
+    (place.there / "A.txt").mkdir()
+    os.mkfifo(place.here / "pipe")
+    (place.there / "pipe").write_text("a file there")
+    told = place.laptop.run("sync", "--once", check=False)
+    assert told.code == 60
+    assert "conflict  c: created on both sides  next: remotedl sync resolve c" in told.stdout
+    assert "frozen    pipe: left alone, unsupported on the laptop  next: " in told.stdout
+    assert "next: remotedl sync conflicts --diff" in told.stderr
+    rows = {row["path"]: row for row in place.sync("--once", code=60)["troubles"]}
+    assert rows["pipe"]["kind"] == "frozen" and ".remotedlignore" in rows["pipe"]["mend"]
+    for path in ("c", "A.txt"):
+        place.sync("resolve", path, "--laptop", code=0)
+    last = place.laptop.run("sync", "--once", check=False)
+    assert last.stderr.endswith("not all is in step; next: remotedl sync flush\n")
+    (place.here / "pipe").unlink()
+    assert place.sync("flush")["clean"]
+
+
 @pytest.mark.timeout(120)
 def test_resolve_means_what_is_typed_and_says_when_it_is_not_done(place: Place) -> None:
     (place.here / ".remotedlignore").write_text("*.tmp\n")
