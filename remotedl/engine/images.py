@@ -178,6 +178,11 @@ class Images:
                 return False
             return True
 
+    def layers_size(self) -> int:
+        """Bytes of all layers, each counted once; images add up to more, since they share them."""
+        with translated("asking what the images take"):
+            return int(self._connected().df().get("LayersSize") or 0)
+
     def prune_cache(self) -> int:
         """Drop the builder's cache that nothing uses; bytes that came free."""
         with translated("pruning the builder's cache"):

@@ -89,11 +89,11 @@ def prune(
     Snapshots are somebody's work and stay, unless `snapshots`. An image that others are built on
     goes when they are gone, which is why it takes several rounds.
     """
-    before = _total(engine)
+    before = engine.images.layers_size()
     kept_ids = {made.id for made in made_here(engine) if made.used_by or made.reference in keep}
     while _prune_round(engine, kept_ids, snapshots, report):
         pass
-    return before - _total(engine)
+    return max(0, before - engine.images.layers_size())
 
 
 def _prune_round(engine: Engine, kept_ids: set[str], snapshots: bool, report: Report) -> int:
@@ -107,10 +107,6 @@ def _prune_round(engine: Engine, kept_ids: set[str], snapshots: bool, report: Re
             continue  # something is still built on it, or a container came in between
         report.note(f"removed {made.reference}")
     return removed
-
-
-def _total(engine: Engine) -> int:
-    return sum(made.size for made in made_here(engine))
 
 
 def _ours(image: Image, tag: str) -> bool:

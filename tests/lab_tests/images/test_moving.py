@@ -245,7 +245,10 @@ def test_prune_takes_only_what_is_ours_and_unused(bookworm_place: Place, project
         assert listed[used.reference].used_by == (holder.name,)
         assert listed[kept.reference].snapshot
         assert "theirs:1" not in listed
-        prune(engine, SILENT)
+        whole = engine.images.get(unused.reference)
+        freed = prune(engine, SILENT)
+        assert whole is not None
+        assert 0 <= freed < whole.size / 2, "its base stays, and is not given back"
         left = {made.reference for made in made_here(engine)}
         assert unused.reference not in left
         assert {used.reference, kept.reference} <= left
