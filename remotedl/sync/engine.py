@@ -398,7 +398,10 @@ class Sync:
         """
         with self._lock:
             self._require_going()
-            chosen = choose_step(read_history(self._pair, HISTORY), step, where)
+            pair = self._pair
+            self._take_news()
+            trees = {Where.LAPTOP: pair.replica.side.tree, Where.REMOTE: pair.picture.tree}
+            chosen = choose_step(read_history(pair, HISTORY), step, where, paths, trees)
             new_step = self._new_step()
             undone = undo_step(self._pair, chosen, paths, new_step)
             done = undone.changes

@@ -7,13 +7,14 @@ on the side itself; the next cycle carries it over like any other edit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from remotedl.errors import ProtocolError, UsageError
-from remotedl.sync.agent.trash import Trashed, entry_from_json
-from remotedl.sync.agent.tree import Change, Entry, Kind
-from remotedl.sync.agent.undo import Returned, changes_done, from_json, undo
+from remotedl.sync.agent.trash import Trashed, entry_from_json, entry_to_json
+from remotedl.sync.agent.tree import Change, Entry, Kind, Tree, key
+from remotedl.sync.agent.undo import REASON as UNDO
+from remotedl.sync.agent.undo import Returned, changes_done, from_json, is_wanted, undo
 from remotedl.sync.database import Step
 from remotedl.sync.opening import Pair
 from remotedl.sync.verdict import Where
@@ -27,7 +28,7 @@ class PastChange(NamedTuple):
     new: Entry | None
     reason: str
     can_return: bool
-    """`old` is still in the trash."""
+    """`old` is still in the trash; or an undo made this, and it can go there again."""
 
 
 class PastStep(NamedTuple):
@@ -66,6 +67,8 @@ def read_history(pair: Pair, limit: int = 100) -> tuple[PastStep, ...]:
 def merge_history(steps: Iterable[Step], trash: dict[Where, list[Trashed]]) -> tuple[PastStep, ...]:
     """The database's steps with what can be brought back; steps that only a trash remembers
     (the database was lost) are listed too. Pure."""
+    steps = list(steps)
+    order = _order(steps, trash)
     kept = {(where, line.step, line.path): line for where in trash for line in trash[where]}
     found: dict[tuple[Where, str], PastStep] = {}
     for step in steps:
@@ -76,7 +79,8 @@ def merge_history(steps: Iterable[Step], trash: dict[Where, list[Trashed]]) -> t
                 change.old,
                 change.new,
                 reason,
-                kept.pop((where, step.id, change.path), None) is not None,
+                kept.pop((where, step.id, change.path), None) is not None
+                or (reason == UNDO and change.old is None),
             )
             for change, reason in zip(step.changes, step.reasons, strict=True)
         ]
@@ -85,13 +89,44 @@ def merge_history(steps: Iterable[Step], trash: dict[Where, list[Trashed]]) -> t
         change = PastChange(path, line.old, line.new, line.reason, True)
         known = found.get((where, id), PastStep(id, where, line.at, ()))
         found[where, id] = known._replace(changes=(*known.changes, change))
-    return tuple(sorted(found.values(), key=lambda step: (-step.at, step.id, step.where)))
+    newest_first = sorted(found.values(), key=lambda step: step.where)
+    newest_first.sort(key=lambda step: order[step.id], reverse=True)
+    return tuple(newest_first)
 
 
-def choose_step(history: Sequence[PastStep], wanted: str | None, where: Where | None) -> PastStep:
+def _order(
+    steps: Sequence[Step], trash: Mapping[Where, Sequence[Trashed]]
+) -> dict[str, tuple[float, ...]]:
+    """When each step was, by its place in the database or in a journal: clocks may jump.
+
+    A step that only a journal knows comes after the last one before it that the database knows.
+    `steps`: newest first.
+    """
+    order: dict[str, tuple[float, ...]] = {}
+    for number, step in enumerate(steps):
+        order.setdefault(step.id, (float(len(steps) - number),))
+    for lines in trash.values():
+        after, latest = 0.0, 0.0
+        for number, line in enumerate(lines):
+            latest = max(latest, line.at)
+            if line.step not in order:
+                order[line.step] = (after, latest, float(number))
+            elif len(order[line.step]) == 1:
+                after = order[line.step][0]
+    return order
+
+
+def choose_step(
+    history: Sequence[PastStep],
+    wanted: str | None,
+    where: Where | None,
+    only: Sequence[str] = (),
+    trees: Mapping[Where, Tree] | None = None,
+) -> PastStep:
     """The step that the user means: by the beginning of its id, or the last that can come back.
 
-    Raises UsageError.
+    `only`: what is wanted of it. `trees`: what stands there now; what stands there already need
+    not come back. Raises UsageError.
     """
     hint = "remotedl sync history"
     found = [
@@ -100,9 +135,10 @@ def choose_step(history: Sequence[PastStep], wanted: str | None, where: Where | 
         if (wanted is None or step.id.startswith(wanted)) and where in (None, step.where)
     ]
     if wanted is None:
-        found = [step for step in found if any(one.can_return for one in step.changes)][:1]
+        found = [step for step in found if _brings_back(step, only, trees)][:1]
     if not found:
-        what = "nothing to undo" if wanted is None else f"there is no step {wanted}"
+        at = f" at {', '.join(only)}" if only else ""
+        what = f"nothing to undo{at}" if wanted is None else f"there is no step {wanted}"
         raise UsageError(what, hint=hint)
     if len({step.id for step in found}) > 1:
         raise UsageError(f"{wanted} may mean several steps", hint=hint)
@@ -110,7 +146,21 @@ def choose_step(history: Sequence[PastStep], wanted: str | None, where: Where | 
         raise UsageError(
             f"step {found[0].id} changed both sides: say --side laptop or --side remote", hint=hint
         )
+    if not _brings_back(found[0], only, trees):
+        at = f" at {', '.join(only)}" if only else ""
+        message = f"step {found[0].id} has nothing to bring back{at}: it displaced nothing there, "
+        raise UsageError(f"{message}the trash has lost it, or it is back", hint=hint)
     return found[0]
+
+
+def _brings_back(step: PastStep, only: Sequence[str], trees: Mapping[Where, Tree] | None) -> bool:
+    tree = None if trees is None else trees[step.where]
+    return any(
+        one.can_return
+        and is_wanted(one.path, only)
+        and (tree is None or tree.get(key(one.path)) != one.old)
+        for one in step.changes
+    )
 
 
 def undo_step(pair: Pair, step: PastStep, only: Sequence[str], new_step: str) -> Undone:
@@ -118,9 +168,18 @@ def undo_step(pair: Pair, step: PastStep, only: Sequence[str], new_step: str) ->
 
     What was edited since stays and is named. Raises LinkLost, ProtocolError, OSError.
     """
+    made = [
+        Change(one.path, None, one.new)
+        for one in step.changes
+        if one.reason == UNDO and one.old is None
+    ]
     if step.where is Where.LAPTOP:
-        return Undone(step.id, step.where, tuple(undo(pair.replica, step.id, only, new_step)))
-    answer = pair.peer.ops("undo", step=step.id, paths=list(only), new_step=new_step).wait()
+        returned = undo(pair.replica, step.id, only, new_step, made)
+        return Undone(step.id, step.where, tuple(returned))
+    rows = [[one.path, entry_to_json(one.new)] for one in made]
+    answer = pair.peer.ops(
+        "undo", step=step.id, paths=list(only), new_step=new_step, made=rows
+    ).wait()
     try:
         paths = from_json(answer["paths"])
     except (KeyError, TypeError, ValueError) as exc:

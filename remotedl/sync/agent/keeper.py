@@ -198,12 +198,12 @@ class Keeper:
             ]
         }
 
-    def undo(self, step: str, only: List[str], new_step: str) -> Dict[str, Any]:
+    def undo(self, step: str, only: List[str], new_step: str, made: List[Change]) -> Dict[str, Any]:
         """Bring back what `step` displaced here, and tell it as a change like any other."""
         returned: List[Returned] = []
 
         def run() -> Iterable[str]:
-            returned.extend(undo(self.replica, step, only, new_step))
+            returned.extend(undo(self.replica, step, only, new_step, made))
             return [key(change.path) for change in changes_done(returned)]
 
         self._look(run)

@@ -26,6 +26,8 @@ from remotedl.sync.agent.keeper import Keeper, Refused
 from remotedl.sync.agent.listing import Version
 from remotedl.sync.agent.protocol import Content, Frame, Malformed, Parser, Type
 from remotedl.sync.agent.transfer import SMALL, Arrived, Intake, Outflow, unpack_get
+from remotedl.sync.agent.trash import entry_from_json
+from remotedl.sync.agent.tree import Change
 from remotedl.sync.agent.wire import Closed, Wire
 
 SILENCE_S = 90.0
@@ -172,7 +174,11 @@ class Agent:
             return self._keeper.list_trash()
         elif op == "undo":
             only = [protocol.check_path(str(path)) for path in asked["paths"]]
-            return self._keeper.undo(_word(asked["step"]), only, _word(asked["new_step"]))
+            made = [
+                Change(protocol.check_path(str(path)), None, entry_from_json(new))
+                for path, new in asked["made"]
+            ]
+            return self._keeper.undo(_word(asked["step"]), only, _word(asked["new_step"]), made)
         elif op == "probe":
             return {"data": "0" * min(len(str(asked["data"])), PROBE_LIMIT)}
         elif op == "prune":

@@ -1,13 +1,14 @@
 """Bring back what a step displaced, on the side whose trash holds it. Runs on both sides.
 
-Only displaced versions come back: what the step merely created stays. A path that was edited
-since is left alone and named. What has to make room goes to the trash in its turn, so an undo is
-a step that can be undone. For the other side it is an edit like any other.
+Only displaced versions come back: what the step merely created stays, unless the step was itself
+an undo: what that brought back goes to the trash again. A path that was edited since is left alone
+and named. What has to make room goes to the trash in its turn, so an undo is a step that can be
+undone. For the other side it is an edit like any other.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from remotedl.sync.agent.apply import Outcome, Status
 from remotedl.sync.agent.disk import READ
@@ -39,14 +40,52 @@ class Returned(NamedTuple):
 
 
 def plan_undo(
-    lines: Iterable[Trashed], tree: Mapping[str, Entry], only: Sequence[str] = ()
+    lines: Iterable[Trashed],
+    tree: Mapping[str, Entry],
+    only: Sequence[str] = (),
+    made: Iterable[Change] = (),
 ) -> Tuple[List[Return], List[Returned]]:
-    """What to do, dirs first, and what is left alone. Pure.
+    """What to do, in this order, and what is left alone. Pure.
 
     `lines`: one step's part of the journal. `tree`: what stands there now, by key. `only`: these
-    paths and what is below them; all of them if empty.
+    paths and what is below them; all of them if empty. `made`: what the step, an undo, created.
     """
-    found = {line.path: line for line in lines if _is_wanted(line.path, only)}
+    taken, left = _plan_taking(made, tree, only)
+    gone = {key(item.change.path) for item in taken}
+    tree = {one: entry for one, entry in tree.items() if one not in gone} if gone else tree
+    back, more = _plan_return(lines, tree, only)
+    return taken + back, left + more
+
+
+def _plan_taking(
+    made: Iterable[Change], tree: Mapping[str, Entry], only: Sequence[str]
+) -> Tuple[List[Return], List[Returned]]:
+    """What an undo created goes again, bottom-up; what was edited since stays."""
+    todo: List[Return] = []
+    left: List[Returned] = []
+    for one in sorted(made, key=lambda one: sort_key(one.path), reverse=True):
+        now = tree.get(key(one.path))
+        if now is None or not is_wanted(one.path, only):
+            continue
+        if now != one.new:
+            left.append(Returned(one.path, "it was edited since"))
+        elif now == DIR and _holds_more(tree, one.path, {key(item.change.path) for item in todo}):
+            left.append(Returned(one.path, "it holds something else by now"))
+        else:
+            todo.append(Return(Change(one.path, now, None), ""))
+    return todo, left
+
+
+def _holds_more(tree: Mapping[str, Entry], path: str, besides: Set[str]) -> bool:
+    below = key(path) + "/"
+    return any(one.startswith(below) and one not in besides for one in tree)
+
+
+def _plan_return(
+    lines: Iterable[Trashed], tree: Mapping[str, Entry], only: Sequence[str]
+) -> Tuple[List[Return], List[Returned]]:
+    """What was displaced comes back, dirs first."""
+    found = {line.path: line for line in lines if is_wanted(line.path, only)}
     todo: Dict[str, Return] = {}
     left: List[Returned] = []
     for path in sorted(found, key=sort_key):
@@ -65,10 +104,16 @@ def plan_undo(
     return [todo[path] for path in sorted(todo, key=sort_key)], left
 
 
-def undo(replica: Replica, step: str, only: Sequence[str], new_step: str) -> List[Returned]:
+def undo(
+    replica: Replica,
+    step: str,
+    only: Sequence[str],
+    new_step: str,
+    made: Iterable[Change] = (),
+) -> List[Returned]:
     """Bring `step` back on this side, as `new_step`. Raises FolderGone, OSError."""
     lines = [line for line in replica.trash.kept() if line.step == step]
-    todo, left = plan_undo(lines, replica.side.tree, only)
+    todo, left = plan_undo(lines, replica.side.tree, only, made)
     ready: List[Return] = []
     for item in todo:
         try:
@@ -107,7 +152,8 @@ def from_json(value: Any) -> List[Returned]:
     return found
 
 
-def _is_wanted(path: str, only: Sequence[str]) -> bool:
+def is_wanted(path: str, only: Sequence[str]) -> bool:
+    """Whether `path` is one of `only` or below one; any is if `only` is empty."""
     return not only or any(path == one or path.startswith(one + "/") for one in only)
 
 

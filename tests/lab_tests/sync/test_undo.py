@@ -123,6 +123,95 @@ def test_undo_when_a_file_took_the_place_of_a_dir(folders: Folders, where: Where
     assert (changed / "d" / "x").read_text() == "x" and b"a file now" in trash(changed)
 
 
+@SIDES
+def test_undo_again_and_again_takes_a_delete_back_and_forth(folders: Folders, where: Where) -> None:
+    sync = agreed(folders)
+    changed, other = sides(folders, where)
+    before = tree(changed)
+    for name in ("d/x", "d/y"):
+        (other / name).unlink()
+    (other / "d").rmdir()
+    sync.cycle()
+    after = tree(changed)
+    for expected in (before, after, before, after, before):
+        assert all(one.why == "" for one in sync.undo().paths)
+        sync.cycle()
+        assert tree(changed) == tree(other) == expected
+
+
+@SIDES
+def test_undo_again_and_again_takes_a_change_of_kind_back_and_forth(
+    folders: Folders, where: Where
+) -> None:
+    sync = agreed(folders)
+    changed, other = sides(folders, where)
+    before = tree(changed)
+    for name in ("d/x", "d/y"):
+        (other / name).unlink()
+    (other / "d").rmdir()
+    (other / "d").write_text("a file now")
+    sync.cycle()
+    after = tree(changed)
+    for expected in (before, after, before):
+        step = last(sync, where)
+        assert all(one.why == "" for one in sync.undo(step.id, where).paths)
+        assert tree(changed) == expected
+
+
+@SIDES
+def test_undo_of_an_undo_leaves_what_was_edited_since(folders: Folders, where: Where) -> None:
+    sync = agreed(folders)
+    changed, other = sides(folders, where)
+    (other / "a").unlink()
+    (other / "d" / "x").unlink()
+    (other / "d" / "y").unlink()
+    (other / "d").rmdir()
+    sync.cycle()
+    sync.undo()
+    undo = last(sync, where)
+    (changed / "a").write_text("edited")
+    (changed / "d" / "new").write_text("new")
+    sync.cycle()
+    left = {one.path: one.why for one in sync.undo(undo.id, where).paths}
+    assert left == {
+        "a": "it was edited since",
+        "d": "it holds something else by now",
+        "d/x": "",
+        "d/y": "",
+    }
+    assert (changed / "a").read_text() == "edited" and (changed / "d" / "new").exists()
+
+
+def test_undo_takes_the_last_step_whatever_the_clock_said(folders: Folders) -> None:
+    """A session whose clock is ten years ahead, then one whose clock is right again."""
+    (folders.laptop / "a").write_text("one")
+    (folders.laptop / "b").write_text("one")
+    now = 1_000_000_000.0
+    folders.once(now=lambda: now)
+    (folders.laptop / "a").write_text("two")
+    folders.once(now=lambda: now + 315e6)
+    (folders.laptop / "b").write_text("two")
+    folders.once(now=lambda: now + 60)
+    sync = folders.open(now=lambda: now + 120)
+    assert [one.path for one in sync.undo().paths] == ["b"]
+
+
+def test_undo_of_a_path_that_no_step_has_says_so(folders: Folders) -> None:
+    sync = agreed(folders)
+    (folders.laptop / "a").write_text("two")
+    sync.cycle()
+    (folders.laptop / "d" / "x").write_text("two")
+    sync.cycle()
+    with pytest.raises(UsageError, match="nothing to undo at nope"):
+        sync.undo(paths=["nope"])
+    step = last(sync, Where.REMOTE)
+    with pytest.raises(UsageError, match=f"{step.id} has nothing to bring back at nope"):
+        sync.undo(step.id, paths=["nope"])
+    assert [one.path for one in sync.undo(paths=["a"]).paths] == ["a"], "its own last step"
+    with pytest.raises(UsageError, match="nothing to bring back"):
+        sync.undo(next(s.id for s in sync.history() if s.changes[0].old is None))
+
+
 def test_history_tells_what_happened_newest_first(folders: Folders) -> None:
     sync = agreed(folders)
     (folders.laptop / "a").write_text("two")
