@@ -16,6 +16,10 @@ BURST_S = 0.25
 """A burst that does not end is looked at anyway after so long."""
 GONE_S = 0.1
 """A name that went away is given this long to come back, and so are all others beside it."""
+FEW = 5
+SETTLE_S = 0.5
+"""The same where more than `FEW` wait: whatever removes them may be held up for a moment, and may
+be removing the whole folder."""
 GONE_CAP_S = 2.0
 """Names that went away are looked at after so long although others go on going away."""
 MANY = 50
@@ -46,6 +50,13 @@ class _Waiting(NamedTuple):
     last: float
 
 
+class _Pace(NamedTuple):
+    """How names that went away are waited for, by how many there are."""
+
+    quiet: float
+    cap: float
+
+
 class Hints:
     """Collects events and says which paths are ripe. One thread at a time."""
 
@@ -74,8 +85,8 @@ class Hints:
         """Paths to look at now, sorted; they are forgotten. [""] means all."""
         if not self._waiting or now < self._burst_ends():
             return []
-        cap = self._gone_cap()
-        due = [path for path, one in self._waiting.items() if now >= self._due(path, one, cap)]
+        pace = self._pace()
+        due = [path for path, one in self._waiting.items() if now >= self._due(path, one, pace)]
         for path in due:
             del self._waiting[path]
         self._burst_began = now
@@ -98,23 +109,25 @@ class Hints:
             return None
         if now < self._burst_ends():
             return self._burst_ends() - now
-        cap = self._gone_cap()
-        first = min(self._due(path, one, cap) for path, one in self._waiting.items())
+        pace = self._pace()
+        first = min(self._due(path, one, pace) for path, one in self._waiting.items())
         return max(0.0, max(first, self._burst_ends()) - now)
 
     def _burst_ends(self) -> float:
         return min(self._last_event + QUIET_S, self._burst_began + BURST_S)
 
-    def _gone_cap(self) -> float:
-        many = sum(1 for one in self._waiting.values() if one.hint is Hint.GONE) > MANY
-        return MANY_CAP_S if many else GONE_CAP_S
+    def _pace(self) -> _Pace:
+        gone = sum(1 for one in self._waiting.values() if one.hint is Hint.GONE)
+        return _Pace(
+            SETTLE_S if gone > FEW else GONE_S, MANY_CAP_S if gone > MANY else GONE_CAP_S
+        )
 
-    def _due(self, path: str, waiting: _Waiting, gone_cap: float) -> float:
+    def _due(self, path: str, waiting: _Waiting, pace: _Pace) -> float:
         # A queue that overflows in the middle of an `rm -rf` is no reason to look into it.
-        overrun = path == ROOT and gone_cap == MANY_CAP_S
+        overrun = path == ROOT and pace.cap == MANY_CAP_S
         if waiting.hint is Hint.GONE or overrun:
-            quiet = max(waiting.last, self._last_gone) + GONE_S
-            return max(waiting.last + GONE_S, min(quiet, waiting.since + gone_cap))
+            quiet = max(waiting.last, self._last_gone) + pace.quiet
+            return max(waiting.last + pace.quiet, min(quiet, waiting.since + pace.cap))
         if waiting.hint is Hint.WRITTEN:
             return waiting.since + WRITER_S
         return waiting.last

@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from remotedl.errors import FolderUnusable, RootInUse, StateCorrupt, SyncHalted
 from remotedl.sync.agent import keeper
+from remotedl.sync.agent.hints import GONE_S
 from remotedl.sync.safety import HaltKind
 from tests.lab_tests.sync.folders import Folders, eventually, trash, tree
 
@@ -235,6 +237,19 @@ def test_laptop_root_removed_while_live(folders: Folders, count: int) -> None:
     fill(folders, count)
     before = tree(folders.host)
     sync = folders.live()
+    subprocess.run(["rm", "-rf", str(folders.laptop)], check=True)
+    eventually(lambda: sync.status().halt is not None)
+    assert tree(folders.host) == before
+    assert trash(folders.host) == set()
+
+
+def test_laptop_root_whose_removal_is_held_up_for_a_moment(folders: Folders) -> None:
+    fill(folders, 200)
+    before = tree(folders.host)
+    sync = folders.live()
+    for number in range(0, 76, 4):
+        (folders.laptop / "dir0" / f"file{number}").unlink()
+    threading.Event().wait(2 * GONE_S)  # rm gets no turn for so long
     subprocess.run(["rm", "-rf", str(folders.laptop)], check=True)
     eventually(lambda: sync.status().halt is not None)
     assert tree(folders.host) == before

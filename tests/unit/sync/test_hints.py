@@ -6,12 +6,14 @@ import pytest
 
 from remotedl.sync.agent.hints import (
     BURST_S,
+    FEW,
     GONE_CAP_S,
     GONE_S,
     MANY,
     MANY_CAP_S,
     QUIET_S,
     ROOT,
+    SETTLE_S,
     WRITER_S,
     Hint,
     Hints,
@@ -75,6 +77,17 @@ def test_a_few_that_keep_going_away_do_not_hold_each_other_back_for_ever() -> No
     assert seen > 1
 
 
+def test_a_removal_that_is_held_up_for_a_moment_is_waited_for() -> None:
+    hints = Hints()
+    for number in range(FEW + 1):
+        hints.add(f"f{number}", Hint.GONE, 0.0)
+    assert hints.next_ripe(QUIET_S) == pytest.approx(SETTLE_S - QUIET_S)
+    assert hints.ripe(4 * GONE_S) == []
+    hints.add("another", Hint.GONE, 4 * GONE_S)
+    assert hints.ripe(4 * GONE_S + SETTLE_S - EPS) == []
+    assert len(hints.ripe(4 * GONE_S + SETTLE_S + EPS)) == FEW + 2
+
+
 def test_an_rm_rf_is_taken_as_a_whole() -> None:
     """Not file by file: so a quarter of a folder is never deleted before anybody can count."""
     hints = Hints()
@@ -87,7 +100,7 @@ def test_an_rm_rf_is_taken_as_a_whole() -> None:
         hints_seen += hints.ripe(now)
     assert hints_seen == []
     count = len(hints)
-    assert len(hints.ripe(now + 2 * GONE_S)) == count > MANY
+    assert len(hints.ripe(now + SETTLE_S)) == count > MANY
 
 
 def test_an_overflow_in_the_middle_of_an_rm_rf_waits_for_its_end() -> None:
@@ -96,7 +109,7 @@ def test_an_overflow_in_the_middle_of_an_rm_rf_waits_for_its_end() -> None:
         hints.add(f"f{number}", Hint.GONE, number / 1000)
     hints.add(ROOT, Hint.CHANGED, 0.1)
     assert hints.ripe(0.1 + QUIET_S) == []
-    assert hints.ripe(0.1 + GONE_S) == [ROOT]
+    assert hints.ripe(0.1 + SETTLE_S) == [ROOT]
 
 
 def test_a_save_is_not_held_back_by_an_rm_rf() -> None:
