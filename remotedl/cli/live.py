@@ -163,7 +163,7 @@ def sync_line(sync: SyncLine, at: float, *, linked: bool = True) -> tuple[str, s
         parts.append(f"last {lasting(max(at - sync.last_success, 0))} ago")
     if sync.note:
         parts.append(sync.note)
-    parts.append(f"{len(sync.conflicts)} conflicts")
+    parts.append("1 conflict" if len(sync.conflicts) == 1 else f"{len(sync.conflicts)} conflicts")
     parts.append(f"{len(sync.frozen)} frozen")
     parts.append("polling" if sync.degraded else "watching")
     if sync.failures:

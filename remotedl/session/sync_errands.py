@@ -115,4 +115,7 @@ def sync_live(errand: Errand, stop: threading.Event, show: Callable[[Snapshot], 
 
 def require_session(errand: Errand, what: str) -> None:
     if errand.session() is None:
-        raise SessionError(f"there is no session to {what}", hint=f"remotedl up {errand.host_name}")
+        raise SessionError(
+            f"no sync runs that one could {what}",
+            hint=f"remotedl sync, or with container and tunnels: remotedl up {errand.host_name}",
+        )

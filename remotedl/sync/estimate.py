@@ -29,8 +29,11 @@ class Way(NamedTuple):
     """Created or overwritten, links included."""
     folders: int
     deleted: int
+    """Files and links that go to the trash, as `safety` counts them."""
     bytes: int
     """Contents to be sent; x bits and contents that the receiver holds already cost nothing."""
+    removed: int = 0
+    """Folders."""
 
 
 class Estimate(NamedTuple):
@@ -63,7 +66,8 @@ def estimate(
     to_laptop = _way(verdict.to_laptop, held_laptop)
     to_remote = _way(verdict.to_remote, held_remote)
     moved = to_laptop.bytes + to_remote.bytes
-    count = sum(way.files + way.folders + way.deleted for way in (to_laptop, to_remote))
+    ways = (to_laptop, to_remote)
+    count = sum(way.files + way.folders + way.deleted + way.removed for way in ways)
     seconds = moved / rate + count * PER_FILE_S if rate else None
     items = [
         *_items(verdict.to_laptop, Where.LAPTOP, held_laptop),
@@ -84,11 +88,13 @@ def estimate(
 
 
 def _way(operations: Iterable[Operation], held: frozenset[bytes]) -> Way:
-    files = folders = deleted = 0
+    files = folders = deleted = removed = 0
     size = 0
     sent = set(held)
     for op in operations:
-        if op.new is None:
+        if op.new is None and op.expected is not None and op.expected.kind is Kind.DIR:
+            removed += 1
+        elif op.new is None:
             deleted += 1
         elif op.new.kind is Kind.DIR:
             folders += 1
@@ -97,7 +103,7 @@ def _way(operations: Iterable[Operation], held: frozenset[bytes]) -> Way:
             if _is_sent(op, op.new, sent):
                 size += op.new.size
                 sent.add(op.new.digest or b"")
-    return Way(files, folders, deleted, size)
+    return Way(files, folders, deleted, size, removed)
 
 
 def _items(operations: Iterable[Operation], where: Where, held: frozenset[bytes]) -> Iterable[Item]:

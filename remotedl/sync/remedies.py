@@ -109,7 +109,12 @@ def still_apart(conflict: Conflict, choice: Choice, status: SyncStatus) -> Remed
 
 def shown(path: str) -> str:
     """A path on one line of a terminal: nothing in it moves the cursor or is left out."""
-    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in path)
+    return printable(path) if path == path.strip() else f"'{printable(path)}'"
+
+
+def printable(text: str) -> str:
+    """One line in which nothing moves the cursor."""
+    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
 
 
 def shown_frozen(item: Frozen) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PathArgument = Annotated[
     str, typer.Argument(metavar="PATH", help="From where you stand, or as `conflicts` names it.")
 ]
+SIDES = {"laptop": "laptop", "remote": "host"}
 TROUBLES = 30
 LISTED = 10
 """Rows of one kind on a terminal; `--json` has all."""
@@ -180,12 +181,12 @@ def conflicts(
             row["diff"] = texts.get(row["path"])
         typer.echo(json.dumps(rows, indent=2))
         return
-    from remotedl.sync.remedies import shown, typed
+    from remotedl.sync.remedies import printable, shown, typed
 
     for row in rows:
         typer.echo(f"{shown(row['path'])}: {row['kind']}")
         for line in texts.get(row["path"], {"lines": ()})["lines"]:
-            typer.echo(shown(line))
+            typer.echo(printable(line))
     if rows:
         path = typed(rows[0]["path"])
         ways = "--laptop | --remote | --both"
@@ -212,7 +213,7 @@ def history(
         return
     for step in steps:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(step["at"]))
-        typer.echo(f"{step['id']}  {when}  on the {step['side']}")
+        typer.echo(f"{step['id']}  {when}  on the {SIDES[step['side']]}")
         for change in step["changes"][:LISTED]:
             mark = "  (can be undone)" if change["can_undo"] else ""
             typer.echo(f"    {change['did']:<9} {shown(change['path'])}{mark}")
@@ -385,6 +386,8 @@ def _cost_lines(cost: dict[str, Any]) -> list[str]:
         parts = [_counted(way["files"], "file"), _counted(way["folders"], "folder")]
         if way["deleted"]:
             parts.append(f"{way['deleted']} to the trash")
+        if way["removed"]:
+            parts.append(f"{_counted(way['removed'], 'folder')} removed")
         told = ", ".join(part for part in parts if part)
         lines.append(f"{name}: {told}; {amount(way['bytes'], 'B')}" if told else f"{name}: nothing")
     if cost["seconds"] is not None and cost["largest"]:

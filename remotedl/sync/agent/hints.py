@@ -118,9 +118,7 @@ class Hints:
 
     def _pace(self) -> _Pace:
         gone = sum(1 for one in self._waiting.values() if one.hint is Hint.GONE)
-        return _Pace(
-            SETTLE_S if gone > FEW else GONE_S, MANY_CAP_S if gone > MANY else GONE_CAP_S
-        )
+        return _Pace(SETTLE_S if gone > FEW else GONE_S, MANY_CAP_S if gone > MANY else GONE_CAP_S)
 
     def _due(self, path: str, waiting: _Waiting, pace: _Pace) -> float:
         # A queue that overflows in the middle of an `rm -rf` is no reason to look into it.

@@ -94,14 +94,18 @@ def test_conflicts_resolve_history_and_undo(place: Place) -> None:
     undone = place.sync("undo", step["id"], "--side", "remote")
     assert undone["back"] == ["a.ipynb"]
     assert "host" in (place.here / "a.ipynb").read_text()
+    said = place.laptop.run("sync", "history").stdout
+    assert "on the host\n" in said and "on the remote" not in said
 
 
 def test_the_sync_alone_always_says_how_it_stands(place: Place) -> None:
     place.sync("--once")
     (place.here / "b").write_text("laptop's")
     (place.there / "b").write_text("host's")
+    nobody = place.laptop.run("sync", "status", check=False)
+    assert "next: remotedl sync, or with container and tunnels: remotedl up h1" in nobody.stderr
     command = place.laptop.start("sync")
-    command.wait_for(r"0 pending · .* · 1 conflicts · 0 frozen · watching")
+    command.wait_for(r"0 pending · .* · 1 conflict · 0 frozen · watching")
     command.wait_for(r"changed on both sides: b \(next: remotedl sync conflicts --diff\)")
     (place.there / "b").unlink()
     command.wait_for(r"in step · 0 pending · .* · 0 conflicts")

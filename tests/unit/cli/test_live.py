@@ -81,7 +81,7 @@ def test_a_moved_port_is_said() -> None:
         (replaced(pending=3), "3 pending · last"),
         (replaced(last_success=None), "first comparison… · 0 pending"),
         (replaced(paused=True), "paused · 0 pending"),
-        (replaced(conflicts=("a.py",)), "1 conflicts"),
+        (replaced(conflicts=("a.py",)), " · 1 conflict · "),
         (replaced(frozen=("x",)), "1 frozen"),
         (replaced(failures=("x (No space left on device)",)), "1 refused"),
         (replaced(degraded="polling: sysctl x"), "polling"),

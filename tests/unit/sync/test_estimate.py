@@ -30,6 +30,12 @@ def test_what_goes_which_way() -> None:
     assert found.seconds is None
 
 
+def test_folders_are_not_counted_among_what_goes_to_the_trash() -> None:
+    old = tree(d=DIR, d__a="1", d__b="22")
+    found = estimate(verdict(old, {}, old))
+    assert found.to_remote == Way(files=0, folders=0, deleted=2, bytes=0, removed=1)
+
+
 def test_x_bits_and_contents_that_are_there_cost_nothing() -> None:
     old = tree(a="1", b="22")
     laptop = {

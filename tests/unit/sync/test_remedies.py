@@ -44,6 +44,12 @@ def test_a_conflict() -> None:
     assert text == "changed on both sides: a.py: remotedl sync conflicts --diff"
 
 
+def test_names_that_begin_or_end_with_a_space_are_quoted() -> None:
+    conflict = Conflict(" lead", None, FILE, FILE, ConflictKind.BOTH_NEW, "v")
+    assert "changed on both sides: ' lead':" in told(conflicts=(conflict,))
+    assert shown("in the middle") == "in the middle"
+
+
 def test_a_halt_says_its_way_on() -> None:
     halt = Halt(HaltKind.ROOT_EMPTIED, Where.REMOTE, "it is empty", "type this")
     assert told(halt=halt) == "halted: it is empty: type this"
