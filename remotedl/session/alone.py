@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from remotedl.container.ground import survey
-from remotedl.errors import LinkLost, RemotedlError, SessionError
+from remotedl.errors import LinkLost, RemotedlError, SessionError, SyncError
 from remotedl.session.backoff import FINAL, delays
 from remotedl.session.control import ControlServer
 from remotedl.session.errands import Errand
@@ -129,6 +129,8 @@ class SyncAlone:
             except FINAL:
                 raise
             except RemotedlError as exc:
+                if isinstance(exc, SyncError) and exc.message != self._detail:
+                    self._errand.report.warn(exc.message, exc.hint)
                 self._detail = exc.message
                 self._drop_link()
             else:

@@ -121,6 +121,8 @@ def status(context: typer.Context, host: HostOption = None, as_json: JsonOption 
         typer.echo(json.dumps(asdict(line), indent=2))
         return
     typer.echo(sync_line(line, time.time(), linked=now.phase is not Phase.RECONNECTING)[0])
+    if now.phase is Phase.RECONNECTING:
+        typer.echo(f"  reconnecting: {now.detail}")
     for text in sync_remedies(line):
         typer.echo(f"  {text}")
     for what, paths in (

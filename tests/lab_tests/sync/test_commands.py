@@ -265,6 +265,25 @@ def test_a_halt_is_let_pass_in_a_running_sync_and_a_refused_one_changes_nothing(
     assert (there / "newer").read_text() == "newer"
 
 
+@pytest.mark.timeout(120)
+def test_a_halt_that_is_met_on_the_way_back_is_let_pass_as_well(place: Place) -> None:
+    (place.here / "thesis.tex").write_text("a hundred pages")
+    place.sync("--once")
+    alone = place.laptop.start("sync")
+    alone.wait_for("in step")
+    there = place.there
+    place.server.kill()
+    shutil.rmtree(there)
+    place.server.start()
+    alone.wait_for(r"warning: the host's folder is not there: .* --allow root-missing")
+    said = place.laptop.run("sync", "status").stdout
+    assert "reconnecting: the host's folder is not there" in said
+    assert place.sync("--once", "--allow", "root-missing")["clean"]
+    assert (there / "thesis.tex").read_text() == "a hundred pages"
+    alone.wait_for(r"the sync is back: 2 sent, 0 fetched")
+    assert alone.text.count("is not there") == 1, "it is told once"
+
+
 def test_a_root_that_is_gone_is_let_pass_when_asked_for(place: Place) -> None:
     (place.here / "thesis.tex").write_text("a hundred pages")
     place.sync("--once")
