@@ -291,13 +291,16 @@ def _attach(target: Target, *, plain: bool, as_json: bool) -> None:
         if as_json:
             stream(snapshot, ended)
         else:
-            watch(snapshot, ended, footer=DETACH_FOOTER, plain=plain)
+            alone = f"Ctrl-C leaves the sync where it runs. End it: kill {record.pid}"
+            footer = alone if record.alone else DETACH_FOOTER
+            watch(snapshot, ended, footer=footer, plain=plain)
     except SessionError:
         if read_record(folder) is not None:
             raise
     if as_json:
         emit("end", why="the session has ended")
-    typer.echo("the session has ended: remotedl up comes back to it", err=True)
+    again = "sync" if record.alone else "up"
+    typer.echo(f"the session has ended: remotedl {again} comes back to it", err=True)
 
 
 def read_running(target: Target) -> "Record | None":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from remotedl.errors import SyncPaused
 from remotedl.session.status import Phase
 from tests.lab.gpu import FILES, Gpu
 from tests.lab.sessions import eventually
@@ -180,6 +181,19 @@ def test_which_versions_of_the_files_a_job_saw(trip: Trip) -> None:
         assert f'{hashlib.sha256(text).hexdigest()} {len(text)} - "model.py"' in seen.splitlines()
     refused = trip.laptop.run("jobs", "--files", blind, check=False)
     assert (refused.code, "nobody noted its files" in refused.text) == (52, True)
+
+
+def test_a_job_does_not_start_with_old_files_behind_a_pause(trip: Trip) -> None:
+    trip.up_in_background()
+    trip.laptop.run("sync", "pause")
+    (trip.laptop.folder / "train.py").write_text("print('new')")
+    refused = trip.laptop.run("run", "--", "cat", "train.py", check=False)
+    assert refused.code == SyncPaused.exit_code
+    assert "the sync is paused\n  next: remotedl sync resume; or start it" in refused.stderr
+    assert "remotedl run --no-after-sync" in refused.stderr
+    assert trip.laptop.run("run", "--no-after-sync", "--", "true").code == 0
+    trip.laptop.run("sync", "resume")
+    assert trip.laptop.run("run", "--", "cat", "train.py").stdout == "print('new')"
 
 
 def test_without_a_link_the_jobs_are_told_as_they_were_seen_last(trip: Trip) -> None:

@@ -206,7 +206,10 @@ def test_the_sync_alone_is_asked_from_a_second_terminal(place: Place) -> None:
     assert f"kill {alone.pid}; then remotedl up" in up.stderr
     second = place.laptop.run("sync", check=False)
     assert f"runs already (process {alone.pid})" in second.stderr
+    attached = place.laptop.start("attach")
+    attached.wait_for(r"\[live\] the sync alone")
     os.kill(alone.pid, signal.SIGTERM)
+    attached.wait_for("the session has ended: remotedl sync comes back to it")
     assert alone.wait() == 130
     assert json.loads(place.laptop.run("status", "--json").stdout) == []
 
