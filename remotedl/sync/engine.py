@@ -289,7 +289,7 @@ class Sync:
             self._wake.clear()
 
     def flush(self, timeout_s: float = 60.0) -> Barrier:
-        """Whatever was written on either side before now is on the other when this returns.
+        """What was written or removed on either side before now is so on both when this returns.
 
         Raises SyncHalted, SyncPaused, LinkLost; TimeoutError when it takes longer.
         """

@@ -121,13 +121,12 @@ class Follower:
         return max(0.0, min([self._scan_due - now, *waits]))
 
     def prove(self, cookie: str) -> Set[str]:
-        """Look at everything that was written before now. Raises FolderGone.
+        """Look at everything that was written or removed before now. Raises FolderGone.
 
         A cookie goes through the watcher: what happened before it has been told then.
         """
-        if self._await_cookie(cookie):
-            return self.look_now()
-        return self.scan()
+        changed = self.look_now() if self._await_cookie(cookie) else self.scan()
+        return changed | self.replica.scanner.look_for_missing()
 
     def _look(self, paths: List[str]) -> Set[str]:
         if not paths:

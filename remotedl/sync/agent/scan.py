@@ -188,10 +188,17 @@ class Scanner:
         self.folder.check()
         changed = self._renew([""])
         self.judged = True
-        if self.missing:
-            self.disk.pause(ABSENT_NS / 1e9)
-            changed |= self._renew([self._path(key) for key in self.missing])
-        return changed
+        return changed | self.look_for_missing()
+
+    def look_for_missing(self) -> Set[str]:
+        """Names that went away a moment ago get their time to come back, and are then believed.
+
+        Raises FolderGone.
+        """
+        if not self.missing:
+            return set()
+        self.disk.pause(ABSENT_NS / 1e9)
+        return self._renew([self._path(key) for key in self.missing])
 
     def look(self, paths: Iterable[str]) -> Set[str]:
         """Look at these paths, and below them; the keys whose entry or issue changed.

@@ -446,3 +446,17 @@ def test_deletes_while_paused_are_seen_on_resume(folders: Folders, live: Sync) -
     live.resume()
     eventually(equal(folders))
     assert not (folders.host / "a").exists()
+
+
+def test_flush_proves_that_what_was_removed_is_gone_too(folders: Folders) -> None:
+    for side in (folders.laptop, folders.host):
+        for number in range(10):
+            (side / f"{side.name}-{number}").write_text("one")
+    sync = folders.live()
+    sync.flush()
+    folders.assert_equal()
+    for here, there in ((folders.laptop, folders.host), (folders.host, folders.laptop)):
+        for number in range(10):
+            (here / f"{here.name}-{number}").unlink()
+            assert sync.flush().clean
+            assert not (there / f"{here.name}-{number}").exists()
