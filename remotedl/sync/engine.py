@@ -63,6 +63,8 @@ FAILED_S = 30.0
 """What the system refused is tried again after so long."""
 ROOT_S = 2.0
 """How often the laptop's folder is looked for at its path: no event tells that one above moved."""
+HALTED_S = 1.0
+"""How often a halt is looked at anew; all of both sides is compared then."""
 NAP_S = 0.25
 """How often a live session looks whether it is to stop."""
 HISTORY = 10_000
@@ -167,6 +169,7 @@ class Sync:
         self._runs = False
         """Followed live: what was seen last may be old."""
         self._root_at = 0.0
+        self._again_at = 0.0
         """When to look whether it is there (`clock`)."""
 
     @property
@@ -731,6 +734,8 @@ class Sync:
         try:
             if self._has_work():
                 self._step()
+            elif self._state is State.HALTED:
+                return NAP_S
             else:
                 self._fresh.clear()
                 self._prune_trashes()
@@ -739,6 +744,7 @@ class Sync:
                 self._report.stage("sync", "halted")
                 self._report.warn(exc.message, exc.hint)
             self._state = State.HALTED
+            self._again_at = self._clock() + HALTED_S
             return NAP_S
         if told is not None:
             self._report.stage("sync", "goes on")
@@ -769,9 +775,11 @@ class Sync:
             self._report.warn(f"a trash could not be tidied: {exc}", "remotedl sync history")
 
     def _has_work(self) -> bool:
-        due = self._retry_at is not None and self._clock() >= self._retry_at
-        if due or self._root_was_gone or self._state is State.HALTED:
+        now = self._clock()
+        if self._root_was_gone or (self._retry_at is not None and now >= self._retry_at):
             return True
+        if self._state is State.HALTED:
+            return bool(self._allowed) or now >= self._again_at
         return self._has_news()
 
     def _has_news(self) -> bool:
