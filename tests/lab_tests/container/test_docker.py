@@ -23,7 +23,6 @@ from tests.lab.engine import docker
 from tests.lab_tests.container.conftest import (
     USER,
     Place,
-    UserRemote,
     fresh_project,
     inspected,
     until,
@@ -186,25 +185,20 @@ def test_two_projects_side_by_side(own_place: Place, docker_place: Place) -> Non
     assert own_place.runtime.ports()[8888] != docker_place.runtime.ports()[8888]
 
 
-def test_the_same_project_of_another_user_is_not_touched(
-    own_place: Place, engine: Engine, base_image: object
-) -> None:
-    class Other(UserRemote):
-        pass
-
-    project = own_place.runtime._project  # type: ignore[attr-defined]
-    docker("rename", own_place.running.id, f"{own_place.running.name}-kept")
-    docker(
-        "create", "--name", own_place.running.name, "--label", "remotedl.owner=bob",
-        own_place.wanted.image.ref,  # type: ignore[union-attr]
-    )  # fmt: skip
-    docker("rm", "-f", f"{own_place.running.name}-kept")
-    runtime = DockerRuntime(Other(own_place.workdir.parent.parent), engine, project)
+def test_names_that_strangers_have_are_told_and_nothing_is_touched(own_place: Place) -> None:
+    running, image = own_place.running, own_place.wanted.image
+    owner = docker("inspect", "-f", '{{index .Config.Labels "remotedl.owner"}}', running.id)
+    names = own_place.runtime._project.container_names(owner)  # type: ignore[attr-defined]
+    assert image is not None and names[0] == running.name
+    docker("rm", "-f", running.id)
+    theirs = [docker("create", "--name", name, image.ref) for name in names]
     try:
-        with pytest.raises(ContainerError, match="bob's container"):
-            runtime.ensure(replace(own_place.wanted))
+        with pytest.raises(ContainerError, match="that are not this project's") as caught:
+            own_place.runtime.ensure(own_place.wanted)
+        assert names[0] in caught.value.hint
+        assert [docker("inspect", "-f", "{{.Id}}", name) for name in names] == theirs
     finally:
-        docker("rm", "-f", own_place.running.name)
+        docker("rm", "-f", *names)
 
 
 def test_a_job_without_a_container_says_what_to_do_and_leaves_nothing(own_place: Place) -> None:

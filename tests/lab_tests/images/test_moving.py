@@ -18,6 +18,7 @@ from remotedl.images.keeping import made_here, prune, snapshot
 from remotedl.images.recipe import context_tar
 from remotedl.images.transfer import layers_known, load, size_above
 from remotedl.report import SILENT
+from tests.lab.badlink import BadLink
 from tests.lab.host import Host
 from tests.lab.services import Registry
 from tests.lab_tests.images.conftest import OURS, Guarded, Place, Told
@@ -110,24 +111,27 @@ def test_a_pull_that_broke_off_goes_on(
     here: Engine, debian: str, guarded_registry: Guarded
 ) -> None:
     """The link is cut in the middle of a pull; the next one ends it, and all is there."""
-    name = guarded_registry.name("big:1")
+    there = guarded_registry.name("big:1")
     steps = "".join(f"RUN head -c 20000000 /dev/urandom > /blob{n}\n" for n in range(3))
-    made = make(here, name, f"FROM {debian}\n{steps}")
-    for _ in here.images.push(name, auth=ADA):
+    made = make(here, there, f"FROM {debian}\n{steps}")
+    for _ in here.images.push(there, auth=ADA):
         pass
-    here.images.remove(name)
+    here.images.remove(there)
+    line = BadLink(("127.0.0.1", guarded_registry.port), bandwidth=10e6)
+    name = f"127.0.0.1:{line.port}/big:1"
     remote = LocalRemote()
     cut = Engine(lambda: remote.start(["docker", "system", "dial-stdio"]))
-    pulling = cut.images.pull(name, auth=ADA)
-    assert any(event.status == "Downloading" for event in pulling)
-    remote.lose_link()
-    assert here.images.get(name) is None
     try:
+        assert any(event.status == "Downloading" for event in cut.images.pull(name, auth=ADA))
+        remote.lose_link()
+        assert here.images.get(name) is None
+        line.bandwidth = None
         assert list(here.images.pull(name, auth=ADA))[-1].status.startswith("Status: Downloaded")
-        there = here.images.get(name)
-        assert there is not None
-        assert there.layers == made.layers
+        pulled = here.images.get(name)
+        assert pulled is not None
+        assert pulled.layers == made.layers
     finally:
+        line.close()
         here.images.remove(name)
 
 
