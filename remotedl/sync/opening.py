@@ -21,7 +21,7 @@ from remotedl.config.models import SyncConfig
 from remotedl.errors import FolderUnusable, ProtocolError, RootInUse
 from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.disk import Disk
-from remotedl.sync.agent.folder import LOCK, OWN, REPLACED, FolderBusy, FolderGone
+from remotedl.sync.agent.folder import LOCK, OWN, REPLACED, FolderBusy, FolderGone, FolderReplaced
 from remotedl.sync.agent.follow import Follower
 from remotedl.sync.agent.ignore import Ignore
 from remotedl.sync.agent.packed import alike
@@ -161,7 +161,10 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     _halt_unless_sound(laptop, untouched, request.allowed)
     if marker is None:
         marker = _new_marker()
-        replica.folder.set_marker(marker)
+        try:
+            replica.folder.set_marker(marker)
+        except OSError as exc:
+            raise FolderUnusable(f"{request.root}: {exc.strerror}") from exc
 
     hello = _hello(request, rules, _holder(database, marker), expected_remote)
     version = database.remote_version()
@@ -311,7 +314,12 @@ def _open_laptop(request: Request, rules: Ignore, expected: str | None, last_boo
             create=remake,
             last_boot=last_boot,
             corner=request.corner,
+            expected=_required(request, expected),
         )
+    except FolderReplaced as exc:
+        sound = Root(True, None, None)
+        _halt_unless_sound(Root(True, exc.marker, expected), sound, request.allowed)
+        raise FolderUnusable(f"{root}: {exc.strerror}") from exc
     except FolderGone as exc:
         gone = Root(False, None, expected)
         if expected is not None:
@@ -323,6 +331,11 @@ def _open_laptop(request: Request, rules: Ignore, expected: str | None, last_boo
         raise RootInUse(message, hint="remotedl status") from exc
     except OSError as exc:
         raise FolderUnusable(f"{root}: {exc.strerror}: {exc.filename}") from exc
+
+
+def _required(request: Request, expected: str | None) -> str | None:
+    """The marker without which a folder is not even opened: a halt makes nothing in it."""
+    return None if HaltKind.ROOT_REPLACED in request.allowed else expected
 
 
 def _holder(database: Database, marker: str) -> str:
@@ -349,6 +362,7 @@ def _hello(request: Request, rules: Ignore, holder: str, expected: str | None) -
     return {
         "root": request.remote_root,
         "create": expected is None or HaltKind.ROOT_MISSING in request.allowed,
+        "expected": _required(request, expected),
         "holder": {"id": holder, "name": _user()},
         "rules": [list(source) for source in rules.sources],
         "hash_below": request.config.max_file_size_down,
@@ -364,6 +378,10 @@ def _check_answer(
     if "error" in answer:
         if answer["error"] == "gone" and expected is not None:
             _halt_unless_sound(laptop, Root(False, None, expected), request.allowed)
+        if answer["error"] == "replaced" and expected is not None:
+            found = answer.get("marker")
+            there = Root(True, None if found is None else str(found), expected)
+            _halt_unless_sound(laptop, there, request.allowed)
         if answer["error"] == "home":
             raise _Unusual(
                 f"{request.remote_root} on {host} is a whole home folder",

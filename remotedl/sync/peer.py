@@ -496,6 +496,8 @@ def refusal(answer: Mapping[str, Any], host: str, root: str) -> RemotedlError:
         who = f" (by {holder['name']})" if isinstance(holder, dict) and "name" in holder else ""
         return RootInUse(f"{where} is being synced by another session{who}", hint="remotedl status")
     hint = "set workdir in hosts.toml to a folder that is yours and has room"
+    if answer.get("path"):
+        said += f" ({answer['path']})"
     return FolderUnusable(f"{where} cannot be synced: {said}", hint=hint)
 
 

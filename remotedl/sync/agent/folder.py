@@ -36,6 +36,14 @@ class FolderGone(OSError):
     """The root is missing, is not a directory, or is another one than before."""
 
 
+class FolderReplaced(OSError):
+    """The root carries another marker than it should, or none. Nothing was made in it."""
+
+    def __init__(self, marker: Optional[str]) -> None:
+        super().__init__(errno.ESTALE, REPLACED)
+        self.marker = marker
+
+
 class FolderBusy(OSError):
     """Another session holds the root."""
 
@@ -117,10 +125,11 @@ class Folder:
                 except FileExistsError:
                     pass
                 below = self.disk.open_dir(name, at)
-            except OSError:
+            except OSError as exc:
                 if at is not self.top:
                     self.disk.close_dir(at)
-                raise
+                upto = names[: names.index(name) + 1]
+                raise OSError(exc.errno, exc.strerror, os.path.join(self.path, *upto)) from exc
             if at is not self.top:
                 self.disk.close_dir(at)
             at = below
@@ -147,8 +156,10 @@ class Folder:
             return None
         try:
             return read_small(self.disk, MARKER, at, 4096).decode("ascii", "replace").strip()
-        except FileNotFoundError:
-            return None
+        except OSError as exc:
+            if exc.errno in (errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.EFBIG):
+                return None  # none of ours
+            raise
         finally:
             self.disk.close_dir(at)
 
@@ -156,6 +167,9 @@ class Folder:
         at = self.shared()
         try:
             write_small(self.disk, MARKER, marker.encode("ascii") + b"\n", at, MARKER + ".new")
+        except IsADirectoryError as exc:
+            why = f"{OWN}/{MARKER} is a folder: move it away"
+            raise OSError(exc.errno, why, os.path.join(self.path, OWN, MARKER)) from exc
         finally:
             self.disk.close_dir(at)
 

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional
 
 from remotedl.sync.agent.apply import Outcome, Status
 from remotedl.sync.agent.disk import Disk
-from remotedl.sync.agent.folder import FolderBusy, FolderGone
+from remotedl.sync.agent.folder import FolderBusy, FolderGone, FolderReplaced
 from remotedl.sync.agent.follow import Follower
 from remotedl.sync.agent.ignore import Ignore, Source
 from remotedl.sync.agent.listing import Around, Generations, Listing, Version, pack_listing
@@ -106,6 +106,8 @@ class Keeper:
             replica = self._take(request)
         except FolderGone as exc:
             raise Refused("gone", exc.strerror or str(exc)) from exc
+        except FolderReplaced as exc:
+            raise Refused("replaced", str(exc), marker=exc.marker) from exc
         except FolderBusy as exc:
             raise Refused("busy", str(exc), holder=exc.holder) from exc
         except OSError as exc:
@@ -312,6 +314,7 @@ class Keeper:
                     limits=Limits(hash_below=request.get("hash_below")),
                     holder=holder,
                     create=bool(request.get("create")),
+                    expected=request.get("expected"),
                 )
             except FolderBusy as exc:
                 ours = exc.holder.get("id") == holder.get("id")

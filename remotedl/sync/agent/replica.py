@@ -15,7 +15,7 @@ from remotedl.sync.agent import cache
 from remotedl.sync.agent.apply import Applier, Outcome
 from remotedl.sync.agent.blocks import Changed
 from remotedl.sync.agent.disk import CREATE, READ, At, Disk, this_disk
-from remotedl.sync.agent.folder import OWN, Folder, Way
+from remotedl.sync.agent.folder import OWN, Folder, FolderReplaced, Way
 from remotedl.sync.agent.ignore import Ignore
 from remotedl.sync.agent.scan import Limits, Scanner, stamp_of
 from remotedl.sync.agent.staging import Staging
@@ -47,10 +47,12 @@ class Replica:
         create: bool = False,
         last_boot: str = "",
         corner: str = "",
+        expected: Optional[str] = None,
     ) -> None:
         """`last_boot`: the machine's boot id at the last session, if whoever opens it knows.
+        `expected`: the marker that the root must have; nothing is made in any other one.
 
-        Raises FolderGone, FolderBusy, OSError.
+        Raises FolderGone, FolderReplaced, FolderBusy, OSError.
         """
         self.disk = this_disk() if disk is None else disk
         self.created = create and not os.path.lexists(os.path.expanduser(path))
@@ -58,6 +60,10 @@ class Replica:
             os.makedirs(os.path.expanduser(path))
         self.folder = Folder(path, self.disk, corner)
         try:
+            if expected is not None and not self.created:
+                marker = self.folder.marker()
+                if marker != expected:
+                    raise FolderReplaced(marker)
             self.folder.lock(holder or {})
             self.folder.hide_own()
             self.boot = self.disk.boot_id()

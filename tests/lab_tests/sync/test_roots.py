@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from remotedl.errors import FolderUnusable, RootInUse, StateCorrupt, SyncHalted
+from remotedl.errors import FolderUnusable, RootInUse, StateCorrupt, SyncError, SyncHalted
 from remotedl.sync.agent import keeper
 from remotedl.sync.agent.hints import GONE_S
 from remotedl.sync.safety import HaltKind
@@ -417,6 +417,57 @@ def test_a_user_without_a_name(folders: Folders, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(getpass, "getuser", nobody)
     fill(folders)
+
+
+@pytest.mark.parametrize("side", ["laptop", "host"])
+@pytest.mark.parametrize("allowed", [[], [HaltKind.ROOT_MISSING]])
+def test_a_halt_makes_nothing_in_the_folder_that_it_refuses(
+    folders: Folders, side: str, allowed: list[HaltKind]
+) -> None:
+    """So the right one is put back as it went."""
+    fill(folders)
+    root = folders.laptop if side == "laptop" else folders.host
+    root.rename(folders.base / "away")
+    root.mkdir()
+    with pytest.raises(SyncHalted, match="lost its marker"):
+        folders.once(allowed=frozenset(allowed))
+    root.rmdir()
+    (folders.base / "away").rename(root)
+    assert folders.once().idle
+
+
+@pytest.mark.parametrize("side", ["laptop", "host"])
+@pytest.mark.parametrize("what", ["folder", "long"])
+def test_a_marker_that_is_none_of_ours(folders: Folders, side: str, what: str) -> None:
+    fill(folders)
+    marker = (folders.laptop if side == "laptop" else folders.host) / ".remotedl" / "marker"
+    marker.unlink()
+    if what == "folder":
+        marker.mkdir()
+    else:
+        marker.write_bytes(b"m" * 5000)
+    with pytest.raises(SyncHalted, match="lost its marker"):
+        folders.once()
+    if what == "folder":
+        with pytest.raises((FolderUnusable, SyncError), match="marker is a folder"):
+            folders.once(allowed=frozenset([HaltKind.ROOT_REPLACED]))
+        marker.rmdir()
+    folders.once(allowed=frozenset([HaltKind.ROOT_REPLACED]))
+    folders.assert_equal()
+
+
+@pytest.mark.parametrize("side", ["laptop", "host"])
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_a_trash_that_is_no_folder_is_named(folders: Folders, side: str, what: str) -> None:
+    fill(folders)
+    bin_ = (folders.laptop if side == "laptop" else folders.host) / ".remotedl" / "trash"
+    shutil.rmtree(bin_)
+    if what == "file":
+        bin_.write_text("mine")
+    else:
+        bin_.symlink_to(folders.base)
+    with pytest.raises(FolderUnusable, match=str(bin_)):
+        folders.once()
 
 
 def test_root_that_is_no_folder(folders: Folders) -> None:
