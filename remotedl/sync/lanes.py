@@ -13,6 +13,9 @@ from remotedl.config.models import SyncConfig, SyncMode
 from remotedl.sync.agent.ignore import Ignore, Source
 from remotedl.sync.agent.tree import Kind, Tree
 
+SETTINGS = "hosts.toml"
+"""Without it no command knows the project's hosts, those that would bring things back included."""
+
 
 class Lane(Enum):
     """How changes of a path travel."""

@@ -35,7 +35,7 @@ from remotedl.sync.agent.tree import (
     sort_key,
 )
 from remotedl.sync.freeze import Freezer
-from remotedl.sync.lanes import Choice, Lane, Policy
+from remotedl.sync.lanes import SETTINGS, Choice, Lane, Policy
 from remotedl.sync.verdict import (
     Conflict,
     ConflictKind,
@@ -281,6 +281,8 @@ class _Cycle:
             self._put(key, there, Reason.NEW)
         elif now is None and known == DIR:
             self._dir_deleted(key, there)
+        elif now is None and key == SETTINGS and there is self.laptop:
+            self._put(key, here, Reason.RESTORED)
         elif now is None:
             self._delete(key, there)
         elif now.kind is known.kind:

@@ -6,6 +6,7 @@ halted or watched badly is named here with the command that mends it.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -24,7 +25,9 @@ SYSCTLS = {
 }
 
 FLUSH = "remotedl sync flush"
-IGNORE = "echo {path} >> .remotedlignore"
+SPECIAL = re.compile(r"[\\*?\[\]]| (?= *$)")
+"""What ignore rules read otherwise than as it stands."""
+IGNORE = "printf '%s\\n' {rule} >> .remotedlignore"
 MENDS: dict[Issue, str] = {
     Issue.UNREADABLE: "chmod -R u+rwX {path}",
     Issue.UNSTABLE: f"wait until its program is done: {FLUSH}",
@@ -39,7 +42,7 @@ REFUSALS = (
     ("space", "df -h .", "make room"),
     ("quota", "df -h .", "make room"),
     ("belongs to user", 'sudo chown -R "$USER" {path}', ""),
-    ("permission", "chmod -R u+rwX {path}", ""),
+    ("permission", "chmod -R u+rwX {folder}", ""),
     ("read-only", "mount -o remount,rw", "make it writable"),
 )
 """Part of what the system said, what to type on that side, what that is for."""
@@ -173,7 +176,8 @@ def _of_failures(failures: Iterable[Failure]) -> Iterator[Remedy]:
 def _mend_refusal(why: str, path: str) -> str:
     for said, command, purpose in REFUSALS:
         if said in why.lower():
-            text = command.format(path=typed(path))
+            folder = path.rpartition("/")[0] or "."
+            text = command.format(path=typed(path), folder=typed(folder))
             return f"{purpose}: {text}" if purpose else text
     return FLUSH
 
@@ -189,7 +193,12 @@ def _of_frozen(frozen: Iterable[Frozen]) -> Iterator[Remedy]:
         what = f"left alone, {issue.value} on the {_side(where)}: {_some(names)}"
         spelled = items[0].spellings
         path = _spelled_out(spelled[-1]) if spelled else typed(items[0].key or ".")
-        yield Remedy(what, MENDS[issue].format(path=path))
+        yield Remedy(what, MENDS[issue].format(path=path, rule=typed(rule_for(items[0].key))))
+
+
+def rule_for(key: str) -> str:
+    """A line of .remotedlignore that means this path alone."""
+    return "/" + SPECIAL.sub(r"\\\g<0>", key)
 
 
 def typed(path: str) -> str:

@@ -537,3 +537,25 @@ def test_a_root_that_became_a_link_is_the_folder_that_it_leads_to(folders: Folde
     (folders.laptop / "new").write_text("new")
     folders.once()
     assert (folders.host / "new").read_text() == "new"
+
+
+def test_an_emptied_host_folder_takes_everything_but_the_projects_own_settings(
+    folders: Folders,
+) -> None:
+    """Without hosts.toml no command would know the host that `undo` is for."""
+    (folders.laptop / "hosts.toml").write_text("[hosts.h1]\n")
+    fill(folders)
+    for path in folders.host.iterdir():
+        if path.name != ".remotedl":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(SyncHalted):
+        folders.once()
+    folders.once(allowed=frozenset([HaltKind.ROOT_EMPTIED, HaltKind.MASS_DELETE]))
+    folders.assert_equal()
+    assert {name.decode() for name in os.listdir(os.fsencode(folders.laptop))} == {
+        ".remotedl",
+        "hosts.toml",
+    }
+    (folders.laptop / "hosts.toml").unlink()
+    folders.once()
+    assert not (folders.host / "hosts.toml").exists()

@@ -6,8 +6,17 @@ import subprocess
 
 import pytest
 
+from remotedl.sync.agent.ignore import Ignore, Source
 from remotedl.sync.agent.tree import Entry, Issue, Kind
-from remotedl.sync.remedies import MENDS, remedies, shown, shown_frozen, typed, watching
+from remotedl.sync.remedies import (
+    MENDS,
+    remedies,
+    rule_for,
+    shown,
+    shown_frozen,
+    typed,
+    watching,
+)
 from remotedl.sync.safety import Halt, HaltKind
 from remotedl.sync.status import Failure, State, SyncStatus
 from remotedl.sync.verdict import Conflict, ConflictKind, Frozen, LeftOut, LeftOutWhy, Where
@@ -67,22 +76,32 @@ def test_what_is_on_its_way_can_be_waited_for() -> None:
     ("why", "mend"),
     [
         ("No space left on device", "make room: df -h ."),
-        ("it belongs to user 12345", 'sudo chown -R "$USER" a'),
-        ("Permission denied", "chmod -R u+rwX a"),
+        ("it belongs to user 12345", 'sudo chown -R "$USER" d/a'),
+        ("Permission denied", "chmod -R u+rwX d"),
         ("Input/output error", "remotedl sync flush"),
     ],
 )
 def test_what_was_refused_is_grouped_by_what_the_system_said(why: str, mend: str) -> None:
-    failures = tuple(Failure(key, Where.REMOTE, why) for key in ("a", "b", "c", "d", "e"))
+    failures = tuple(Failure(f"d/{key}", Where.REMOTE, why) for key in "abcde")
     text = told(failures=failures, pending=5)
-    assert text == f"not written on the host: a, b, c and 2 more: {why}: {mend}"
+    assert text == f"not written on the host: d/a, d/b, d/c and 2 more: {why}: {mend}"
 
 
 @pytest.mark.parametrize("issue", list(Issue))
 def test_each_frozen_path_has_its_mend(issue: Issue) -> None:
     text = told(frozen=(Frozen("a b", Where.LAPTOP, issue),))
     assert f"{issue.value} on the laptop: a b" in text
-    assert MENDS[issue].format(path="'a b'") in text
+    assert MENDS[issue].format(path="'a b'", rule="'/a b'") in text
+
+
+@pytest.mark.parametrize(
+    "key", ["p", "!bang", "#pipe", "a*b", "a?", "[a]", "x ", "x  ", "back\\slash", "d/p", " lead"]
+)
+def test_a_rule_means_the_one_path(key: str) -> None:
+    ignore = Ignore([Source(rule_for(key))], defaults=False)
+    assert ignore.ignores(key, False)
+    for other in ("below/" + key, "other", "a", "x", "axb", key + "y"):
+        assert other == key or not ignore.ignores(other, False), other
 
 
 def test_twins_are_told_apart() -> None:
