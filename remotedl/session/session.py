@@ -14,8 +14,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from remotedl.config.models import HostConfig
@@ -25,6 +25,7 @@ from remotedl.errors import RemotedlError, SessionError
 from remotedl.report import Report
 from remotedl.session import stages
 from remotedl.session.backoff import FINAL, delays
+from remotedl.session.beside import beside
 from remotedl.session.control import ControlServer
 from remotedl.session.digest import digest, job_end_line
 from remotedl.session.errands import NOTIFY
@@ -207,17 +208,9 @@ class Session:
             if why is not None:
                 self._bring_back(stop, why)
 
-    @contextmanager
-    def held(self) -> Iterator[threading.Event]:
+    def held(self) -> AbstractContextManager[threading.Event]:
         """Keep it alive in a thread while the block runs; the event is set when it has ended."""
-        stop = threading.Event()
-        holder = threading.Thread(target=self.hold, args=(stop,), name="session")
-        holder.start()
-        try:
-            yield stop
-        finally:
-            stop.set()
-            holder.join()
+        return beside("session", self.hold)
 
     def _until_lost(self, stop: threading.Event) -> RemotedlError | None:
         """Look after the host; the reason when the link is gone, None when stopped."""

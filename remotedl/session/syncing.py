@@ -142,8 +142,9 @@ class SessionSync:
             return
         self._stop = threading.Event()
         self._failure = None
-        self._thread = threading.Thread(target=self._run, args=(sync, self._stop), name="sync")
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(sync, self._stop), name="sync")
+        thread.start()
+        self._thread = thread  # only now: what has not begun cannot be waited for
 
     def lost(self) -> RemotedlError | None:
         """Why the thread ended by itself, if it did. A halt is no reason: it is in `line`."""
