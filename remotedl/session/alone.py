@@ -20,7 +20,7 @@ from remotedl.session.backoff import FINAL, delays
 from remotedl.session.control import ControlServer
 from remotedl.session.errands import Errand
 from remotedl.session.pulse import Pulse
-from remotedl.session.registry import FORMAT, Record, SessionLock, drop_record, write_record
+from remotedl.session.registry import SessionLock, announce, drop_record
 from remotedl.session.status import Phase, Snapshot
 from remotedl.session.syncing import SessionSync, passed_on
 from remotedl.ssh.remote import Remote
@@ -157,18 +157,8 @@ class SyncAlone:
     def _publish(self) -> None:
         errand = self._errand
         self._control = ControlServer(errand.folder, self._requests())
-        record = Record(
-            format=FORMAT,
-            project_id=errand.project.id,
-            root=str(errand.project.root),
-            host=errand.host_name,
-            pid=os.getpid(),
-            address=self._control.address,
-            key=self._control.key.hex(),
-            started=self._since,
-            alone=True,
-        )
-        write_record(errand.folder, record)
+        project, name = errand.project, errand.host_name
+        announce(errand.folder, project, name, self._control, self._since, alone=True)
 
     def _requests(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         def status(_: Mapping[str, Any]) -> Any:

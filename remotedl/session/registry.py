@@ -13,10 +13,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from remotedl.config.files import write_private
 from remotedl.config.paths import state_dir
 from remotedl.errors import StateCorrupt
+
+if TYPE_CHECKING:
+    from remotedl.session.control import ControlServer
+    from remotedl.session.project import Project
 
 FORMAT = 1
 TRIES = 5
@@ -39,6 +44,30 @@ class Record:
     started: float
     alone: bool = False
     """Only the sync, by `remotedl sync`: no container, no tunnels."""
+
+
+def announce(
+    folder: Path,
+    project: Project,
+    host_name: str,
+    control: ControlServer,
+    started: float,
+    *,
+    alone: bool = False,
+) -> None:
+    """Leave the record of this process: it may be talked to from now on, by `control`."""
+    record = Record(
+        format=FORMAT,
+        project_id=project.id,
+        root=str(project.root),
+        host=host_name,
+        pid=os.getpid(),
+        address=control.address,
+        key=control.key.hex(),
+        started=started,
+        alone=alone,
+    )
+    write_record(folder, record)
 
 
 class SessionLock:

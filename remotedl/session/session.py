@@ -38,14 +38,7 @@ from remotedl.session.own_ports import holder_of, moved_line
 from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
 from remotedl.session.pulse import Pulse
-from remotedl.session.registry import (
-    FORMAT,
-    Record,
-    SessionLock,
-    drop_record,
-    read_record,
-    write_record,
-)
+from remotedl.session.registry import SessionLock, announce, drop_record, read_record
 from remotedl.session.status import Phase, Snapshot
 from remotedl.session.syncing import SessionSync, passed_on
 from remotedl.session.tunnels import (
@@ -186,17 +179,7 @@ class Session:
 
     def _publish(self) -> None:
         self._control = ControlServer(self._folder, self._requests())
-        record = Record(
-            format=FORMAT,
-            project_id=self.project.id,
-            root=str(self.project.root),
-            host=self.host_name,
-            pid=os.getpid(),
-            address=self._control.address,
-            key=self._control.key.hex(),
-            started=self._since,
-        )
-        write_record(self._folder, record)
+        announce(self._folder, self.project, self.host_name, self._control, self._since)
 
     # ---------------------------------------------------------------- staying alive
 

@@ -169,8 +169,9 @@ class Sync:
         self._runs = False
         """Followed live: what was seen last may be old."""
         self._root_at = 0.0
-        self._again_at = 0.0
         """When to look whether it is there (`clock`)."""
+        self._again_at = 0.0
+        """When to look at a halt anew (`clock`)."""
 
     @property
     def _pair(self) -> Pair:
