@@ -6,6 +6,8 @@ product's own Dockerfiles.
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import subprocess
 from pathlib import Path
@@ -77,9 +79,19 @@ def name_servers() -> list[str]:
 
 
 def wheel_folder() -> Path | None:
-    """The folder of wheels that this machine's pip is configured to look into, if any."""
-    done = subprocess.run(["pip", "config", "get", "global.find-links"], capture_output=True)
-    for word in done.stdout.decode().split():
+    """The folder of wheels that this machine's pip is configured to look into, if any.
+
+    Asked as the account itself: a HOME that a test, a runner or a newcomer has set names other
+    settings, and a build that misses them brings gigabytes.
+    """
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    world = {key: value for key, value in os.environ.items() if key != "XDG_CONFIG_HOME"}
+    done = subprocess.run(
+        ["pip", "config", "get", "global.find-links"], capture_output=True,
+        env={**world, "HOME": home},
+    )  # fmt: skip
+    named = f"{os.environ.get('PIP_FIND_LINKS', '')} {done.stdout.decode()}"
+    for word in named.split():
         if (folder := Path(word.removeprefix("file://"))).is_dir():
             return folder
     return None

@@ -23,7 +23,10 @@ LABEL = "remotedl.lab"
 OWNER_LABEL = "remotedl.lab.owner"
 KEPT = "kept"
 """The owner of what `python -m tests.lab start` made: stays until `stop`."""
-MTU = 1400
+MTU = 1500
+"""Of the run's own network, whatever this machine's card has: as the bridges of the engines inside
+the hosts, whose containers would otherwise send what never arrives. A link that carries less is
+what `make_host(mtu=…)` is for."""
 
 
 class LabRun:
