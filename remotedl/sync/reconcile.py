@@ -91,7 +91,7 @@ class Holds(IntFlag):
 
     NOTHING = 0
     EDIT = 1
-    """Something new or changed that has to go to the other side: the dir is restored there."""
+    """Something new or changed that has to go to the other side: what leads to it is restored."""
     KEPT = 2
     """Something tracked or new that stays here on purpose: too big, or another lane's."""
     IGNORED = 4
@@ -297,10 +297,6 @@ class _Cycle:
         held = self._held(key, there)
         if held & Holds.HIDDEN:
             self._skip_below(key)
-        elif held & Holds.EDIT:
-            gone = self._other(there)
-            self._put(key, gone, Reason.RESTORED)
-            self.ways[key] = Way(self._restore_below, gone)
         else:
             self._remove_below(key, there)
             self.ways[key] = Way(self._remove_below, there)
@@ -386,18 +382,10 @@ class _Cycle:
 
     def _restore_below(self, key: str, gone: _Replica) -> None:
         """The whole dir comes back to the side where it is gone."""
-        there = self._other(gone)
-        now = self._entry(key, there)
-        if now is None:
+        if self._entry(key, self._other(gone)) is None:
             self._forget(key)
-        elif gone is self.remote or not self._stays_on_host(key, now):
+        else:
             self._put(key, gone, Reason.RESTORED)
-
-    def _stays_on_host(self, key: str, now: Entry) -> bool:
-        """An old result that the laptop's user removed there; only its new siblings come down."""
-        if now != self.ancestor.get(key) or self.policy.lane(key, now.kind) is not Lane.OUTPUT:
-            return False
-        return now != DIR or not self._held(key, self.remote) & Holds.EDIT
 
     def _win_below(self, key: str, loser: _Replica) -> None:
         """The winner's dir takes a place: all in it is put there."""
@@ -407,16 +395,21 @@ class _Cycle:
             self._put(key, loser, Reason.RESOLVED, forced=True)
 
     def _remove_below(self, key: str, there: _Replica) -> None:
-        """What is tracked and unchanged goes; dirs that hold anything else stay."""
-        known = self.ancestor.get(key)
+        """What is tracked and unchanged goes. What is new or edited stays and comes back to the
+        other side, with the dirs that lead to it; dirs that hold anything else just stay.
+        """
         now = self._entry(key, there)
         if now is None:
             self._forget(key)
-        elif now != known:
-            self._stays(key, now, there)
-        elif now == DIR and self._held(key, there):
             return
-        elif not self._means(key, there) & Holds.KEPT:
+        means, held = self._means(key, there), self._held(key, there)
+        if now == DIR:
+            means |= held & Holds.EDIT
+        if means & Holds.EDIT:
+            self._put(key, self._other(there), Reason.RESTORED)
+        elif now != self.ancestor.get(key):
+            self._stays(key, now, there)
+        elif not (means & Holds.KEPT or (now == DIR and held)):
             self._delete(key, there)
 
     def _clear_below(self, key: str, there: _Replica) -> None:

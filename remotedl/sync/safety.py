@@ -16,11 +16,14 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from remotedl.errors import SyncHalted
-from remotedl.sync.agent.tree import Entry, Issue, Kind, Side, Tree, parents
+from remotedl.sync.agent.tree import DIR, Entry, Issue, Kind, Side, Tree, parent, parents
 from remotedl.sync.verdict import Operation, Reason, Verdict, Where
 
 DELETES_ALWAYS_FINE = 50
 DELETES_FINE_SHARE = 0.25
+
+KEPT_NAMED = 5
+"""So many paths are named in one notice."""
 
 FOLLOWS_ANCESTOR = frozenset([Reason.DELETED, Reason.EDITED, Reason.KIND_CHANGED])
 """Reasons for which the displaced version is the one that both sides agreed on."""
@@ -109,7 +112,7 @@ def clear(
         for halt in (look.unsound(), look.emptied(), look.deletes_too_much()):
             if halt is not None and halt.kind not in allowed - {HaltKind.UNSOUND}:
                 return halt
-    notices = tuple(to_remote.notices())
+    notices = (*to_remote.notices(), *to_laptop.kept(), *to_remote.kept())
     return Cleared(verdict.to_laptop, verdict.to_remote, notices)
 
 
@@ -176,6 +179,19 @@ class _Look(NamedTuple):
             yield (
                 f"{deleted} files that are gone on the laptop go to the trash on the host; "
                 "remotedl sync undo brings them back"
+            )
+
+    def kept(self) -> Iterator[str]:
+        """Work on the other side in a folder that was deleted on this one."""
+        back = {op.key: op for op in self.operations if op.reason is Reason.RESTORED}
+        work = [key for key, op in back.items() if op.new != DIR and parent(key) in back]
+        if work:
+            named = ", ".join(repr(key) for key in work[:KEPT_NAMED])
+            more = f" and {len(work) - KEPT_NAMED} more" if len(work) > KEPT_NAMED else ""
+            other = Where.REMOTE if self.where is Where.LAPTOP else Where.LAPTOP
+            yield (
+                f"deleted in {_folder(self.where)}, but new or edited in {_folder(other)}: "
+                f"{named}{more}; kept, with the folders that lead there"
             )
 
     def _is_mass_delete(self) -> bool:

@@ -140,14 +140,20 @@ def test_delete_of_a_dir_bottom_up(folders: Folders, way: Way) -> None:
     assert trash(there) == {b"1", b"2", b"3"}
 
 
-def test_delete_of_a_dir_against_a_new_file_inside_restores_it(folders: Folders, way: Way) -> None:
-    agree(folders, {"d/e/a": "1", "d/b": "2"})
+def test_delete_of_a_dir_against_work_inside_keeps_the_work_alone(
+    folders: Folders, way: Way
+) -> None:
+    agree(folders, {"d/e/a": "1", "d/b": "2", "d/f/c": "3", "d/e/g": "4", "keep": ""})
     here, there = way
     shutil.rmtree(here / "d")
-    (there / "d" / "e" / "new").write_text("3")
-    folders.once()
+    (there / "d" / "e" / "new").write_text("5")
+    (there / "d" / "e" / "g").write_text("6")
+    told = folders.once().notices
     folders.assert_equal()
-    assert sorted(tree(here)) == ["d", "d/b", "d/e", "d/e/a", "d/e/new"]
+    assert sorted(tree(here)) == ["d", "d/e", "d/e/g", "d/e/new", "keep"]
+    assert trash(there) == {b"1", b"2", b"3"}
+    assert len(told) == 1 and "'d/e/g', 'd/e/new'" in told[0]
+    assert folders.once().notices == ()
 
 
 def test_deleted_dir_with_ignored_content_keeps_that(folders: Folders, way: Way) -> None:

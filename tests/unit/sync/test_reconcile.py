@@ -274,23 +274,44 @@ def test_row_dir_deleted_here_and_unchanged_there_is_deleted_bottom_up(flipped: 
 
 @both_ways
 @pytest.mark.parametrize(
-    "change",
-    [tree(d__a="7"), tree(d__n="7"), tree(d__e__n="7"), tree(d__n=DIR), tree(d__a=link("x"))],
+    ("change", "deleted", "stays"),
+    [
+        (tree(d__a="7"), ["-d/e/f", "-d/e"], tree(d=DIR, d__a="7")),
+        (tree(d__n="7"), ["-d/e/f", "-d/e", "-d/a"], tree(d=DIR, d__n="7")),
+        (tree(d__e__n="7"), ["-d/e/f", "-d/a"], tree(d=DIR, d__e=DIR, d__e__n="7")),
+        (tree(d__n=DIR), ["-d/e/f", "-d/e", "-d/a"], tree(d=DIR, d__n=DIR)),
+        (
+            tree(d__n=DIR, d__n__m="7"),
+            ["-d/e/f", "-d/e", "-d/a"],
+            tree(d=DIR, d__n=DIR, d__n__m="7"),
+        ),
+        (tree(d__a=link("x")), ["-d/e/f", "-d/e"], tree(d=DIR, d__a=link("x"))),
+    ],
 )
-def test_row_dir_deleted_here_with_work_inside_there_is_restored_whole(
-    flipped: bool, change: Tree
+def test_row_dir_deleted_here_with_work_inside_there_keeps_the_work_alone(
+    flipped: bool, change: Tree, deleted: list[str], stays: Tree
 ) -> None:
     got = world(OLD, tree(z="9"), {**OLD, **change}, flipped=flipped).decide()
-    assert not got.to_there
-    assert settled(got).world.here.tree == {**OLD, **change}
+    assert brief(got.to_there) == deleted
+    assert {op.reason for op in got.to_there} == {Reason.DELETED}
     assert {op.reason for op in got.to_here} == {Reason.RESTORED}
+    after = settled(got).world
+    assert after.here.tree == after.there.tree == {**tree(z="9"), **stays}
 
 
 @both_ways
-def test_row_dir_restored_without_what_the_other_side_deleted_in_it(flipped: bool) -> None:
+def test_row_dir_deleted_here_with_work_beside_ignored_data_there(flipped: bool) -> None:
+    there = side({**OLD, **tree(d__n="7")}, holding=["d/e"])
+    got = world(OLD, tree(z="9"), there, flipped=flipped).decide()
+    assert brief(got.to_there) == ["-d/e/f", "-d/a"] and brief(got.to_here) == ["+d", "+d/n"]
+    settled(got)
+
+
+@both_ways
+def test_row_dir_deleted_here_keeps_no_more_than_what_still_stands_there(flipped: bool) -> None:
     there = {key: entry for key, entry in OLD.items() if key != "d/a"} | tree(d__n="7")
     got = world(OLD, tree(z="9"), there, flipped=flipped).decide()
-    assert settled(got).world.here.tree == there
+    assert settled(got).world.here.tree == tree(d=DIR, d__n="7", z="9")
 
 
 @both_ways

@@ -231,3 +231,20 @@ def test_what_could_not_be_read_is_not_replaced() -> None:
     verdict = made_up(Where.LAPTOP, replace("a", file("1"), file("2")))
     here = side(OLD, issues={"a": Issue.UNSTABLE})
     assert isinstance(clear(verdict, OLD, here, side(tree(a="2"))), Halt)
+
+
+@pytest.mark.parametrize("where", list(Where))
+def test_work_that_stays_of_a_deleted_folder_is_listed(where: Where) -> None:
+    old = tree(d=DIR, d__a="1", z="9")
+    new = {f"d/n{number}": file("7") for number in range(7)}
+    gone, there = tree(z="9"), {**old, **new}
+    laptop, remote = (there, gone) if where is Where.REMOTE else (gone, there)
+    cleared = judged(old, laptop, remote)
+    assert isinstance(cleared, Cleared)
+    sides = ["the laptop's folder", "the host's folder"]
+    if where is Where.REMOTE:
+        sides.reverse()
+    assert cleared.notices == (
+        f"deleted in {sides[0]}, but new or edited in {sides[1]}: 'd/n0', 'd/n1', 'd/n2', 'd/n3', "
+        "'d/n4' and 2 more; kept, with the folders that lead there",
+    )
