@@ -12,7 +12,8 @@ RemotedlError                1  a failure that no family below names
 │   ├── HostUnreachable     24  no such name, no route, port closed, time-out
 │   ├── LinkLost            25  a connection that worked is gone
 │   ├── SudoRefused         26  sudo is needed and not to be had
-│   └── RemoteCommandFailed 27  a command on the host ended with a non-zero status
+│   ├── RemoteCommandFailed 27  a command on the host ended with a non-zero status
+│   └── RemoteTimeout       28  the host, or a command on it, did not answer in time
 ├── ProvisionError          30  the host cannot be made ready
 │   ├── UnsupportedHost     31  nothing was changed: the plan stops with the reason
 │   ├── StepFailed          32  one step of the plan failed
@@ -130,6 +131,12 @@ class RemoteCommandFailed(SshError):
     """A command on the host ended with a non-zero status."""
 
     exit_code = 27
+
+
+class RemoteTimeout(SshError, TimeoutError):
+    """The host, or a command on it, did not answer in time."""
+
+    exit_code = 28
 
 
 class ProvisionError(RemotedlError):

@@ -7,6 +7,7 @@ from collections import deque
 
 from remotedl.engine.execs import ExecStream
 from remotedl.engine.types import Output
+from remotedl.errors import RemoteTimeout
 
 
 class ExecProcess:
@@ -33,12 +34,12 @@ class ExecProcess:
         self._stream.end_input()
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """What is not read before stays readable. Raises TimeoutError, LinkLost."""
+        """What is not read before stays readable. Raises RemoteTimeout, LinkLost."""
         reader = threading.Thread(target=self._drain, name="exec-wait", daemon=True)
         reader.start()
         reader.join(timeout_s)
         if reader.is_alive():
-            raise TimeoutError(f"still running after {timeout_s:g} s")
+            raise RemoteTimeout(f"still running after {timeout_s:g} s")
         if self._failure is not None:
             raise self._failure
         return self._stream.exit_code()

@@ -55,8 +55,9 @@ class Pulse:
             doubtful = slept or self._remote.stranded
             try:
                 self._remote.ping(DOUBT_DEADLINE_S if doubtful else self._deadline_s)
-            except RemotedlError as exc:
-                self.why = exc if isinstance(exc, LinkLost) else LinkLost(exc.message)
+            except Exception as exc:  # noqa: BLE001 - a pulse that stops unheard is no pulse
+                said = exc.message if isinstance(exc, RemotedlError) else f"ping failed: {exc!r}"
+                self.why = exc if isinstance(exc, LinkLost) else LinkLost(said)
                 self._remote.close()
                 self._lost.set()
                 return

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import threading
 import time
 from collections import deque
@@ -31,6 +30,7 @@ from remotedl.session.digest import digest, job_end_line
 from remotedl.session.errands import NOTIFY
 from remotedl.session.gpu_claims import Claim
 from remotedl.session.hearing import Heard
+from remotedl.session.interrupt import interrupt_main_thread
 from remotedl.session.memory import give_back
 from remotedl.session.notify import notify
 from remotedl.session.options import UpOptions
@@ -55,6 +55,8 @@ from remotedl.ssh.prompt import Prompt
 LOOK_EVERY_S = 0.5
 EVENTS_KEPT = 200
 TIDY_EVERY_S = 600.0
+GPU_ANSWER_S = 1.0
+"""What a look at the host's GPUs is worth to who asks for the status."""
 LONG_AWAY_S = 60.0
 """An absence that is worth a notification on the desktop."""
 
@@ -186,10 +188,16 @@ class Session:
     def hold(self, stop: threading.Event) -> None:
         """Keep everything alive until `stop` is set or something final happens (`failure`)."""
         self._stop = stop
-        while not stop.is_set():
-            why = self._until_lost(stop)
-            if why is not None:
-                self._bring_back(stop, why)
+        try:
+            while not stop.is_set():
+                why = self._until_lost(stop)
+                if why is not None:
+                    self._bring_back(stop, why)
+        except Exception as exc:  # noqa: BLE001 - a bug ends the session properly, and is told
+            message = f"the session ended: internal error: {type(exc).__name__}: {exc}"
+            self.failure = SessionError(message, hint=f"remotedl up {self.host_name}")
+            self.failure.__cause__ = exc
+            stop.set()
 
     def held(self) -> AbstractContextManager[threading.Event]:
         """Keep it alive in a thread while the block runs; the event is set when it has ended."""
@@ -204,19 +212,18 @@ class Session:
         for pulse in pulses:
             pulse.start()
         self._sync.start()
+        self._watch.start()
         try:
             tidy_at = 0.0
             while not gone.wait(LOOK_EVERY_S) and not stop.is_set():
-                self._watch.look()
                 if time.monotonic() >= tidy_at:
                     give_back()
                     tidy_at = time.monotonic() + TIDY_EVERY_S
-                lost = self._sync.lost()
+                lost = self._sync.lost() or self._watch.lost()
                 if lost is not None:
-                    return lost
-        except RemotedlError as exc:
-            return _first(pulses) or exc
+                    return _first(pulses) or lost
         finally:
+            self._watch.close()
             for pulse in pulses:
                 pulse.stop()
         return None if stop.is_set() else _first(pulses)
@@ -294,7 +301,7 @@ class Session:
     def close(self) -> None:
         """End the session in order; the container goes on. Idempotent."""
         self._phase = Phase.STOPPED
-        for part in (self._tunnels, self._sync):
+        for part in (self._watch, self._tunnels, self._sync):
             if part is not None:
                 part.close()
         self._tunnels = self._sync = None
@@ -327,8 +334,11 @@ class Session:
                 lines.append(f"{name:<12} {url}")
         return lines
 
-    def snapshot(self) -> Snapshot:
-        """How everything stands right now; from any thread, never blocks on the link."""
+    def snapshot(self, wait_s: float = 0.0) -> Snapshot:
+        """How everything stands right now; from any thread, never blocks on the link.
+
+        `wait_s`: how long the host's GPUs may take to be looked at once more.
+        """
         running, tunnels, sync, watch = self._running, self._tunnels, self._sync, self._watch
         return Snapshot(
             host=self.host_name,
@@ -347,7 +357,7 @@ class Session:
             tunnels=tunnels.status(self._url_on) if tunnels else (),
             sync=sync.line() if sync else None,
             jobs=watch.jobs if watch else (),
-            gpu_lines=watch.gpu_lines if watch else (),
+            gpu_lines=watch.gpu_lines(wait_s) if watch else (),
             events=tuple(self._events),
             warnings=watch.warnings if watch else (),
             autostop=idleness_row(watch.idleness) if watch and watch.idleness else None,
@@ -373,13 +383,13 @@ class Session:
         """What other commands on this laptop may ask of this session."""
 
         def status(_: Mapping[str, Any]) -> Any:
-            return self.snapshot().as_json()
+            return self.snapshot(GPU_ANSWER_S).as_json()
 
         def stop(_: Mapping[str, Any]) -> Any:
             self._stop.set()
             if self._phase is Phase.STARTING:
                 # The stages wait for the host, not for us: end them as Ctrl-C would.
-                signal.raise_signal(signal.SIGTERM)
+                interrupt_main_thread()
             return True
 
         return {"status": status, "stop": stop, **passed_on(lambda: self._sync)}

@@ -6,8 +6,9 @@ A claim on GPUs is renewed by looking; it is a note for others and changes nothi
 from __future__ import annotations
 
 import shlex
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from remotedl.container.autostop import Autostop, Idleness
@@ -15,18 +16,16 @@ from remotedl.container.jobs import Job, JobState
 from remotedl.errors import LinkLost, RemotedlError
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.findings import Grade
-from remotedl.provision.gpus import find_smi
 from remotedl.provision.guardian import Readings, judge, watch
 from remotedl.session.gpu_claims import Claim
+from remotedl.session.gpu_watch import GpuWatch
 from remotedl.session.workplace import Workplace
 
 EVERY_S = 10.0
 GUARD_EVERY_S = 60.0
-SMI_FIELDS = "index,name,utilization.gpu,memory.used,memory.total"
-_GIB = 1024
-LOADS_KEPT = 30
-"""Looks: five minutes."""
-BARS = "▁▂▃▄▅▆▇█"
+DUE_S = 0.5
+"""How often it is asked whether a look is due."""
+TROUBLE_HINT = "remotedl doctor"
 
 
 class HostWatch:
@@ -50,43 +49,97 @@ class HostWatch:
         """
         self._place, self._run_folder, self._clock = place, run_folder, clock
         self._host_name, self._container = host_name, container
-        self._smi = facts.driver.smi if facts is not None else None
+        self._gpus = GpuWatch(place.remote, facts.driver.smi if facts is not None else None)
         self._next = self._next_guard = 0.0
         self._readings: Readings | None = None
-        self._loads: Mapping[str, tuple[int, ...]] = {}
         self._on_end = on_end
         self._autostop = autostop
         self._claim = claim
         self._ended: set[str] | None = None
+        self._stop = threading.Event()
+        self._lost: list[LinkLost] = []
         self.jobs: tuple[dict[str, Any], ...] = ()
-        self.gpu_lines: tuple[str, ...] = ()
-        self.warnings: tuple[tuple[str, str], ...] = ()
+        self._guarded: tuple[tuple[str, str], ...] = ()
+        self._failed: Mapping[str, tuple[str, str]] = {}
+        """What could not be looked at, by what it is, and why. Replaced, never changed."""
         self.idleness: Idleness | None = None
         """None: autostop is off."""
 
+    def start(self) -> None:
+        """From now on it looks by itself, in threads of its own: a look can take a minute."""
+        self._stop, self._lost = threading.Event(), []
+        args = (self._stop, self._lost)
+        threading.Thread(target=self._run, args=args, name="host watch", daemon=True).start()
+        self._gpus.start()
+
+    def close(self) -> None:
+        """No further look; one that is under way ends with its link. Idempotent."""
+        self._stop.set()
+        self._gpus.stop()
+
     def move(self, place: Workplace) -> None:
-        """A new link."""
+        """A new link, for `start`."""
+        self.close()
         self._place, self._next, self._next_guard = place, 0.0, 0.0
+        self._gpus.move(place.remote)
+
+    def lost(self) -> LinkLost | None:
+        """Why it looks no more, if that ended by itself."""
+        return self._lost[0] if self._lost else None
+
+    def _run(self, stop: threading.Event, lost: list[LinkLost]) -> None:
+        while not stop.wait(DUE_S):
+            try:
+                self.look()
+            except LinkLost as exc:
+                lost.append(exc)
+                return
+
+    @property
+    def warnings(self) -> tuple[tuple[str, str], ...]:
+        """What is wrong, and the next command: what was found, and what could not be looked at."""
+        return (*self._guarded, *dict.fromkeys(self._failed.values()))
+
+    def gpu_lines(self, wait_s: float = 0.0) -> tuple[str, ...]:
+        """One line a GPU. `wait_s`: how long a newer sample is worth."""
+        return self._gpus.look(wait_s)
 
     def look(self) -> None:
-        """Look again if it is time. Raises LinkLost; other failures are told as a warning."""
+        """Look again if it is time. Raises LinkLost; other failures are told as a warning.
+
+        One thing that cannot be looked at keeps nobody from the others.
+        """
         if self._clock() < self._next:
             return
         self._next = self._clock() + EVERY_S
-        try:
-            jobs = self._place.jobs(self._run_folder).all()
-            self.jobs = tuple(job_row(job) for job in jobs)
-            self._tell_ends(jobs)
-            if self._claim is not None:
-                self._claim.renew(self._place.remote, jobs)
-            self.gpu_lines = self._gpus()
-            if self._autostop:
-                self.idleness = Autostop(self._place.remote, self._run_folder).status()
-            self._guard()
-        except LinkLost:
-            raise
-        except RemotedlError as exc:
-            self.warnings = ((exc.message, exc.hint),)
+        looks = {"the jobs": self._look_at_jobs, "autostop": self._look_at_autostop}
+        if self._clock() >= self._next_guard:
+            self._next_guard = self._clock() + GUARD_EVERY_S
+            looks["GPUs and disks"] = self._guard
+        for what, look in looks.items():
+            rest = {name: why for name, why in self._failed.items() if name != what}
+            try:
+                look()
+                self._failed = rest
+            except LinkLost:
+                raise
+            except RemotedlError as exc:
+                said = f"{what} cannot be looked at: {exc.message}"
+                self._failed = {**rest, what: (said, exc.hint)}
+            except Exception as exc:  # noqa: BLE001 - told; a look must not end the session
+                said = f"{what} cannot be looked at: internal error: {type(exc).__name__}: {exc}"
+                self._failed = {**rest, what: (said, TROUBLE_HINT)}
+
+    def _look_at_jobs(self) -> None:
+        jobs = self._place.jobs(self._run_folder).all()
+        self.jobs = tuple(job_row(job) for job in jobs)
+        self._tell_ends(jobs)
+        if self._claim is not None:
+            self._claim.renew(self._place.remote, jobs)
+
+    def _look_at_autostop(self) -> None:
+        if self._autostop:
+            self.idleness = Autostop(self._place.remote, self._run_folder).status()
 
     def _tell_ends(self, jobs: list[Job]) -> None:
         over = {job.id: job for job in jobs if job.state in (JobState.EXITED, JobState.LOST)}
@@ -97,9 +150,6 @@ class HostWatch:
 
     def _guard(self) -> None:
         """GPUs lost by the container, a driver that changed under it, a disk nearly full."""
-        if self._clock() < self._next_guard:
-            return
-        self._next_guard = self._clock() + GUARD_EVERY_S
         access = self._place.access
         container = self._container if access is not None else ""
         now = watch(self._place.remote, container, sudo=access is not None and access.sudo)
@@ -109,20 +159,7 @@ class HostWatch:
         self._readings = now
         found = {one.name: one for one in (*standing, *fresh)}.values()
         troubles = (one for one in found if one.grade in (Grade.BAD, Grade.WARN))
-        self.warnings = tuple((one.what, one.mend) for one in troubles)
-
-    def _gpus(self) -> tuple[str, ...]:
-        if self._smi is None:
-            # The native runtime comes up without the facts of the host.
-            self._smi = find_smi(self._place.remote)
-        if not self._smi:
-            return ()
-        query = [self._smi, f"--query-gpu={SMI_FIELDS}", "--format=csv,noheader,nounits"]
-        result = self._place.remote.run(query, check=False, timeout_s=10)
-        if not result.ok:
-            return (f"nvidia-smi: {result.error_text.strip()}",)
-        self._loads = remembered(self._loads, result.text)
-        return gpu_lines(result.text, self._loads)
+        self._guarded = tuple((one.what, one.mend) for one in troubles)
 
 
 def job_row(job: Job) -> dict[str, Any]:
@@ -149,36 +186,3 @@ def idleness_row(found: Idleness) -> dict[str, Any]:
         "ended": found.ended,
         "kept_on": found.kept_on,
     }
-
-
-def remembered(before: Mapping[str, tuple[int, ...]], csv: str) -> Mapping[str, tuple[int, ...]]:
-    """The last loads of each GPU by its index, the newest last. Pure."""
-    loads = {}
-    for row in csv.splitlines():
-        cells = [cell.strip() for cell in row.split(",")]
-        if len(cells) == 5:
-            load = min(int(cells[2]), 100) if cells[2].isdigit() else 0
-            loads[cells[0]] = (*before.get(cells[0], ()), load)[-LOADS_KEPT:]
-    return loads
-
-
-def sparkline(loads: Sequence[int]) -> str:
-    """Per cents as bars. Pure."""
-    return "".join(BARS[load * (len(BARS) - 1) // 100] for load in loads)
-
-
-def gpu_lines(csv: str, loads: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
-    """One line a GPU out of nvidia-smi's CSV, with its load over the last minutes. Pure."""
-    lines = []
-    for row in csv.splitlines():
-        cells = [cell.strip() for cell in row.split(",")]
-        if len(cells) != 5:
-            continue
-        index, name, load, used, total = cells
-        if used.isdigit() and total.isdigit():
-            memory = f"{int(used) / _GIB:.1f} of {int(total) / _GIB:.0f} GiB"
-        else:
-            memory = "memory not told"
-        bars = sparkline(loads.get(index, ()))
-        lines.append(f"{index} {name}  {bars}{' ' if bars else ''}{load} %  {memory}")
-    return tuple(lines)

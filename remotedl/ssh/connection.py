@@ -17,6 +17,7 @@ from remotedl.errors import (
     ForwardingForbidden,
     LinkLost,
     RemoteCommandFailed,
+    RemoteTimeout,
     SshError,
     TunnelError,
 )
@@ -268,7 +269,7 @@ class Connection:
             code = process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
         except TimeoutError as exc:
             self._end(process)
-            raise TimeoutError(
+            raise RemoteTimeout(
                 f"{self.name}: {process.argv[0]} did not end in {timeout_s:g} s"
             ) from exc
         finally:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from remotedl.errors import LinkLost, SshError
+from remotedl.errors import LinkLost, RemoteTimeout, SshError
 from remotedl.ssh.channel import Channel
 from remotedl.ssh.marks import StartFinder
 from remotedl.ssh.remote import Pty
@@ -153,7 +153,7 @@ class RemoteProcess(RemoteStream):
         try:
             self._channel.wait_end(None if timeout_s is None else time.monotonic() + timeout_s)
         except TimeoutError as exc:
-            raise TimeoutError(f"{self.argv[0]} still runs after {timeout_s:g} s") from exc
+            raise RemoteTimeout(f"{self.argv[0]} still runs after {timeout_s:g} s") from exc
         if self._channel.exit_signal is not None:
             return 128 + SIGNALS.get(self._channel.exit_signal.split("@")[0], 127)
         if self._channel.exit_status is not None:

@@ -64,7 +64,7 @@ class Process(Stream, Protocol):
     def recv_stderr(self, size: int) -> bytes: ...
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """The exit status (128 + n for signal n). Raises TimeoutError, LinkLost."""
+        """The exit status (128 + n for signal n). Raises RemoteTimeout, LinkLost."""
         ...
 
     def resize(self, columns: int, rows: int) -> None:
@@ -109,7 +109,7 @@ class Remote(Protocol):
         """Run to the end. With `check`, a status other than 0 raises RemoteCommandFailed.
 
         `on_stdout`/`on_stderr` get chunks as they come (the Result holds all of it as well).
-        Raises TimeoutError after `timeout_s`, the process then being ended.
+        Raises RemoteTimeout after `timeout_s`, the process then being ended.
         """
         ...
 

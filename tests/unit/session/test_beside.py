@@ -49,3 +49,11 @@ def test_ctrl_c_in_the_middle_of_its_start_leaves_nothing_running(
         with pytest.raises(KeyboardInterrupt), beside("work", work):
             pytest.fail("the block is not entered")
     assert work.ended
+
+
+def test_a_failure_of_the_work_ends_the_block_and_is_raised() -> None:
+    def broken(stop: threading.Event) -> None:
+        raise TimeoutError("nobody expected this")
+
+    with pytest.raises(TimeoutError, match="nobody expected"), beside("work", broken) as stop:
+        assert stop.wait(10), "the block is told, and does not go on alone"

@@ -9,10 +9,10 @@ import pytest
 from remotedl.config.models import Config, HostConfig, ProjectConfig
 from remotedl.errors import ConfigError, UsageError
 from remotedl.session.envfile import parse_env, read_env_file
+from remotedl.session.gpu_watch import gpu_lines
 from remotedl.session.options import with_overrides
 from remotedl.session.project import Project
 from remotedl.session.tunnels import Want, wanted_tunnels
-from remotedl.session.watching import gpu_lines
 
 HOST = HostConfig(address="x")
 PROJECT = Project(Path("/p"), "0" * 16, Config(), None)
