@@ -148,6 +148,14 @@ class Database:
         with self._transaction():
             self._set("pruned at", at)
 
+    def forgiven_at(self) -> float:
+        """When the user last let a mass delete pass (seconds since the epoch); 0: never."""
+        return float(self._get("forgiven at") or 0)
+
+    def set_forgiven(self, at: float) -> None:
+        with self._transaction():
+            self._set("forgiven at", at)
+
     def ancestor(self) -> Tree:
         """What both sides agreed on: the base, and what changed since. Raises StateCorrupt."""
         tree = self._base()
@@ -263,9 +271,12 @@ class Database:
         with self._transaction():
             self._connection.execute("INSERT OR REPLACE INTO decision VALUES (?, ?, ?)", row)
 
-    def steps(self, limit: int = 1000) -> list[Step]:
-        """What was changed, newest first."""
-        query = "SELECT id, at, side, reasons, changes FROM step ORDER BY number DESC LIMIT ?"
+    def steps(self, limit: int = 1000, since: float = 0.0) -> list[Step]:
+        """What was changed, newest first; `since`: only later ones (seconds since the epoch)."""
+        query = (
+            "SELECT id, at, side, reasons, changes FROM step WHERE at > ? "
+            "ORDER BY number DESC LIMIT ?"
+        )
         try:
             return [
                 Step(
@@ -275,7 +286,7 @@ class Database:
                     tuple(json.loads(reasons)),
                     tuple(unpack_changes(zlib.decompress(blob))),
                 )
-                for id, at, side, reasons, blob in self._connection.execute(query, (limit,))
+                for id, at, side, reasons, blob in self._connection.execute(query, (since, limit))
             ]
         except (sqlite3.Error, zlib.error, Malformed, ValueError) as exc:
             raise self._corrupt(exc) from exc

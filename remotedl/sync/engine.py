@@ -45,6 +45,7 @@ from remotedl.sync.firstcopy import can_begin, copy_while_reading
 from remotedl.sync.fresh import Fresh
 from remotedl.sync.history import PastStep, Undone, choose_step, read_history, undo_step
 from remotedl.sync.lanes import Choice, Decision, Policy, policy_of
+from remotedl.sync.losses import WINDOW_S, Losses
 from remotedl.sync.manifest import manifest
 from remotedl.sync.measure import measure_rate
 from remotedl.sync.memory import one_heap, trim
@@ -52,7 +53,7 @@ from remotedl.sync.opening import Pair, Request, open_pair
 from remotedl.sync.reconcile import reconcile
 from remotedl.sync.remedies import shown, typed
 from remotedl.sync.rules import is_rules_file, read_rules
-from remotedl.sync.safety import Halt, HaltKind, check_roots, clear
+from remotedl.sync.safety import NOTHING_ALLOWED, Cleared, Halt, HaltKind, check_roots, clear
 from remotedl.sync.status import Barrier, Counts, Opening, Outcome, State, SyncStatus
 from remotedl.sync.verdict import Conflict, Operation, Verdict, Where, settle
 from remotedl.sync.versions import compare_versions
@@ -160,6 +161,7 @@ class Sync:
         self._serial = 0
         self._prune_at = 0.0
         """When to look whether the trashes are due (`clock`)."""
+        self._losses = Losses()
         self._root_was_gone = False
         """The laptop's folder was not there: what happened in it meanwhile, no event told."""
         self._rules_unread = False
@@ -197,6 +199,7 @@ class Sync:
         self._state = State.LIVE
         days = self._config.trash_days
         pair.database.drop_steps(self._now() - days * DAY_S)
+        self._remember_losses()
         return Opening(
             remote_root=pair.remote_root,
             laptop_files=pair.replica.scanner.files_listed,
@@ -253,7 +256,7 @@ class Sync:
 
             rate = measure_rate(ask, self._clock)
             here, there = _digests(pair.replica.side.tree), _digests(pair.picture.tree)
-            halt = clear(verdict, pair.ancestor, pair.replica.side, pair.picture.side)
+            halt = self._clear(verdict, NOTHING_ALLOWED)
             cost = estimate(verdict, here, there, rate)
             return verdict, cost, halt if isinstance(halt, Halt) else None
 
@@ -463,7 +466,7 @@ class Sync:
             return self._rest()
         pair = self._pair
         verdict = self._decide()
-        cleared = clear(verdict, pair.ancestor, pair.replica.side, pair.picture.side, self._allowed)
+        cleared = self._clear(verdict, self._allowed)
         if isinstance(cleared, Halt):
             self._stop_at(cleared)
         for notice in cleared.notices:
@@ -486,6 +489,21 @@ class Sync:
         policy = self._policy()
         changed = None if self._changed is None else self._changed | self._candidates
         return reconcile(pair.ancestor, pair.replica.side, pair.picture.side, policy, changed)
+
+    def _clear(self, verdict: Verdict, allowed: frozenset[HaltKind]) -> Cleared | Halt:
+        pair = self._pair
+        laptop = pair.replica.side
+        lost = self._losses.lately(self._now(), laptop.tree)
+        return clear(verdict, pair.ancestor, laptop, pair.picture.side, allowed, lost)
+
+    def _remember_losses(self) -> None:
+        """What earlier sessions took from the laptop a few minutes ago."""
+        database = self._pair.database
+        since = max(self._now() - WINDOW_S, database.forgiven_at())
+        for step in reversed(database.steps(HISTORY, since)):
+            if step.side == Where.LAPTOP and UNDO not in step.reasons:
+                for change in step.changes:
+                    self._losses.note(step.at, key_of(change.path), change.old, change.new)
 
     def _policy(self) -> Policy:
         pair = self._pair
@@ -526,6 +544,12 @@ class Sync:
                 steps,
                 whole=whole,
             )
+        if HaltKind.MASS_DELETE in self._allowed:
+            self._losses.forgive()
+            pair.database.set_forgiven(self._now())
+        else:
+            for op in carried.done_laptop:
+                self._losses.note(self._now(), op.key, op.expected, op.new)
         self._candidates = {*verdict.candidates, *done_laptop, *done_remote}
         self._changed = set()
         self._moved = bool(agreed or steps or carried.again)

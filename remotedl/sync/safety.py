@@ -1,8 +1,8 @@
 """The last look before anything is applied. Every deletion passes here. Pure.
 
-Three halts: a root is missing or replaced, a root was emptied, one cycle would delete too much
-of the laptop. A halt changes nothing and names the way on. What passes comes out as `Cleared`,
-the only thing that the cycle hands to apply.
+Three halts: a root is missing or replaced, a root was emptied, too much of the laptop would be
+deleted, in one cycle or in those of the last minutes. A halt changes nothing and names the way on.
+What passes comes out as `Cleared`, the only thing that the cycle hands to apply.
 
 A fourth, `UNSOUND`, never happens: each deletion and each replacement is proved once more, from
 the trees alone, against the invariants of docs/sync.md. A defect in `reconcile` then costs a
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from remotedl.errors import SyncHalted
 from remotedl.sync.agent.tree import DIR, Entry, Issue, Kind, Side, Tree, parent, parents
+from remotedl.sync.losses import WINDOW_S
 from remotedl.sync.verdict import Operation, Reason, Verdict, Where
 
 DELETES_ALWAYS_FINE = 50
@@ -104,9 +105,12 @@ def clear(
     laptop: Side,
     remote: Side,
     allowed: frozenset[HaltKind] = NOTHING_ALLOWED,
+    lost: frozenset[str] = frozenset(),
 ) -> Cleared | Halt:
-    """Before anything is applied. `allowed`: halts that the user lets pass, this once."""
-    to_laptop = _Look(verdict.to_laptop, Where.LAPTOP, laptop, remote, ancestor)
+    """Before anything is applied. `allowed`: halts that the user lets pass, this once. `lost`:
+    the laptop's files that the cycles of the last minutes deleted, see `Losses`.
+    """
+    to_laptop = _Look(verdict.to_laptop, Where.LAPTOP, laptop, remote, ancestor, lost)
     to_remote = _Look(verdict.to_remote, Where.REMOTE, remote, laptop, ancestor)
     for look in (to_laptop, to_remote):
         for halt in (look.unsound(), look.emptied(), look.deletes_too_much()):
@@ -125,6 +129,7 @@ class _Look(NamedTuple):
     """The side that is to be changed."""
     there: Side
     ancestor: Tree
+    lost: frozenset[str] = frozenset()
 
     def unsound(self) -> Halt | None:
         for op in self.operations:
@@ -168,6 +173,8 @@ class _Look(NamedTuple):
             f"{deleted} of the laptop's {_count(self.here.tree.values())} are gone on the host "
             "and would be deleted here"
         )
+        if self.lost:
+            message += f"; {len(self.lost)} went within the last {WINDOW_S / 60:.0f} minutes"
         way_on = "bring them back on the host, or let them go to the laptop's trash"
         return Halt(
             HaltKind.MASS_DELETE, self.where, message, _let_pass(HaltKind.MASS_DELETE, way_on)
@@ -196,9 +203,11 @@ class _Look(NamedTuple):
 
     def _is_mass_delete(self) -> bool:
         deleted = sum(1 for _ in self._deleted())
-        if deleted <= DELETES_ALWAYS_FINE:
+        before = len(self.lost)
+        if not deleted or before + deleted <= DELETES_ALWAYS_FINE:
             return False
-        return deleted > DELETES_FINE_SHARE * len(_files(self.here.tree.values()))
+        files = len(_files(self.here.tree.values()))
+        return before + deleted > DELETES_FINE_SHARE * (before + files)
 
     def _deleted(self) -> Iterator[Operation]:
         for op in self.operations:

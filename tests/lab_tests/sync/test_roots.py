@@ -289,6 +289,46 @@ def test_half_of_the_files_deleted_on_the_host_halts(folders: Folders) -> None:
     assert len(trash(folders.laptop)) == 100
 
 
+def test_files_deleted_on_the_host_piece_by_piece_halt_too(folders: Folders) -> None:
+    fill(folders, 120)
+    gone = list(folders.host.rglob("file*"))[:60]
+    now = time.time()
+    sync = folders.open(now=lambda: now)
+    for path in gone[:30]:
+        path.unlink()
+        sync.cycle()
+    sync.close()
+    sync = folders.open(now=lambda: now + 300)  # what an earlier session took counts too
+    for path in gone[30:50]:
+        path.unlink()
+        sync.cycle()
+    gone[50].unlink()
+    with pytest.raises(SyncHalted, match="50 went within the last 10 minutes"):
+        sync.cycle()
+    assert len(list(folders.laptop.rglob("file*"))) == 70
+    sync.allow([HaltKind.MASS_DELETE])
+    assert sync.cycle().to_laptop.deleted == 1
+    for path in gone[51:]:  # it begins anew
+        path.unlink()
+        sync.cycle()
+    sync.close()
+    folders.assert_equal()
+    sync = folders.open(now=lambda: now + 301)
+    next(folders.host.rglob("file*")).unlink()
+    assert sync.cycle().to_laptop.deleted == 1
+
+
+def test_files_deleted_on_the_host_over_hours_are_deleted(folders: Folders) -> None:
+    fill(folders, 80)
+    now = time.time()
+    sync = folders.open(now=lambda: now)
+    for path in list(folders.host.rglob("file*"))[:60]:
+        now += 20
+        path.unlink()
+        sync.cycle()
+    folders.assert_equal()
+
+
 def test_half_of_the_files_deleted_on_the_laptop_goes_with_a_notice(folders: Folders) -> None:
     fill(folders, 200)
     for number in (0, 1):

@@ -7,6 +7,7 @@ import pytest
 from remotedl.errors import SyncHalted
 from remotedl.sync.agent.tree import DIR, Entry, Issue, Side, Tree
 from remotedl.sync.lanes import Policy
+from remotedl.sync.losses import Losses
 from remotedl.sync.reconcile import reconcile
 from remotedl.sync.safety import Cleared, Halt, HaltKind, Root, check_roots, clear
 from remotedl.sync.verdict import Operation, Phase, Reason, Verdict, Where
@@ -21,11 +22,15 @@ def files(number: int) -> Tree:
 
 
 def judged(
-    ancestor: Tree, laptop: Tree, remote: Tree, allowed: frozenset[HaltKind] = frozenset()
+    ancestor: Tree,
+    laptop: Tree,
+    remote: Tree,
+    allowed: frozenset[HaltKind] = frozenset(),
+    lost: frozenset[str] = frozenset(),
 ) -> Cleared | Halt:
     sides = side(laptop), side(remote)
     verdict = reconcile(ancestor, *sides, Policy())
-    return clear(verdict, ancestor, *sides, allowed)
+    return clear(verdict, ancestor, *sides, allowed, lost)
 
 
 def halted(found: Cleared | Halt | None) -> Halt:
@@ -146,6 +151,39 @@ def test_halt_mass_delete_counts_what_makes_room() -> None:
     old: Tree = {"d": DIR, **{f"d/{key}": entry for key, entry in files(60).items()}, "z": file("")}
     halt = halted(judged(old, old, tree(d="now a file", z="")))
     assert halt.kind is HaltKind.MASS_DELETE
+
+
+@pytest.mark.parametrize("number, stops", [(49, False), (50, True)])
+def test_halt_mass_delete_that_comes_in_pieces(number: int, stops: bool) -> None:
+    now = files(100)
+    kept = {key: entry for key, entry in now.items() if key != "f000"}
+    lost = frozenset(f"gone{n}" for n in range(number))
+    found = judged(now, now, kept, lost=lost)
+    assert isinstance(found, Halt) is stops
+    if isinstance(found, Halt):
+        assert "1 of the laptop's 100 files" in found.message
+        assert found.message.endswith("50 went within the last 10 minutes")
+    assert isinstance(judged(now, now, now, lost=lost), Cleared)  # nothing would be deleted
+
+
+def test_losses_are_those_of_the_last_minutes() -> None:
+    losses = Losses()
+    for n in range(600):
+        losses.note(float(n), f"f{n}", file("1"), None)
+    losses.note(600.0, "d", DIR, None)
+    losses.note(600.0, "e", file("1"), file("2"))
+    assert len(losses.lately(600.0, {})) == 600
+    assert losses.lately(1190.0, {"f599": file("1")}) == {f"f{n}" for n in range(590, 599)}
+    losses.forgive()
+    assert not losses.lately(1190.0, {})
+
+
+@pytest.mark.parametrize("lived, lost", [(60.0, False), (61.0, True)])
+def test_a_scratch_file_of_the_host_is_no_loss(lived: float, lost: bool) -> None:
+    losses = Losses()
+    losses.note(5.0, "scratch", None, file("1"))
+    losses.note(5.0 + lived, "scratch", file("1"), None)
+    assert bool(losses.lately(5.0 + lived, {})) is lost
 
 
 def test_halt_not_for_many_dirs() -> None:
