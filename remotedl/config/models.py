@@ -196,6 +196,8 @@ class ProjectConfig(Strict):
     tensorboard: TensorBoardConfig = TensorBoardConfig()
     autostop: str | None = None
     """How long idle until the container is stopped: "90m", "2h"; never during a job."""
+    job_output_limit: Annotated[int, Field(ge=1_000_000)] = 1_000_000_000
+    """Bytes of a job's output that are kept on the host: the first half and the newest."""
 
     @field_validator("ports")
     @classmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -50,6 +50,8 @@ class Job:
     """Somebody asked for its end."""
     dropped: int = 0
     """Bytes of output that a full disk has cost."""
+    left_out: int = 0
+    """Bytes of output that the limit has cost: the first and the last parts are kept."""
     note: Mapping[str, Any] = field(default_factory=dict)
     """What whoever started it wanted to remember: the file versions it saw, its GPUs."""
 
@@ -79,12 +81,15 @@ class Jobs:
         cwd: str,
         env: Mapping[str, str] | None = None,
         note: Mapping[str, Any] | None = None,
+        output_limit: int | None = None,
     ) -> str:
         """Start `argv` in the runtime, in its folder `cwd`; the new job's id.
 
         A command that cannot be found still is a job: it ends at once with 127, as in a shell.
+        `output_limit`: bytes of its output that are kept on the host, the first and the last.
         """
-        meta = {"argv": list(argv), "cwd": cwd, "env": dict(env or {}), "note": dict(note or {})}
+        meta: dict[str, Any] = {"argv": list(argv), "cwd": cwd, "env": dict(env or {})}
+        meta |= {"note": dict(note or {}), "output_limit": output_limit}
         job_id = self._host("new", self._run, stdin=json.dumps(meta).encode()).strip()
         try:
             result = self._runtime.run(self._inside("start", job_id))
@@ -107,11 +112,13 @@ class Jobs:
         position: Position | None = None,
         tail: int | None = None,
         wait: bool = True,
+        on_gap: Callable[[int], None] = lambda size: None,
     ) -> Job:
         """Its output from `position` on (or its last `tail` lines), until it ends.
 
         With `wait=False` only what there is now. Raises LinkLost; called again on a new link with
-        the same position, not a byte comes twice and none is missed.
+        the same position, not a byte comes twice and none is missed. `on_gap` is told of bytes
+        that the limit of the output has cost, where they would have come.
         """
         at = position or Position()
         options = [str(at.offset)]
@@ -124,6 +131,10 @@ class Jobs:
                     at.offset = int(json.loads(data)["offset"])
                 elif kind == b"x":
                     return _job(self._meta(job_id), json.loads(data))
+                elif kind == b"g":
+                    size = int(json.loads(data)["bytes"])
+                    at.offset += size
+                    on_gap(size)
                 elif kind in (b"o", b"e"):
                     (on_stdout if kind == b"o" else on_stderr)(data)
                     at.offset += len(data)
@@ -212,6 +223,7 @@ def _job(meta: Mapping[str, Any], state: Mapping[str, Any]) -> Job:
         code=state.get("code"),
         stopped=bool(state.get("stopped")),
         dropped=int(state.get("dropped", 0)),
+        left_out=int(state.get("left_out", 0)),
         note=meta.get("note") or {},
     )
 

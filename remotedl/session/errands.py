@@ -272,7 +272,9 @@ def start_job(errand: Errand, argv: Sequence[str], *, wish: JobWish, cwd: Path) 
                 holds = (*has, *given.indexes)
                 noted = Claim(errand.project.id, holds, name=errand.project.label)
                 noted.renew(place.remote, running)
-        return jobs.start(argv, cwd=inside_folder(errand, ground, cwd), env=env, note=note)
+        limit = errand.project.config.project.job_output_limit
+        folder = inside_folder(errand, ground, cwd)
+        return jobs.start(argv, cwd=folder, env=env, note=note, output_limit=limit)
 
 
 def follow_job(
@@ -293,12 +295,20 @@ def follow_job(
             with workplace(errand) as (place, ground):
                 jobs = place.jobs(ground.folders.run)
                 return jobs.follow(
-                    job_id, on_stdout, on_stderr, position=position, tail=tail, wait=wait
-                )
+                    job_id, on_stdout, on_stderr, position=position, tail=tail, wait=wait,
+                    on_gap=lambda size: errand.report.warn(_gap_line(size)),
+                )  # fmt: skip
         except LinkLost:
             errand.report.warn("the link is lost; the job goes on, coming back…")
             tail = None if position.offset else tail
             _await_link(errand, job_id, stop)
+
+
+def _gap_line(size: int) -> str:
+    return (
+        f"{size / 1e6:,.0f} MB of the output are left out here: "
+        "job_output_limit keeps the first and the last of it"
+    )
 
 
 def _await_link(errand: Errand, job_id: str, stop: threading.Event) -> None:

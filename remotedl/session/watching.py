@@ -172,6 +172,8 @@ def job_row(job: Job) -> dict[str, Any]:
         "started": job.started,
         "ended": job.ended,
         "note": dict(job.note),
+        "output_left_out": job.left_out,
+        "output_dropped": job.dropped,
     }
 
 

@@ -107,7 +107,7 @@ def jobs(
     ] = None,
 ) -> None:
     """The project's jobs on the host: state, exit code, how long, what."""
-    from remotedl.cli.render import lasting
+    from remotedl.cli.render import amount, lasting
     from remotedl.session.errands import files_seen, list_jobs
 
     if files is not None:
@@ -134,6 +134,12 @@ def jobs(
             spent = lasting((row["ended"] or time.time()) - row["started"])
         code = "" if row["code"] is None else f" {row['code']}"
         typer.echo(f"{row['id']}  {row['state'] + code:<12} {spent:>12}  {row['command']}")
+        if row["output_left_out"]:
+            gone = amount(row["output_left_out"], "B")
+            typer.echo(f"    {gone} of its output are left out: job_output_limit", err=True)
+        if row["output_dropped"]:
+            gone = amount(row["output_dropped"], "B")
+            typer.echo(f"    {gone} of its output are lost: the host's disk was full", err=True)
 
 
 def logs(

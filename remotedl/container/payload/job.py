@@ -9,7 +9,9 @@
     job.py remove RUN ID              forgets a job that has ended
 
 RUN/jobs/ID holds: meta.json (what was asked for), state.json (pids), output.log (both streams as
-they came), output.idx (which stream each piece is of), exit.json (how it ended), lock.
+they came), output.idx (which stream each piece is of), exit.json (how it ended), lock. Output is
+bounded (meta's output_limit): the first half of it stays in output.log, what comes after that goes
+into output.OFFSET.log, of which only the newest are kept.
 
 Decision: whether a job runs is told by a lock that its runner and its processes hold, not by a
 pid. Pids of a container mean nothing on the host and are used again after a reboot; a lock is seen
@@ -48,6 +50,10 @@ MARK = "REMOTEDL_JOB_FOLDER"
 PR_SET_CHILD_SUBREAPER = 36
 """Jobs that are remembered."""
 STREAMS = {1: b"o", 2: b"e"}
+OUTPUT_LIMIT = 1000**3
+"""Bytes of output on the host's disk, where the job does not say."""
+LATE_PARTS = 4
+"""How many parts after the first are kept; each has an eighth of the limit."""
 
 
 _MASK: List[int] = []
@@ -156,7 +162,7 @@ def quiet() -> None:
 
 def run_job(run: str, job: str, lock: int, told: int) -> None:
     meta = read(os.path.join(job, "meta.json")) or {}
-    output = Output(job)
+    output = Output(job, int(meta.get("output_limit") or OUTPUT_LIMIT))
     started = time.time()
     adopt()
     child, refusal = spawn(meta, environment(run, meta), lock)
@@ -279,27 +285,54 @@ def pump(child: subprocess.Popen[bytes], job: str, started: float, output: Outpu
 
 
 class Output:
-    """output.log and output.idx. A full disk costs output, never the job."""
+    """The output on the disk, within its limit. A full disk costs output, never the job."""
 
-    def __init__(self, job: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        self._log = os.open(os.path.join(job, "output.log"), flags, 0o600)
-        self._index = os.open(os.path.join(job, "output.idx"), flags, 0o600)
+    def __init__(self, job: str, limit: int = OUTPUT_LIMIT) -> None:
+        self._job, self._limit = job, limit
         self.written = 0
         self.dropped = 0
+        self.left_out = 0
+        """Bytes that were written and had to go again."""
+        self._begin(0)
 
     def write(self, stream: int, data: bytes) -> None:
         view = memoryview(data)
         while view:
             try:
+                if self._size >= self._room:
+                    self._roll()
                 done = os.write(self._log, view)
                 self._record(stream, done)
             except OSError:
-                os.ftruncate(self._log, self.written)
+                os.ftruncate(self._log, self.written - self._start)
                 self.dropped += len(view)
                 return
             self.written += done
+            self._size += done + RECORD.size
             view = view[done:]
+
+    def _begin(self, start: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        log = os.open(part(self._job, start, "log"), flags, 0o600)
+        try:
+            self._index = os.open(part(self._job, start, "idx"), flags, 0o600)
+        except OSError:
+            os.close(log)
+            raise
+        self._log, self._start, self._size = log, start, 0
+        self._room = max(1, self._limit // (2 * LATE_PARTS if start else 2))
+
+    def _roll(self) -> None:
+        """Go on in another part; the oldest but the first makes room."""
+        before = self._log, self._index
+        self._begin(self.written)
+        for old in before:
+            os.close(old)
+        starts = parts(self._job)
+        for start in starts[1:-LATE_PARTS]:
+            self.left_out += os.path.getsize(part(self._job, start, "log"))
+            for kind in ("log", "idx"):
+                os.unlink(part(self._job, start, kind))
 
     def _record(self, stream: int, length: int) -> None:
         size = os.fstat(self._index).st_size
@@ -309,6 +342,21 @@ class Output:
         except OSError:
             os.ftruncate(self._index, size)
             raise
+
+
+def part(job: str, start: int, kind: str) -> str:
+    """The file of the output from `start` (bytes since the beginning) on."""
+    return os.path.join(job, f"output.{start}.{kind}" if start else f"output.{kind}")
+
+
+def parts(job: str) -> List[int]:
+    """Where the parts of the output begin that are there, sorted."""
+    names = [name.split(".") for name in os.listdir(job) if name.startswith("output.")]
+    return sorted(
+        0 if len(words) == 2 else int(words[1])
+        for words in names
+        if words[-1] == "log" and (len(words) == 2 or words[1].isdigit())
+    )
 
 
 def finish(job: str, started: float, returncode: int, output: Output) -> None:
@@ -321,6 +369,7 @@ def finish(job: str, started: float, returncode: int, output: Output) -> None:
         "stopped": os.path.exists(os.path.join(job, "stop")),
         "output": output.written,
         "dropped": output.dropped,
+        "left_out": output.left_out,
     }
     while True:
         try:
@@ -336,13 +385,14 @@ def finish(job: str, started: float, returncode: int, output: Output) -> None:
 
 
 def follow(job: str, options: List[str]) -> int:
-    """Frames on stdout: o and e (output), k (still here), x (how it ended, JSON; the last one)."""
+    """Frames on stdout: s (where it begins, JSON), o and e (output), g (bytes that are gone, JSON),
+    k (still here), x (how it ended, JSON; the last one)."""
     wait = "--no-wait" not in options
     tail = int(options[options.index("--tail") + 1]) if "--tail" in options else None
     plain = [o for o in options[:1] if o.isdigit()]
     offset = int(plain[0]) if plain else 0
     if tail is not None:
-        offset = tail_offset(os.path.join(job, "output.log"), tail)
+        offset = tail_offset(job, tail)
     reader = Reader(job, offset)
     out = sys.stdout.buffer
     send(out, b"s", json.dumps({"offset": offset}).encode())
@@ -364,63 +414,108 @@ def follow(job: str, options: List[str]) -> int:
 
 
 class Reader:
-    """Reads output.log piece by piece as output.idx has them."""
+    """Reads the output piece by piece as the index has them, from part to part."""
 
     def __init__(self, job: str, offset: int) -> None:
         self._job = job
         self._log: Optional[IO[bytes]] = None
         self._index: Optional[IO[bytes]] = None
-        self._skip = offset
+        self._start = -1
+        self._at = 0
+        """How far the files are read: bytes since the beginning of all output."""
+        self._told = offset
+        """How far the other side knows them."""
 
     def forward(self, out: IO[bytes]) -> bool:
         """Send what has come since; whether anything had."""
+        try:
+            found = parts(self._job)
+            if self._log is None and found:
+                self._open(max([start for start in found if start <= self._told], default=0), out)
+        except FileNotFoundError:
+            return False
         if self._log is None or self._index is None:
+            return False
+        moved = self._pieces(out)
+        # Another part is begun only after the last word of the one before.
+        later = [start for start in found if start > self._start and start >= self._at]
+        if later:
             try:
-                # Both stay open for as long as the job is followed.
-                self._log = open(os.path.join(self._job, "output.log"), "rb")  # noqa: SIM115
-                self._index = open(os.path.join(self._job, "output.idx"), "rb")  # noqa: SIM115
+                self._open(later[0], out)
             except FileNotFoundError:
-                return False
+                return True  # it had to go meanwhile: look again
+            return True
+        return moved
+
+    def _open(self, start: int, out: IO[bytes]) -> None:
+        # Both stay open for as long as the part is read.
+        log = open(part(self._job, start, "log"), "rb")  # noqa: SIM115
+        try:
+            index = open(part(self._job, start, "idx"), "rb")  # noqa: SIM115
+        except FileNotFoundError:
+            log.close()
+            raise
+        for before in (self._log, self._index):
+            if before is not None:
+                before.close()
+        if start > self._told:
+            send(out, b"g", json.dumps({"bytes": start - self._told}).encode())
+            self._told = start
+        self._log, self._index, self._start, self._at = log, index, start, start
+
+    def _pieces(self, out: IO[bytes]) -> bool:
+        assert self._log is not None and self._index is not None
         moved = False
         while True:
             at = self._index.tell()
             record = self._index.read(RECORD.size)
             if len(record) < RECORD.size:
                 self._index.seek(at)
-                break
+                return moved
             stream, length = RECORD.unpack(record)
-            data = self._log.read(length)
-            skipped = min(self._skip, len(data))
-            self._skip -= skipped
-            if data[skipped:]:
-                send(out, STREAMS[stream], data[skipped:])
+            known = min(max(self._told - self._at, 0), length)
+            self._log.seek(known, os.SEEK_CUR)
+            self._at += length
+            if known < length:
+                send(out, STREAMS[stream], self._log.read(length - known))
+                self._told = self._at
                 moved = True
-        return moved
 
 
-def tail_offset(path: str, lines: int) -> int:
-    """Where the last `lines` lines of a file begin. A last newline ends a line, it begins none."""
+def tail_offset(job: str, lines: int) -> int:
+    """Where the last `lines` lines of the output begin, as far as it is there."""
+    left, offset, last = lines, 0, True
     try:
-        with open(path, "rb") as file:
-            at = file.seek(0, os.SEEK_END)
-            if lines <= 0 or at == 0:
-                return at
-            at -= 1
-            left = lines
-            while at > 0:
-                start = max(0, at - CHUNK)
-                file.seek(start)
-                piece = file.read(at - start)
-                for _ in range(piece.count(b"\n")):
-                    left -= 1
-                    newline = piece.rfind(b"\n")
-                    if left == 0:
-                        return start + newline + 1
-                    piece = piece[:newline]
-                at = start
+        for start in reversed(parts(job)):
+            with open(part(job, start, "log"), "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                if lines <= 0:
+                    return start + size
+                if size:
+                    found, left = nth_newline(file, size - 1 if last else size, left)
+                    last = False
+                    if found is not None:
+                        return start + found + 1
+            offset = start
     except FileNotFoundError:
         pass
-    return 0
+    return offset
+
+
+def nth_newline(file: IO[bytes], at: int, count: int) -> Tuple[Optional[int], int]:
+    """Where the `count`-th newline before `at` is, counted backwards, or how many are missing."""
+    while at > 0:
+        begin = max(0, at - CHUNK)
+        file.seek(begin)
+        piece = file.read(at - begin)
+        for _ in range(piece.count(b"\n")):
+            count -= 1
+            newline = piece.rfind(b"\n")
+            if count == 0:
+                return begin + newline, 0
+            piece = piece[:newline]
+        at = begin
+    return None, count
 
 
 def send(out: IO[bytes], kind: bytes, data: bytes) -> None:
@@ -453,13 +548,23 @@ def outcome(job: str) -> Dict[str, Any]:
     if ended is not None:
         return dict(ended, state="exited")
     if running:
-        return dict(read(os.path.join(job, "state.json")) or {}, state="running")
+        known = read(os.path.join(job, "state.json")) or {}
+        return dict(known, state="running", left_out=gap(job))
     # It may have ended between the two looks.
     ended = read(os.path.join(job, "exit.json"))
     if ended is not None:
         return dict(ended, state="exited")
     state = read(os.path.join(job, "state.json"))
     return dict(state, state="lost") if state is not None else {"state": "created"}
+
+
+def gap(job: str) -> int:
+    """Bytes of a running job's output that had to go."""
+    try:
+        found = parts(job)
+        return found[1] - os.path.getsize(part(job, 0, "log")) if len(found) > 1 else 0
+    except FileNotFoundError:
+        return 0
 
 
 def held(job: str) -> bool:
