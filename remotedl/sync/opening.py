@@ -5,10 +5,8 @@ Ends with a `Pair` that a session works on, or with an error and nothing left op
 
 from __future__ import annotations
 
-import getpass
 import os
 import random
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -30,6 +28,7 @@ from remotedl.sync.agent.tree import Folding, Traits, Tree
 from remotedl.sync.carry import Carrier
 from remotedl.sync.database import Database
 from remotedl.sync.fresh import Fresh
+from remotedl.sync.holder import holder, user
 from remotedl.sync.lanes import left_lane
 from remotedl.sync.peer import Peer, refusal
 from remotedl.sync.picture import Picture
@@ -166,7 +165,8 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         except OSError as exc:
             raise FolderUnusable(f"{request.root}: {exc.strerror}") from exc
 
-    hello = _hello(request, rules, _holder(database, marker), expected_remote)
+    who = holder(request.state_dir, _laptop_id(database), marker, replica.boot)
+    hello = _hello(request, rules, who, expected_remote)
     version = database.remote_version()
     greeting = Background("sync-greet", lambda: launching.finish().greeted(hello, version))
     closing.callback(_end, greeting)
@@ -304,13 +304,13 @@ def _finish(scan: Background[set[str]], replica: Replica) -> None:
 def _open_laptop(request: Request, rules: Ignore, expected: str | None, last_boot: str) -> Replica:
     root = str(request.root)
     remake = HaltKind.ROOT_MISSING in request.allowed
-    holder = {"name": _user(), "pid": str(os.getpid())}
+    holds = {"name": user(), "pid": str(os.getpid())}
     try:
         return Replica(
             root,
             rules,
             disk=request.disk,
-            holder=holder,
+            holder=holds,
             create=remake,
             last_boot=last_boot,
             corner=request.corner,
@@ -338,32 +338,24 @@ def _required(request: Request, expected: str | None) -> str | None:
     return None if HaltKind.ROOT_REPLACED in request.allowed else expected
 
 
-def _holder(database: Database, marker: str) -> str:
-    """Who holds the host's folder: this laptop, for this folder of it.
-
-    The marker alone is not enough: a copy of the folder on another laptop has it too.
-    """
+def _laptop_id(database: Database) -> str:
+    """Tells this memory of the pair from any other; one that was lost is another one."""
     id = database.laptop_id()
     if id is None:
         id = _new_marker()
         database.set_laptop_id(id)
-    return f"{id}-{marker}"
+    return id
 
 
-def _user() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, ImportError, OSError):  # a user without a name, as in some containers
-        user = str(os.getuid()) if hasattr(os, "getuid") else "user"
-    return f"{user}@{socket.gethostname()}"
-
-
-def _hello(request: Request, rules: Ignore, holder: str, expected: str | None) -> dict[str, Any]:
+def _hello(
+    request: Request, rules: Ignore, holder: dict[str, str], expected: str | None
+) -> dict[str, Any]:
     return {
         "root": request.remote_root,
         "create": expected is None or HaltKind.ROOT_MISSING in request.allowed,
         "expected": _required(request, expected),
-        "holder": {"id": holder, "name": _user()},
+        "holder": holder,
+        "take_over": HaltKind.ROOT_IN_USE in request.allowed,
         "rules": [list(source) for source in rules.sources],
         "hash_below": request.config.max_file_size_down,
         "watch": request.watch,

@@ -493,8 +493,12 @@ def refusal(answer: Mapping[str, Any], host: str, root: str) -> RemotedlError:
     where = f"{root} on {host}"
     if kind == "busy":
         holder = answer.get("holder") or {}
-        who = f" (by {holder['name']})" if isinstance(holder, dict) and "name" in holder else ""
-        return RootInUse(f"{where} is being synced by another session{who}", hint="remotedl status")
+        who = str(holder["name"]) if isinstance(holder, dict) and "name" in holder else "another"
+        return RootInUse(
+            f"{where} is being synced by {who}",
+            hint="end it there (remotedl down), or take the folder over: "
+            "remotedl sync --once --allow root-in-use",
+        )
     hint = "set workdir in hosts.toml to a folder that is yours and has room"
     if answer.get("path"):
         said += f" ({answer['path']})"

@@ -52,6 +52,9 @@ class HaltKind(StrEnum):
     """Let pass: the other side is emptied too, into its trash."""
     MASS_DELETE = "mass-delete"
     """Let pass: the files go to the laptop's trash."""
+    ROOT_IN_USE = "root-in-use"
+    """Another machine syncs the host's folder. Let pass: the folder is taken over, and the other
+    machine is refused until it takes it over in turn."""
     UNSOUND = "unsound"
     """A verdict that breaks an invariant: a defect of ours. Cannot be let pass."""
 

@@ -20,6 +20,7 @@ OWN = ".remotedl"
 """Our corner of every root; never synced."""
 MARKER = "marker"
 LOCK = "lock"
+OWNER = "owner"
 GIT_RULES = ".gitignore"
 REPLACED = "another folder stands in its place"
 """Why a `FolderGone` is one where something is there."""
@@ -173,6 +174,26 @@ class Folder:
         finally:
             self.disk.close_dir(at)
 
+    def owner(self) -> Dict[str, str]:
+        """Who took this folder over from somebody else last; nothing where nobody did."""
+        at = self.shared()
+        try:
+            return _as_holder(read_small(self.disk, OWNER, at, 4096))
+        except OSError as exc:
+            if exc.errno in (errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.EFBIG):
+                return {}
+            raise
+        finally:
+            self.disk.close_dir(at)
+
+    def set_owner(self, holder: Dict[str, str]) -> None:
+        at = self.shared()
+        try:
+            data = json.dumps(holder).encode("utf-8")
+            write_small(self.disk, OWNER, data, at, OWNER + ".new")
+        finally:
+            self.disk.close_dir(at)
+
     def lock(self, holder: Dict[str, str]) -> None:
         """Keep other sessions out until closed or dead. Raises FolderBusy with their holder."""
         if self._lock_fd is not None:
@@ -292,7 +313,14 @@ def _take(fd: int) -> bool:
 def _read_holder(disk: Disk, fd: int) -> Dict[str, str]:
     try:
         disk.seek(fd, 1)
-        found = json.loads(disk.read(fd, 4096).decode("utf-8"))
-    except (OSError, ValueError):
+        return _as_holder(disk.read(fd, 4096))
+    except OSError:
+        return {}
+
+
+def _as_holder(data: bytes) -> Dict[str, str]:
+    try:
+        found = json.loads(data.decode("utf-8"))
+    except ValueError:
         return {}
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}

@@ -29,6 +29,8 @@ from remotedl.sync.agent.wire import Wire
 
 TAKE_OVER_S = 5.0
 """How long an agent of the same laptop, left by a lost link, is given to go."""
+PROOF_S = 25.0
+"""How long an agent may take to find out whether its laptop still speaks, see `Agent.doubt`."""
 ROOT_S = 3.0
 """How often the root is looked for at its path: no event tells that a folder above it was moved."""
 SAVE_S = 300.0
@@ -304,24 +306,41 @@ class Keeper:
         """Open and lock; an agent that a lost link left behind is sent away first."""
         holder = {str(name): str(value) for name, value in request["holder"].items()}
         holder["pid"] = str(os.getpid())
-        deadline = self._clock() + TAKE_OVER_S
+        take_over = bool(request.get("take_over"))
+        began = self._clock()
+        asked = False
         while True:
             try:
-                return Replica(
-                    str(request["root"]),
-                    _rules(request["rules"]),
-                    disk=self._disk,
-                    limits=Limits(hash_below=request.get("hash_below")),
-                    holder=holder,
-                    create=bool(request.get("create")),
-                    expected=request.get("expected"),
-                )
+                replica = self._open_replica(request, holder)
+                break
             except FolderBusy as exc:
-                ours = exc.holder.get("id") == holder.get("id")
-                if not ours or self._clock() > deadline:
+                ours = take_over or exc.holder.get("id") == holder["id"]
+                same = take_over or exc.holder.get("boot") in (None, holder.get("boot"))
+                limit = TAKE_OVER_S if same else PROOF_S
+                if not ours or self._clock() - began > limit:
                     raise
-                _send_away(exc.holder)
+                if same or not asked:
+                    # Another run of the same machine: after a reboot, or a copy of it that runs.
+                    _signal(exc.holder, signal.SIGTERM if same else signal.SIGUSR1)
+                asked = True
                 time.sleep(0.05)
+        try:
+            _check_owner(replica, holder, take_over)
+        except BaseException:
+            replica.close()
+            raise
+        return replica
+
+    def _open_replica(self, request: Dict[str, Any], holder: Dict[str, str]) -> Replica:
+        return Replica(
+            str(request["root"]),
+            _rules(request["rules"]),
+            disk=self._disk,
+            limits=Limits(hash_below=request.get("hash_below")),
+            holder=holder,
+            create=bool(request.get("create")),
+            expected=request.get("expected"),
+        )
 
     def _save(self) -> None:
         try:
@@ -366,14 +385,23 @@ def _check_root(root: str, unusual: bool) -> None:
         raise Refused("home", f"{path} is the whole home folder")
 
 
-def _send_away(holder: Dict[str, str]) -> None:
-    """End an agent of the same laptop that still holds the folder."""
+def _check_owner(replica: Replica, holder: Dict[str, str], take_over: bool) -> None:
+    """Whoever took the folder over keeps it until another one does. Raises FolderBusy, OSError."""
+    owner = replica.folder.owner()
+    if take_over and owner.get("id") != holder["id"]:
+        replica.folder.set_owner({name: holder.get(name, "") for name in ("id", "name")})
+    elif owner and owner.get("id") != holder["id"]:
+        raise FolderBusy(owner)
+
+
+def _signal(holder: Dict[str, str], number: int) -> None:
+    """To the agent that still holds the folder, if it is one."""
     try:
         pid = int(holder["pid"])
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             if b"agent" not in file.read():
                 return
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, number)
     except (KeyError, ValueError, OSError):
         return
 

@@ -32,6 +32,8 @@ from remotedl.sync.agent.wire import Closed, Wire
 
 SILENCE_S = 90.0
 """A laptop that says nothing for so long has gone; its lock must not outlive it."""
+DOUBTED_S = 15.0
+"""The same where another one waits for the folder; a laptop that is there pings every 10 s."""
 CHUNK = 1 << 18
 PIPE = 1 << 20
 _F_SETPIPE_SZ = 1031
@@ -59,6 +61,8 @@ class Agent:
         self._receive = receive
         self._clock = clock
         self._heard = clock()
+        self._patience = SILENCE_S
+        self.doubted = threading.Event()
         self._wire = Wire(send, lambda _: None)
         self._keeper = Keeper(self._wire, disk, clock)
         self._arrivals: queue.Queue[Optional[Callable[[], None]]] = queue.Queue()
@@ -92,9 +96,14 @@ class Agent:
             self._end()
 
     @property
-    def silent_for(self) -> float:
-        """Seconds since the laptop last said anything."""
-        return self._clock() - self._heard
+    def is_forsaken(self) -> bool:
+        """The laptop has said nothing for too long."""
+        return self._clock() - self._heard > self._patience
+
+    def doubt(self) -> None:
+        """Another run of the laptop waits for the folder: is this one's still there?"""
+        self._patience = DOUBTED_S
+        self.doubted.set()
 
     def _take(self, frame: Frame) -> None:
         """Raises Bye, Malformed and whatever a request without sense leads to."""
@@ -328,6 +337,7 @@ def main() -> None:
         lambda size: os.read(incoming, size), lambda data: write_all(disk, outgoing, data)
     )
     write_all(disk, outgoing, protocol.MAGIC)
+    signal.signal(signal.SIGUSR1, lambda *_: agent.doubt())
     threading.Thread(target=_end_when_silent, args=(agent,), daemon=True).start()
     agent.run()
     os.close(outgoing)  # the laptop waits for this end, not for what follows
@@ -339,8 +349,9 @@ def main() -> None:
 
 
 def _end_when_silent(agent: Agent) -> None:
-    while agent.silent_for < SILENCE_S:
-        time.sleep(SILENCE_S / 6)
+    while not agent.is_forsaken:
+        if agent.doubted.wait(SILENCE_S / 6):
+            time.sleep(1)
     os._exit(75)
 
 

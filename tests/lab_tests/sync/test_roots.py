@@ -6,19 +6,26 @@ import getpass
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from remotedl.errors import FolderUnusable, RootInUse, StateCorrupt, SyncError, SyncHalted
-from remotedl.sync.agent import keeper
+from remotedl.errors import FolderUnusable, LinkLost, RootInUse, StateCorrupt, SyncError, SyncHalted
+from remotedl.sync import peer
+from remotedl.sync.agent import keeper, protocol, serve
 from remotedl.sync.agent.hints import GONE_S
+from remotedl.sync.agent.protocol import Parser, Type
+from remotedl.sync.agent.serve import Agent
 from remotedl.sync.safety import HaltKind
-from tests.lab_tests.sync.folders import Folders, eventually, trash, tree
+from tests.lab_tests.sync.conftest import MakeFolders
+from tests.lab_tests.sync.folders import Folders, ThreadProcess, eventually, trash, tree
+from tests.support.local_remote import LocalRemote
 
 
 def fill(folders: Folders, count: int = 8) -> None:
@@ -430,10 +437,78 @@ def test_a_copy_of_the_folder_on_another_laptop_sends_no_agent_away(folders: Fol
     assert held[0] == held[2] != held[1], "a session knows its own agent, and only that"
     folders.open()
     began = time.monotonic()
-    with pytest.raises(RootInUse, match="another session"):
+    with pytest.raises(RootInUse, match=r"is being synced by .+@"):
         other.open()
     assert time.monotonic() - began < keeper.TAKE_OVER_S, "it was not waited for"
     other.close()
+
+
+def test_a_copied_state_folder_is_another_holder(make_folders: MakeFolders, tmp_path: Path) -> None:
+    """The project and the laptop's memory of it, copied: neither ends the other's agent."""
+    one = make_folders(remote=LocalRemote(tmp_path))
+    fill(one)
+    other = Folders(one.base / "other", one.remote, remote_root=str(one.host))
+    shutil.copytree(one.laptop, other.laptop, dirs_exist_ok=True)
+    shutil.copytree(one.state, other.state)
+    live = one.live()
+    with pytest.raises(RootInUse, match=r"is being synced by .+@") as refused:
+        other.open()
+    assert "remotedl sync --once --allow root-in-use" in refused.value.hint
+    (one.laptop / "more").write_text("more")
+    live.flush(10)
+    assert not one.run_errors and (one.host / "more").exists()
+
+    other.open(allowed=frozenset([HaltKind.ROOT_IN_USE]))
+    eventually(lambda: one.run_errors)
+    assert isinstance(one.run_errors[0], LinkLost)
+    one.close()
+    other.close()
+    with pytest.raises(RootInUse, match=r"is being synced by .+@"):
+        one.open()  # it was taken over, for good
+    other.once()
+    one.once(allowed=frozenset([HaltKind.ROOT_IN_USE]))
+    one.once()
+    with pytest.raises(RootInUse):
+        other.open()
+    other.close()
+
+
+@pytest.mark.parametrize("boot, number", [("same", signal.SIGTERM), ("before", signal.SIGUSR1)])
+def test_an_agent_of_an_earlier_run_of_this_machine_is_asked_before_it_is_ended(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, boot: str, number: int
+) -> None:
+    """After a reboot a leftover holds the folder; a copy of this machine that runs has it too."""
+    sent = []
+    monkeypatch.setattr(keeper, "TAKE_OVER_S", 0.1)
+    monkeypatch.setattr(keeper, "PROOF_S", 0.3)
+    monkeypatch.setattr(keeper, "_signal", lambda holder, number: sent.append(number))
+    told = {"id": "x", "name": "me"}
+    process = ThreadProcess(None)
+    for each, running in (("same", process), (boot, ThreadProcess(None))):
+        hello = {
+            "root": str(folders.host), "create": True, "holder": {**told, "boot": each},
+            "rules": [], "watch": False,
+        }  # fmt: skip
+        running.sendall(protocol.frame(Type.HELLO, 0, protocol.pack_json(hello)))
+        parser = Parser(skip_noise=True)
+        answers: list[dict[str, Any]] = []
+        while not answers:
+            found = parser.feed(running.recv(1 << 16))
+            answers += [protocol.unpack_json(got.payload) for got in found]
+    assert answers[0]["error"] == "busy"
+    assert set(sent) == {number} and (len(sent) == 1) is (number == signal.SIGUSR1)
+    running.close()
+    process.close()
+
+
+def test_an_agent_in_doubt_waits_no_longer_than_for_two_pings() -> None:
+    now = [0.0]
+    agent = Agent(lambda _: b"", lambda _: None, clock=lambda: now[0])
+    now[0] = serve.DOUBTED_S + 1
+    assert not agent.is_forsaken
+    agent.doubt()
+    assert agent.is_forsaken
+    assert peer.PING_S < serve.DOUBTED_S < keeper.PROOF_S < peer.START_S
 
 
 def test_our_corner_is_hidden_from_git(folders: Folders) -> None:
