@@ -18,8 +18,24 @@ if sys.version_info < (3, 8):
     sys.stderr.write(sys.version.split()[0])
     sys.exit(78)
 
-# Compiled by an earlier run of this Python, see agent/compiled.py.
-sys.path.insert(0, "%s.%s.zip" % (sys.argv[0][:-4], sys.implementation.cache_tag))
+import hashlib
+import os
+import zlib
+
+archive = sys.argv[0]
+with open(archive, "rb") as file:
+    if hashlib.sha256(file.read()).hexdigest() not in archive:
+        sys.stderr.write("the agent's file is damaged")
+        sys.exit(79)
+    # Compiled by an earlier run of this Python, see agent/compiled.py.
+    compiled = "%s.%s.zip" % (archive[:-4], sys.implementation.cache_tag)
+    try:
+        with open(compiled, "rb") as twin:
+            data = twin.read()
+        if data and zlib.crc32(data[:-4]) == int.from_bytes(data[-4:], "big"):
+            sys.path.insert(0, compiled)
+    except OSError:
+        os.fsync(file.fileno())  # the first run: it was uploaded a moment ago
 
 from remotedl.sync.agent.serve import main
 

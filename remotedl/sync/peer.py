@@ -34,8 +34,7 @@ from remotedl.sync.bundle import agent_bundle
 FOLDER = ".remotedl/agent"
 """On the host, below the login's home."""
 PYTHON = ("python3", "-I", "-S", "-B", "-X", "utf8")
-CANNOT_OPEN = 2
-"""What Python ends with when the file is not there."""
+NO_PYTHON = 127
 TOO_OLD = 78
 """What the agent ends with on a Python before 3.8."""
 CHUNK = 1 << 18
@@ -119,14 +118,15 @@ class Peer:
         return cls(remote, process, wake)
 
     def greeted(self, hello: Mapping[str, Any], since: Version | None) -> Peer:
-        """Say HELLO; where the agent is not on the host yet, upload it and run another one.
+        """Say HELLO; where the agent is not on the host, or is damaged there, upload it, once, and
+        run another one.
 
         What changed `since` is asked for in the same breath: `told` is the answer.
 
         Raises LinkLost, SyncError.
         """
         self._greet(hello, since)
-        if not self._is_missing():
+        if not self._did_not_start():
             return self
         self.close()
         bundle = agent_bundle()
@@ -412,8 +412,8 @@ class Peer:
 
     # Ending
 
-    def _is_missing(self) -> bool:
-        """Whether the agent did not start because it is not on the host."""
+    def _did_not_start(self) -> bool:
+        """Whether it is worth uploading: Python is there, and ended without a word of the agent."""
         try:
             self._hello.wait(START_S)
             return False
@@ -422,7 +422,7 @@ class Peer:
         except RemotedlError:
             pass
         try:
-            return self._process.wait(5) == CANNOT_OPEN
+            return self._process.wait(5) not in (NO_PYTHON, TOO_OLD)
         except (LinkLost, TimeoutError):
             return False
 
@@ -440,7 +440,7 @@ class Peer:
 
     def _why_ended(self, code: int) -> RemotedlError:
         name = self._remote.name
-        if code == 127:
+        if code == NO_PYTHON:
             hint = f"ssh {name} sudo apt-get install python3"
             return FolderUnusable(f"{name} has no python3, which the sync needs there", hint=hint)
         if code == TOO_OLD:

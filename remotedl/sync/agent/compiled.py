@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import zlib
 
 KEEP_S = 60 * 86400.0
 """Agents of other versions that nobody uploaded or ran for so long are removed."""
@@ -22,24 +23,37 @@ def compiled_path(archive: str) -> str:
 
 
 def keep_compiled(archive: str) -> None:
-    """Write it if it is not there. Raises OSError."""
+    """Write it if it is not in use already. Raises OSError."""
     target = compiled_path(archive)
-    if not archive.endswith(".pyz") or os.path.exists(target):
+    if not archive.endswith(".pyz") or target in sys.path:
         return
+    temporary = f"{target}.{os.getpid()}"
+    with open(temporary, "wb") as file:
+        file.write(_compiled(archive))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, target)
+    _drop_old(os.path.dirname(os.path.abspath(archive)), os.path.basename(archive)[:-4])
+
+
+def _compiled(archive: str) -> bytes:
+    """A zip whose last four bytes, its comment, are the checksum of all before them."""
     import importlib.util
+    import io
     import marshal
     import zipfile
 
-    temporary = f"{target}.{os.getpid()}"
-    with zipfile.ZipFile(archive) as sources, zipfile.ZipFile(temporary, "w") as out:
+    out = io.BytesIO()
+    with zipfile.ZipFile(archive) as sources, zipfile.ZipFile(out, "w") as twin:
         for name in sources.namelist():
             if name == "__main__.py":
                 continue
             code = compile(sources.read(name), name, "exec", dont_inherit=True)
             data = importlib.util.MAGIC_NUMBER + _UNCHECKED + marshal.dumps(code)
-            out.writestr(name + "c", data)
-    os.replace(temporary, target)
-    _drop_old(os.path.dirname(os.path.abspath(archive)), os.path.basename(archive)[:-4])
+            twin.writestr(name + "c", data)
+        twin.comment = bytes(4)
+    whole = out.getvalue()[:-4]
+    return whole + zlib.crc32(whole).to_bytes(4, "big")
 
 
 def _drop_old(folder: str, ours: str) -> None:
