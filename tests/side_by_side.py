@@ -52,7 +52,7 @@ def halves() -> dict[str, list[str]]:
     first = [lab / name for name in WITH_IMAGES]
     rooms = [folder for folder in sorted(lab.iterdir()) if any(folder.rglob("test_*.py"))]
     second = [room for room in rooms if room not in first]
-    second += [TESTS / "contract", TESTS / "unit"]
+    second += [TESTS / "contract", TESTS / "hostile", TESTS / "unit"]
     return {
         "images": [str(path) for path in first],
         "rest": [str(path) for path in second],

@@ -79,6 +79,7 @@ def find_target(context: typer.Context, host: str | None) -> Target:
     if host is None and project.config.default_host is None and len(project.config.hosts) != 1:
         meant = live_host(project.id)
     name, chosen = choose_host(project.config, meant)
+    chosen = project.places.host_with_files(name, chosen)
     others = frozenset(project.config.hosts)
     name_host(name, chosen, typed=host is not None, others=others)
     return Target(project, name, chosen)

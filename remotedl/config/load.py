@@ -14,9 +14,12 @@ from pydantic import BaseModel, ValidationError
 from remotedl.config.models import Config, HostConfig, LocalImage
 from remotedl.config.paths import config_dir
 from remotedl.config.ssh_aliases import ssh_aliases
+from remotedl.config.values import AtKey
 from remotedl.errors import ConfigError, ConfigNotFound
 
 FILE_NAME = "hosts.toml"
+SECRET = frozenset(["env", "build_args", "proxy", "mirrors"])
+"""Tables and keys whose values are not repeated in an error."""
 
 _HEADER = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _PART = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""
@@ -84,8 +87,7 @@ def choose_host(config: Config, name: str | None) -> tuple[str, HostConfig]:
     if name in config.hosts:
         return name, config.hosts[name]
     if name in ssh_aliases() or _ADDRESS.fullmatch(name):
-        user, _, address = name.rpartition("@")
-        return name, HostConfig(address=address, user=user or None)
+        return name, _host_named(name)
     known = list(dict.fromkeys([*config.hosts, *ssh_aliases()]))
     near = _nearest(name, known)
     hint = f"give its address under [hosts.{name}] in hosts.toml"
@@ -96,6 +98,18 @@ def choose_host(config: Config, name: str | None) -> tuple[str, HostConfig]:
         + (f"; did you mean {near}?" if near else f"; there are: {_listed(known)}"),
         hint=hint,
     )
+
+
+def _host_named(name: str) -> HostConfig:
+    """The host that `user@address` or an alias means. Raises ConfigNotFound."""
+    user, _, address = name.rpartition("@")
+    try:
+        return HostConfig(address=address, user=user or None)
+    except ValidationError as exc:
+        said = exc.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigNotFound(
+            f"{name!r} is no host: expected {said}", hint="remotedl up --help"
+        ) from exc
 
 
 def line_of(text: str, keys: tuple[str, ...]) -> int:
@@ -125,6 +139,9 @@ def _split(dotted: str) -> tuple[str, ...]:
 def _explain(path: Path, text: str, error: ValidationError) -> str:
     first = max(error.errors(), key=lambda one: (len(one["loc"]), one["type"] == "extra_forbidden"))
     keys = _config_keys(first["loc"])
+    inner = first.get("ctx", {}).get("error")
+    if isinstance(inner, AtKey):
+        keys = (*keys, inner.key)
     where = f"{path}:{line_of(text, keys)}: {'.'.join(keys)}"
     if first["type"] == "extra_forbidden":
         near = _nearest(keys[-1], _valid_keys(keys[:-1]))
@@ -132,7 +149,14 @@ def _explain(path: Path, text: str, error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where}: is missing"
     said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{where} = {first['input']!r}: expected {said.removeprefix('expected ')}"
+    return f"{where}{_shown(first['input'], keys)}: expected {said.removeprefix('expected ')}"
+
+
+def _shown(value: Any, keys: tuple[str, ...]) -> str:
+    """What stands there; nothing of tables and of what may hold a password."""
+    if SECRET.intersection(keys) or not isinstance(value, str | int | float):
+        return ""
+    return f" = {value!r}"
 
 
 def _config_keys(loc: tuple[int | str, ...]) -> tuple[str, ...]:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from remotedl.config import values
 
 AUTO_GPUS = re.compile(r"auto:([1-9][0-9]*)")
 GPUS_EXPECTED = '"all", "none", a number, a list of numbers or "auto:N"'
@@ -27,10 +37,27 @@ IMAGE_EXPECTED = (
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+HostName = Annotated[str, AfterValidator(values.host_name)]
+UserName = Annotated[str, AfterValidator(values.user_name)]
+Argument = Annotated[str, AfterValidator(values.argument)]
+Repository = Annotated[str, AfterValidator(values.repository)]
+
+WITH_LINES = ("env", "build_args")
+"""Tables whose values may have several lines: they travel as values all the way."""
 
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _seen_by_people(cls, value: Any, info: ValidationInfo) -> Any:
+        """Nothing in a value is hidden from whoever reads the file."""
+        if isinstance(value, dict) and info.field_name in WITH_LINES:
+            values.all_seen_in_lines(value)
+        else:  # tables in tables see to themselves, and name the key
+            values.all_seen(list(value) if isinstance(value, dict) else value)
+        return value
 
 
 class RuntimeKind(StrEnum):
@@ -67,48 +94,41 @@ class SyncMode(StrEnum):
 class Mirrors(Strict):
     """Where the host fetches from instead of the official places (for closed networks)."""
 
-    docker: str | None = None
+    docker: Repository | None = None
     """An apt/dnf repository laid out like Docker's: base URL up to the distribution's name."""
-    nvidia: str | None = None
+    nvidia: Repository | None = None
     """A repository laid out like NVIDIA's container toolkit repository: base URL."""
-    pip: str | None = None
+    pip: Repository | None = None
     """A Python package index: the URL that pip's --index-url takes."""
 
 
 class HostConfig(Strict):
     """One `[hosts.NAME]` table."""
 
-    address: str
+    address: HostName
     """A name, an IP address, or an alias of ~/.ssh/config."""
-    user: str | None = None
+    user: UserName | None = None
     port: Port | None = None
-    identity_file: str | None = None
-    known_hosts: str | None = None
+    identity_file: Argument | None = None
+    known_hosts: Argument | None = None
     """A file of host keys instead of the user's and the system's known_hosts."""
-    jump: str | None = None
+    jump: Annotated[str, AfterValidator(values.jump_hosts)] | None = None
     """[user@]host[:port], or several with commas, as ProxyJump takes them."""
     runtime: RuntimeKind = RuntimeKind.DOCKER
     gpus: Literal["all", "none"] | int | tuple[int, ...] | str = "all"
     """"all", "none", a count, a list of indexes, or "auto:N" (the idlest N)."""
     sudo: SudoMode = SudoMode.AUTO
-    workdir: str | None = None
+    workdir: Argument | None = None
     """The project's folder on the host; default ~/remotedl/<project>-<id>."""
-    data: str = "~/remotedl/data"
+    data: Argument = "~/remotedl/data"
     """The folder on the host that is mounted at /data; never synced."""
     mirrors: Mirrors = Mirrors()
-    proxy: str | None = None
+    proxy: Annotated[str, AfterValidator(values.web_address)] | None = None
     """An HTTP proxy that the host uses for package downloads."""
     autostop_poweroff: bool = False
     """Shut the host down once autostop has stopped the container, if nobody else is on it."""
     ports: tuple[str, ...] = ()
     """Further tunnels of this host, LAPTOP:HOST or one number for both."""
-
-    @field_validator("address")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        if not value or value.startswith("-") or any(c.isspace() for c in value):
-            raise ValueError("a name or an address: not empty, no spaces, no - in front")
-        return value
 
     @field_validator("gpus", mode="before")
     @classmethod
@@ -137,8 +157,8 @@ class HostConfig(Strict):
 class LocalImage(Strict):
     """A Dockerfile of the project's own."""
 
-    dockerfile: str = "Dockerfile"
-    context: str = "."
+    dockerfile: Argument = "Dockerfile"
+    context: Argument = "."
 
 
 class SyncConfig(Strict):
@@ -170,7 +190,7 @@ class TensorBoardConfig(Strict):
 
     enabled: bool = True
     port: Port = 6006
-    logdir: str = "runs"
+    logdir: Argument = "runs"
     """Relative to the project's folder."""
 
 
@@ -180,12 +200,12 @@ class ProjectConfig(Strict):
     image: str | LocalImage = "base"
     """A catalogue name, an image reference, or {dockerfile, context}."""
     build_args: dict[str, str] = {}
-    requirements: str | None = None
+    requirements: Argument | None = None
     """requirements.txt, pyproject.toml or environment.yml, installed as a cached layer."""
     mounts: tuple[str, ...] = ()
     """HOST_PATH:CONTAINER_PATH[:ro]."""
     env: dict[str, str] = {}
-    env_file: str | None = None
+    env_file: Argument | None = None
     shm_size: str = "8g"
     cpus: float | None = None
     memory: str | None = None
@@ -233,7 +253,7 @@ class ProjectConfig(Strict):
     def _known_names(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
             if VARIABLE.fullmatch(name) is None:
-                raise ValueError(f'names of letters, digits and _, not "{name}"')
+                raise values.AtKey(name, "a name of letters, digits and _")
         return value
 
     @model_validator(mode="after")
@@ -248,7 +268,10 @@ class Config(Strict):
     """A whole hosts.toml."""
 
     default_host: str | None = None
-    hosts: dict[str, HostConfig] = {}
+    allow_files: tuple[Argument, ...] = ()
+    """Files and folders outside of the project that its hosts.toml may name; counts in the
+    user's own hosts.toml alone."""
+    hosts: dict[Argument, HostConfig] = {}
     project: ProjectConfig = ProjectConfig()
 
 

@@ -32,6 +32,7 @@ from remotedl.container.ground import (
 from remotedl.container.jobs import running_jobs
 from remotedl.container.process import ExecProcess
 from remotedl.container.ready import LIMIT_S, WALL_CLOCK, Clock, Dial, wait_until_answers
+from remotedl.container.risks import refuse_hidden_risks
 from remotedl.container.runtime import (
     Answer,
     Change,
@@ -131,7 +132,7 @@ class DockerRuntime:
         spec = self._spec(wanted, ground)
         self._tools = spec.image.tools
         extra = [parse_mount(text, ground.user.home).source for text in wanted.config.mounts]
-        check_mounts(self._remote, extra)
+        refuse_hidden_risks(extra, check_mounts(self._remote, extra))
         token = token_of(self._remote, ground)
         found = _services(wanted, spec)
         changed = furnish(self._remote, ground, furnishing(found, spec.image.tools, wanted.secrets))

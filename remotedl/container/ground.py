@@ -195,11 +195,17 @@ def _groups(numbers: str, names: str) -> tuple[tuple[int, str], ...]:
     return tuple(zip(gids, words, strict=True))
 
 
-def check_mounts(remote: Remote, sources: list[str]) -> None:
-    """Every extra mount must be there already. Raises ContainerError naming one that isn't."""
+def check_mounts(remote: Remote, sources: list[str]) -> list[str]:
+    """Every extra mount must be there already; where each leads, links followed.
+
+    Raises ContainerError naming one that isn't.
+    """
     if not sources:
-        return
-    script = 'for path; do [ -e "$path" ] || { printf "%s\\n" "$path"; exit 1; }; done'
+        return []
+    script = (
+        'for path; do [ -e "$path" ] || { printf "%s\\n" "$path"; exit 1; }; '
+        'readlink -f -- "$path"; done'
+    )
     result = remote.run(["sh", "-c", script, "sh", *sources], check=False)
     if result.code != 0:
         path = result.text.strip()
@@ -207,3 +213,4 @@ def check_mounts(remote: Remote, sources: list[str]) -> None:
             f"{remote.name}: the mount {path} is not there",
             hint="make it on the host, or mend mounts in hosts.toml",
         )
+    return result.text.splitlines()

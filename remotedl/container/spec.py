@@ -47,6 +47,9 @@ LABEL_TOOLS = "remotedl.tools"
 FORMAT = 1
 """Part of the hash; raised when the same spec has to give another container."""
 
+ROOT_GROUPS = frozenset(["docker", "podman", "lxd", "incus", "incus-admin", "libvirt", "disk"])
+"""Groups of the host whose members are root there in all but name: not for what runs inside."""
+
 NOT_IN_NAMES = re.compile(r"[^a-z0-9_.-]+")
 SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[bkmgt]?)i?b?", re.IGNORECASE)
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -199,11 +202,16 @@ def container_spec(
 def seen_inside(user: User, *, rootless: bool) -> User:
     """Who the SSH user is to the container.
 
+    Groups that are as good as root stay outside.
+
     An engine without root maps its own user to the container's root and every other number to
     one that owns nothing on the host: only as root does the container write the user's files.
     """
     if not rootless:
-        return user
+        kept = tuple((gid, name) for gid, name in user.groups if name not in ROOT_GROUPS)
+        if user.group in ROOT_GROUPS:
+            return replace(user, gid=user.uid, group=user.name, groups=kept)
+        return replace(user, groups=kept)
     return replace(user, name="root", uid=0, gid=0, group="root", groups=())
 
 

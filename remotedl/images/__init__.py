@@ -1,6 +1,6 @@
 """The catalogue of images, and how one comes to be on the host.
 
-ref = ensure(engine, remote, wish_of(project, host, folder), capabilities, report=report)
+ref = ensure(engine, remote, wish_of(project, host, places), capabilities, report=report)
 """
 
 from __future__ import annotations

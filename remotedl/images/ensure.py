@@ -138,6 +138,9 @@ class _Way:
     def local(
         self, dockerfile: str, context: str, target: str = "", args: dict[str, str] | None = None
     ) -> ImageRef:
+        inner = f"{context}/{dockerfile}"  # where it is looked for as well
+        for key, named in (("context", context), ("dockerfile", dockerfile), ("dockerfile", inner)):
+            self.wish.places.find(f"project.image.{key}", named)
         arguments = {**(args or {}), **self.wish.build_args}
         order = local_order(self.wish.folder, dockerfile, context, target, arguments)
         ref = self._made(order)
@@ -147,6 +150,7 @@ class _Way:
     def devcontainer(self, name: str) -> ImageRef:
         path = devcontainer.find(self.wish.folder, name)
         relative = path.relative_to(self.wish.folder).as_posix()
+        self.wish.places.find("project.image", relative)
         found = devcontainer.parse(path.read_text("utf-8"), relative)
         if found.left_out:
             self.report.warn(f"{relative}: not honoured here: {', '.join(found.left_out)}")
@@ -160,7 +164,7 @@ class _Way:
 
     def with_requirements(self, ref: ImageRef, name: str) -> ImageRef:
         try:
-            text = (self.wish.folder / name).read_text("utf-8")
+            text = self.wish.places.find("project.requirements", name).read_text("utf-8")
         except FileNotFoundError as exc:
             raise ConfigError(
                 f"{name} is not in {self.wish.folder}",

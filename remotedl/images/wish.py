@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remotedl.config.models import HostConfig, LocalImage, ProjectConfig
+from remotedl.config.places import Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,20 @@ class ImageWish:
     proxy: str | None = None
     gpus: bool = True
     """GPUs are wanted where the host has some."""
+    config_path: Path | None = None
+    """The hosts.toml that names the files; None: the user did."""
+
+    @property
+    def places(self) -> Places:
+        return Places(self.folder, self.config_path)
 
 
-def wish_of(project: ProjectConfig, host: HostConfig, folder: Path) -> ImageWish:
-    """The wish that a hosts.toml expresses, for the project in `folder`."""
+def wish_of(project: ProjectConfig, host: HostConfig, places: Places) -> ImageWish:
+    """The wish that a hosts.toml expresses, for the project of these `places`."""
     return ImageWish(
         image=project.image,
-        folder=folder,
+        folder=places.root,
+        config_path=places.config_path,
         build_args=project.build_args,
         requirements=project.requirements,
         pip_index=host.mirrors.pip,

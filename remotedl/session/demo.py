@@ -47,7 +47,7 @@ def embedded(report: Report, folder: Path | None = None) -> Iterator[Demo]:
     """
     base = folder or state_dir() / "demo"
     sample = _sample_folder(base / "laptop" / SAMPLE)
-    with EmbeddedHost(base / "host") as login:
+    with EmbeddedHost(base / "host", keys=base) as login:
         # The key lies in a folder that is thrown away with the host; agents are not asked.
         changes = {
             "runtime": RuntimeKind.NATIVE,

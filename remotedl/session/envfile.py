@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
+from remotedl.config.places import Places
 from remotedl.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def read_env_file(root: Path, name: str | None) -> dict[str, str]:
+def read_env_file(places: Places, name: str | None) -> dict[str, str]:
     """The variables of `name`, relative to the project. Raises ConfigError naming the line."""
     if name is None:
         return {}
-    path = root / name
+    path = places.find("project.env_file", name)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:

@@ -21,6 +21,7 @@ from remotedl.config.files import write_private
 from remotedl.config.load import FILE_NAME, find_config, load_config
 from remotedl.config.models import Config
 from remotedl.config.paths import state_dir, state_unusable
+from remotedl.config.places import Places, places_of
 from remotedl.errors import FolderUnusable, StateCorrupt
 
 MARKER = Path(".remotedl") / "project.toml"
@@ -37,6 +38,11 @@ class Project:
     config_path: Path | None
     copy_of: Path | None = None
     """The folder that this one was just found to be a copy of; it has a new id since."""
+
+    @property
+    def places(self) -> Places:
+        """Which files of the laptop its hosts.toml may name."""
+        return Places(self.root, self.config_path)
 
     @property
     def slug(self) -> str:
@@ -85,6 +91,7 @@ def open_project(
     root = project_root(folder, confirm)
     config_path = find_config(root, explicit_config)
     config = load_config(config_path) if config_path is not None else Config()
+    places_of(root, config_path, bool(config.allow_files))
     check(config, not (root / MARKER).exists())
     project_id = _project_id(root)
     original = _original(root, project_id)

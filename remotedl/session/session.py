@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from remotedl.config.models import HostConfig
+from remotedl.config.models import HostConfig, RuntimeKind
 from remotedl.container.jobs import Job
 from remotedl.container.runtime import Running
 from remotedl.errors import RemotedlError, SessionError
 from remotedl.report import Report
 from remotedl.session import stages
+from remotedl.session.approvals import ask_about_mounts
 from remotedl.session.backoff import FINAL, delays
 from remotedl.session.beside import beside
 from remotedl.session.control import ControlServer
@@ -99,6 +100,8 @@ class Session:
         self._claim()
         self._publish()
         stages.check_project(self.project)
+        if self.host.runtime is RuntimeKind.DOCKER:
+            ask_about_mounts(self.project, self.host_name, self._prompt, self._report)
         check_ports(wanted_tunnels(self.project.config.project, self.host))
         links = stages.connect(
             self.host,

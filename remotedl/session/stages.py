@@ -124,14 +124,15 @@ def connect(
 def check_project(project: Project) -> None:
     """Files that hosts.toml names are looked for before anything takes time. Raises ConfigError."""
     config = project.config.project
-    read_env_file(project.root, config.env_file)
+    read_env_file(project.places, config.env_file)
     named = {"requirements": config.requirements}
     if isinstance(config.image, LocalImage):
         named["image.dockerfile"] = config.image.dockerfile
+        project.places.find("project.image.context", config.image.context)
     else:
         refuse_slip(config.image)
     for key, name in named.items():
-        if name is not None and not (project.root / name).is_file():
+        if name is not None and not project.places.find(f"project.{key}", name).is_file():
             raise ConfigError(
                 f"project.{key} = {name!r}: there is no such file in {project.root}",
                 hint=f"ls '{project.root}'",
@@ -225,7 +226,7 @@ def image_on_host(
         docker_host=facts.engine.host,
         disk_free=facts.space["docker"].free if "docker" in facts.space else None,
     )
-    wish = image_wish(project.config.project, host, project.root)
+    wish = image_wish(project.config.project, host, project.places)
     ref = ensure_image(
         engine,
         place.remote,
@@ -267,7 +268,7 @@ def start_runtime(
         config=config,
         image=ready.image,
         gpus=ready.gpus,
-        secrets={**reach(host), **read_env_file(place.project.root, config.env_file)},
+        secrets={**reach(host), **read_env_file(place.project.places, config.env_file)},
         packages=_packages(place) if place.engine is None else (),
     )
     native = place.engine is None
@@ -320,7 +321,7 @@ def _packages(place: Workplace) -> tuple[str, ...]:
     name = place.project.config.project.requirements
     if name is None:
         return ()
-    path = place.project.root / name
+    path = place.project.places.find("project.requirements", name)
     try:
         return read_requirements(name, path.read_text(encoding="utf-8")).lines
     except (OSError, UnicodeDecodeError) as exc:

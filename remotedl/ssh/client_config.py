@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from remotedl.config.values import is_hidden
 from remotedl.errors import ConfigError
 
 SYSTEM_FILE = Path("/etc/ssh/ssh_config")
@@ -39,6 +40,9 @@ def lookup(text: str, alias: str, first: Mapping[str, str]) -> dict[str, Any]:
     import paramiko
     from paramiko.ssh_exception import ConfigParseError, CouldNotCanonicalize
 
+    for value in (alias, *first.values()):
+        if any(is_hidden(ch) for ch in value):
+            raise ConfigError(f"{value!r} is no value for ssh: it holds control characters")
     given = "".join(f"{key} {value}\n" for key, value in first.items())
     try:
         return dict(paramiko.SSHConfig.from_text(given + text).lookup(alias))

@@ -60,7 +60,9 @@ class EmbeddedLogin:
 class EmbeddedHost:
     """The host. Commands run as this user, in `home` as their home folder."""
 
-    def __init__(self, home: Path, *, shell: str = "/bin/sh") -> None:
+    def __init__(self, home: Path, *, shell: str = "/bin/sh", keys: Path | None = None) -> None:
+        """`keys`: where a folder for the keys is made, instead of the system's for such things."""
+        self._keys = keys
         self._home = home
         self._shell = shell
         self._folder: Path | None = None
@@ -74,7 +76,7 @@ class EmbeddedHost:
         if os.name != "posix":
             raise SshError("the embedded host needs Linux or macOS", hint="remotedl up HOST")
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="remotedl-host-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="remotedl-host-", dir=self._keys))
         host_key = _new_key(self._folder / "host_key")
         session_key = _new_key(self._folder / "session_key")
         self._listener = socket.create_server((ADDRESS, 0), backlog=64)

