@@ -161,6 +161,17 @@ class LocalImage(Strict):
     context: Argument = "."
 
 
+ASK_BEFORE = (
+    *(".vscode/", "*.code-workspace", ".idea/", ".devcontainer/", "devcontainer.json"),
+    *(".devcontainer.json", ".dir-locals.el", ".exrc", ".nvimrc", ".nvim.lua", ".editorconfig"),
+    *(".envrc", ".env.*", "mise.toml", ".mise.toml", ".tool-versions", ".python-version"),
+    *(".pre-commit-config.yaml", "conftest.py", "sitecustomize.py", "usercustomize.py"),
+    *(".pylintrc", "pylintrc", "jupyter_*config.*", "ipython_config.py", ".pdbrc", ".gdbinit"),
+    *(".npmrc", ".yarnrc*", ".Rprofile", "desktop.ini", "*.lnk"),
+)
+"""What editors, shells and tools read unasked, as soon as a folder is opened or entered."""
+
+
 class SyncConfig(Strict):
     """`[project.sync]`."""
 
@@ -168,6 +179,8 @@ class SyncConfig(Strict):
     ignore: tuple[str, ...] = ()
     """gitignore lines on top of .remotedlignore and the defaults."""
     use_gitignore: bool = False
+    ask_before: tuple[str, ...] = ASK_BEFORE
+    """gitignore lines; a change of these on the host is taken only after a look at it."""
     outputs: tuple[str, ...] = ()
     """Patterns of results: come down append-only, never deleted on the laptop."""
     max_file_size_down: int = 100_000_000

@@ -13,7 +13,8 @@ IGNORE_NAME = ".remotedlignore"
 
 IGNORE_TEXT = """\
 # What stays on its own side; the syntax of .gitignore. These are always left out already:
-# .git/ .venv/ __pycache__/ .ipynb_checkpoints/ .DS_Store .~* and editors' swap files.
+# .git, .venv/ venv/ node_modules/ __pycache__/ *.egg-info .ipynb_checkpoints/ .DS_Store .~*, the
+# caches of pytest, mypy, ruff, tox and nox, and editors' swap files.
 # Data sets belong in the host's data folder (/data in the container), not in here:
 #data/
 #*.ckpt

@@ -68,16 +68,45 @@ def conflicts_of(
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """The conflicts and, where asked for, what differs in each, by path."""
 
-    def both(ask: Callable[..., Any]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    with asking(errand) as ask:
         rows = ask("sync-conflicts")
         wanted = [row["path"] for row in rows] if diffs else []
         return rows, {path: ask("sync-diff", path=path) for path in wanted}
 
+
+def resolve(
+    errand: Errand, path: str, choice: str, agree: Callable[[str, dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Settle one conflict. `path`: as typed, from where the user stands.
+
+    `agree` is shown what differs where the host's version is held back, and raises if the user
+    does not take it.
+    """
+    meant = key_meant(path, errand.project.root, Path.cwd())
+    typed = unicodedata.normalize("NFC", os.path.normpath(path))
+    with asking(errand) as ask:
+        seen = ""
+        rows = {row["path"]: row for row in ask("sync-conflicts")}
+        row = rows.get(meant) or rows.get(typed)
+        if row is not None and row["held"] and choice != "laptop":
+            diff = ask("sync-diff", path=row["path"])
+            agree(row["path"], diff)
+            seen = diff["version"]
+        found: dict[str, Any] = ask(
+            "sync-resolve", path=meant, typed=typed, choice=choice, seen=seen
+        )
+        return found
+
+
+@contextmanager
+def asking(errand: Errand) -> Iterator[Callable[..., Any]]:
+    """Several requests of one sync: the live session's, or one of our own for the while."""
     if errand.session() is not None:
-        return both(lambda do, **fields: ask_session(errand, do, **fields))
+        yield lambda do, **fields: ask_session(errand, do, timeout_s=LOOK_S, **fields)
+        return
     with own_sync(errand) as sync:
         sync.look()
-        return both(lambda do, **fields: sync.requests()[do](fields))
+        yield lambda do, **fields: sync.requests()[do](fields)
 
 
 def sync_once(

@@ -65,6 +65,7 @@ def conflict_row(conflict: Conflict) -> dict[str, Any]:
     """A conflict for JSON."""
     sides = {"ancestor": conflict.ancestor, "laptop": conflict.laptop, "remote": conflict.remote}
     row: dict[str, Any] = {"path": conflict.key, "kind": conflict.kind.value}
+    row["held"] = conflict.held
     return row | {
         side: None if entry is None else entry_row(entry) for side, entry in sides.items()
     }
@@ -86,7 +87,8 @@ def step_row(step: PastStep) -> dict[str, Any]:
 
 def comparison_row(comparison: Comparison) -> dict[str, Any]:
     """What differs in a conflict, for JSON."""
-    return {"how": comparison.how.value, "lines": list(comparison.lines)}
+    how, version = comparison.how.value, comparison.version
+    return {"how": how, "lines": list(comparison.lines), "version": version}
 
 
 def plan_row(verdict: Verdict, cost: Estimate, halt: Halt | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from remotedl.errors import LinkLost, RemotedlError, SessionError, SyncError, UsageError
 from remotedl.report import Report
 from remotedl.session import seen
+from remotedl.session.named_files import named_files
 from remotedl.session.project import Project
 from remotedl.session.status import SyncLine
 from remotedl.session.sync_rows import (
@@ -23,7 +24,7 @@ from remotedl.session.sync_rows import (
 from remotedl.ssh.remote import Remote
 from remotedl.sync.engine import Sync
 from remotedl.sync.lanes import Choice
-from remotedl.sync.remedies import shown, shown_left_out, still_apart
+from remotedl.sync.remedies import shown, shown_left_out, still_apart, ways_out
 from remotedl.sync.safety import HaltKind
 from remotedl.sync.verdict import Where
 
@@ -96,6 +97,7 @@ class SessionSync:
             self._project.config.project.sync,
             state_dir=self._folder,
             corner=f"with-{self._folder.name}",
+            named=named_files(self._project),
             report=self._report,
             allowed=allowed,
             confirm=self._confirm,
@@ -221,8 +223,12 @@ class SessionSync:
             return [conflict_row(one) for one in self._opened().status().conflicts]
 
         def resolve(request: Mapping[str, Any]) -> Any:
+            choice = Choice(request["choice"])
+            if request.get("all"):
+                return self.resolve_all(request.get("pattern"), choice)
+            path = request["path"]
             return self.resolve(
-                request["path"], request.get("typed") or request["path"], Choice(request["choice"])
+                path, request.get("typed") or path, choice, request.get("seen") or ""
             )
 
         def diff(request: Mapping[str, Any]) -> Any:
@@ -247,20 +253,44 @@ class SessionSync:
         assert found.keys() == SYNC_REQUESTS
         return found
 
-    def resolve(self, path: str, typed: str, choice: Choice) -> dict[str, Any]:
+    def resolve(self, path: str, typed: str, choice: Choice, seen: str = "") -> dict[str, Any]:
         """Settle a conflict and bring it over. Raises UsageError; SyncError where it stays.
 
-        `path`: what is meant from where the user stands; `typed`: what it may mean as well.
+        `path`: what is meant from where the user stands; `typed`: what it may mean as well. `seen`:
+        see `Sync.resolve`.
         """
         sync = self._opened()
         known = {conflict.key for conflict in sync.status().conflicts}
-        conflict = sync.resolve(typed if typed in known and path not in known else path, choice)
+        meant = typed if typed in known and path not in known else path
+        conflict = sync.resolve(meant, choice, seen)
         row = self.flush(FLUSH_S)
         left = still_apart(conflict, choice, sync.status())
         if left is not None:
             message = f"{shown(conflict.key)} is not resolved: {left.what}"
             raise SyncError(message, hint=left.mend)
         return row | {"path": conflict.key}
+
+    def resolve_all(self, pattern: str | None, choice: Choice) -> dict[str, Any]:
+        """Settle every conflict that `pattern`, a line of .gitignore, names; all if None.
+
+        What is held back is not taken from the host: somebody has to look at each.
+        """
+        sync = self._opened()
+        meant = sync.conflicts_like(pattern)
+        if not meant:
+            what = "there is no conflict" if pattern is None else f"no conflict is like {pattern}"
+            raise UsageError(what, hint="remotedl sync conflicts")
+        left = [one for one in meant if one.held and choice is not Choice.LAPTOP]
+        chosen = [one for one in meant if one not in left]
+        for conflict in chosen:
+            sync.resolve(conflict.key, choice)
+        row = self.flush(FLUSH_S)
+        status = sync.status()
+        apart = [(one, still_apart(one, choice, status)) for one in chosen]
+        why = [[one.key, found.what, found.mend] for one, found in apart if found is not None]
+        why += [[one.key, one.kind.value, ways_out(one)] for one in left]
+        unsettled = {key for key, _, _ in why}
+        return row | {"resolved": [o.key for o in meant if o.key not in unsettled], "left": why}
 
     def allow(self, kinds: frozenset[HaltKind]) -> None:
         """Let these halts pass, once. One that is refused changes nothing.

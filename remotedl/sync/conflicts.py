@@ -41,6 +41,27 @@ class Comparison(NamedTuple):
     key: str
     how: How
     lines: tuple[str, ...]
+    version: str = ""
+    """Of the conflict: what was looked at."""
+
+
+class Part(NamedTuple):
+    """One path of what is held back, on both sides; None where there is nothing."""
+
+    key: str
+    laptop: Entry | None
+    remote: Entry | None
+    laptop_bytes: bytes | None = None
+    """Of a file; None where it is not to be had."""
+    remote_bytes: bytes | None = None
+
+
+def compare_held(conflict: Conflict, parts: Sequence[Part]) -> Comparison:
+    """Every line that would come, path by path, notebooks too: nothing is left to trust."""
+    lines: list[str] = []
+    for part in parts:
+        lines += _part_lines(part)
+    return Comparison(conflict.key, How.TEXT, tuple(lines), conflict.version)
 
 
 def compare(conflict: Conflict, laptop: bytes | None, remote: bytes | None) -> Comparison:
@@ -49,27 +70,33 @@ def compare(conflict: Conflict, laptop: bytes | None, remote: bytes | None) -> C
         if conflict.key.endswith(".ipynb"):
             cells = diff_notebooks(laptop, remote)
             if cells is not None:
-                return Comparison(conflict.key, How.NOTEBOOK, tuple(cells))
+                return Comparison(conflict.key, How.NOTEBOOK, tuple(cells), conflict.version)
         text = diff_texts(laptop, remote)
         if text is not None:
-            return Comparison(conflict.key, How.TEXT, tuple(text))
+            return Comparison(conflict.key, How.TEXT, tuple(text), conflict.version)
     lines = (
         f"{LAPTOP}: {describe(conflict.laptop)}",
         f"{HOST}: {describe(conflict.remote)}",
     )
-    return Comparison(conflict.key, How.NOT_COMPARED, lines)
+    return Comparison(conflict.key, How.NOT_COMPARED, lines, conflict.version)
 
 
 def is_comparable(conflict: Conflict) -> bool:
     """Whether it is worth fetching both versions."""
     return all(
-        entry.kind is Kind.FILE and entry.size <= LIMIT
-        for entry in (conflict.laptop, conflict.remote)
+        entry is not None and is_readable(entry) for entry in (conflict.laptop, conflict.remote)
     )
 
 
-def describe(entry: Entry) -> str:
+def is_readable(entry: Entry) -> bool:
+    """A file that is not too big to be shown."""
+    return entry.kind is Kind.FILE and entry.size <= LIMIT
+
+
+def describe(entry: Entry | None) -> str:
     """What stands on a side, in a few words."""
+    if entry is None:
+        return "nothing"
     if entry.kind is Kind.DIR:
         return "a folder"
     if entry.kind is Kind.LINK:
@@ -77,6 +104,25 @@ def describe(entry: Entry) -> str:
     digest = (entry.digest or b"").hex()[:8]
     name = "sha256" if entry.size < FROM else "digest"
     return f"a file of {entry.size} bytes, {name} {digest}…"
+
+
+def _part_lines(part: Part) -> list[str]:
+    described = [
+        f"--- {LAPTOP}: {part.key}: {describe(part.laptop)}{_x_bit(part.laptop)}",
+        f"+++ {HOST}: {part.key}: {describe(part.remote)}{_x_bit(part.remote)}",
+    ]
+    raw = [
+        b"" if entry is None or entry.kind is not Kind.FILE else data
+        for entry, data in ((part.laptop, part.laptop_bytes), (part.remote, part.remote_bytes))
+    ]
+    if raw[0] is None or raw[1] is None:
+        return [*described, " (not to be had, or too big to be shown)"]
+    lines = diff_texts(raw[0], raw[1])
+    return [*described, *([" (no text)"] if lines is None else lines[2:] or lines)]
+
+
+def _x_bit(entry: Entry | None) -> str:
+    return ", executable" if entry is not None and entry.executable else ""
 
 
 def diff_texts(laptop: bytes, remote: bytes) -> list[str] | None:

@@ -32,9 +32,9 @@ from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Remote
 from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.folder import FolderGone
-from remotedl.sync.agent.ignore import DEFAULTS, Ignore
+from remotedl.sync.agent.ignore import ALWAYS, DEFAULTS, Ignore, Source
 from remotedl.sync.agent.packed import Packed, alike, count_files
-from remotedl.sync.agent.tree import Change, Entry, changed_keys, share
+from remotedl.sync.agent.tree import DIR, Change, Entry, changed_keys, share
 from remotedl.sync.agent.tree import key as key_of
 from remotedl.sync.agent.undo import REASON as UNDO
 from remotedl.sync.carry import Carried
@@ -44,6 +44,7 @@ from remotedl.sync.estimate import Estimate, estimate
 from remotedl.sync.firstcopy import can_begin, copy_while_reading
 from remotedl.sync.fresh import Fresh
 from remotedl.sync.history import PastStep, Undone, choose_step, read_history, undo_step
+from remotedl.sync.instructions import Instructions
 from remotedl.sync.lanes import Choice, Decision, Policy, policy_of
 from remotedl.sync.losses import WINDOW_S, Losses
 from remotedl.sync.manifest import manifest
@@ -107,6 +108,7 @@ class Sync:
         allowed: frozenset[HaltKind] = frozenset(),
         confirm: Callable[[str], bool] = lambda _: False,
         corner: str = "",
+        named: Iterable[str] = (),
         disk: Disk | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -119,8 +121,10 @@ class Sync:
         `confirm`: asks the user about a folder that is a whole home, or a link. `disk`: how the
         laptop's folder is reached, if not by this machine's own calls. `corner`: where in the
         laptop's `.remotedl/` the trash of this host is; each of several hosts has its own.
+        `named`: keys of files that remotedl, ssh or git were told to read; see instructions.py.
         """
         self._config = config
+        self._instructions = Instructions(config.ask_before, named)
         self._report = report
         self._clock = clock
         self._now = now
@@ -374,20 +378,43 @@ class Sync:
             self._changed = None
         self._wake.set()
 
-    def resolve(self, key: str, choice: Choice) -> Conflict:
-        """Settle a conflict, for the two versions that are there now. Raises UsageError."""
+    def resolve(self, key: str, choice: Choice, seen: str = "") -> Conflict:
+        """Settle a conflict, for the two versions that are there now.
+
+        `seen`: the version of the conflict whose differences the user was shown; what is held
+        back is taken from the host for no other. Raises UsageError.
+        """
         with self._lock:
             self._require_going()
             conflict = self._conflict(key)
+            if conflict.held and choice is not Choice.LAPTOP and seen != conflict.version:
+                raise UsageError(
+                    f"{shown(key)} tells a program of the laptop what to do: nobody was shown "
+                    "what differs now",
+                    hint=f"remotedl sync resolve {typed(key)} --{choice.value}",
+                )
             decision = Decision(choice, conflict.version)
             self._pair.database.decide(key, decision)
             self._changed = None
         self._wake.set()
         return conflict
 
+    def conflicts_like(self, pattern: str | None) -> tuple[Conflict, ...]:
+        """Those whose path a line of .gitignore names; all for None."""
+        with self._lock:
+            found = self._outcome.conflicts
+        if pattern is None:
+            return found
+        rules = Ignore([Source(pattern)], defaults=False)
+        return tuple(
+            one for one in found if rules.ignores(one.key, DIR in (one.laptop, one.remote))
+        )
+
     def compare(self, key: str) -> Comparison:
         """What differs in a conflict. Raises UsageError, LinkLost."""
         with self._lock:
+            self._take_news()
+            self._foresee()
             return compare_versions(self._pair, self._conflict(key))
 
     def history(self, limit: int = 100) -> tuple[PastStep, ...]:
@@ -494,7 +521,8 @@ class Sync:
         pair = self._pair
         laptop = pair.replica.side
         lost = self._losses.lately(self._now(), laptop.tree)
-        return clear(verdict, pair.ancestor, laptop, pair.picture.side, allowed, lost)
+        remote, instructions = pair.picture.side, self._instructions
+        return clear(verdict, pair.ancestor, laptop, remote, allowed, lost, instructions)
 
     def _remember_losses(self) -> None:
         """What earlier sessions took from the laptop a few minutes ago."""
@@ -507,7 +535,8 @@ class Sync:
 
     def _policy(self) -> Policy:
         pair = self._pair
-        return policy_of(self._config, pair.replica.scanner.ignore, pair.database.decisions())
+        ignore, decisions = pair.replica.scanner.ignore, pair.database.decisions()
+        return policy_of(self._config, ignore, decisions, self._instructions)
 
     def _record(self, verdict: Verdict, carried: Carried, step: str) -> None:
         """What was done becomes what both agree on: in memory and, in one transaction, on disk."""
@@ -846,7 +875,11 @@ def _as_step(step: str, at: float, where: Where, ops: Sequence[Operation]) -> St
 def _lines(rules: Ignore) -> tuple[str, ...]:
     """The rules that are in force, ours first."""
     texts = [line for source in rules.sources for line in source.text.splitlines()]
-    return (*DEFAULTS, *(line for line in texts if line.strip() and not line.startswith("#")))
+    return (
+        *ALWAYS[1:],
+        *DEFAULTS,
+        *(line for line in texts if line.strip() and not line.startswith("#")),
+    )
 
 
 def _digests(tree: Mapping[str, Entry]) -> frozenset[bytes]:

@@ -12,9 +12,7 @@ from typing import NamedTuple
 from remotedl.config.models import SyncConfig, SyncMode
 from remotedl.sync.agent.ignore import Ignore, Source
 from remotedl.sync.agent.tree import Kind, Tree
-
-SETTINGS = "hosts.toml"
-"""Without it no command knows the project's hosts, those that would bring things back included."""
+from remotedl.sync.instructions import Instructions
 
 
 class Lane(Enum):
@@ -26,6 +24,8 @@ class Lane(Enum):
     """Laptop to host; what the host makes stays there."""
     OUTPUT = "output"
     """Host to laptop: new and grown files come down, nothing goes up, nothing is deleted."""
+    HELD = "held"
+    """Laptop to host; what the host makes of it is a conflict, taken only after a look."""
 
 
 class Choice(StrEnum):
@@ -56,9 +56,13 @@ class Policy(NamedTuple):
     """Bytes; a bigger file of the host stays there and is listed."""
     decisions: Mapping[str, Decision] = {}
     """By key of the conflict."""
+    instructions: Instructions = Instructions()
 
     def lane(self, key: str, kind: Kind) -> Lane:
-        """How changes of `key` travel. Output patterns overrule the mode."""
+        """How changes of `key` travel. Output patterns overrule the mode; no pattern and no mode
+        brings an instruction down."""
+        if self.instructions.holds(key, kind):
+            return Lane.UPLOAD if self.mode is SyncMode.UPLOAD_ONLY else Lane.HELD
         if self.outputs.sources and self.outputs.ignores(key, kind is Kind.DIR):
             return Lane.OUTPUT
         return Lane.UPLOAD if self.mode is SyncMode.UPLOAD_ONLY else Lane.MIRROR
@@ -88,8 +92,17 @@ def _outputs(patterns: Iterable[str]) -> Ignore:
 
 
 def policy_of(
-    config: SyncConfig, ignore: Ignore, decisions: Mapping[str, Decision] | None = None
+    config: SyncConfig,
+    ignore: Ignore,
+    decisions: Mapping[str, Decision] | None = None,
+    instructions: Instructions | None = None,
 ) -> Policy:
     """The policy of a `[project.sync]` table with rules compiled elsewhere."""
-    outputs = _outputs(config.outputs)
-    return Policy(config.mode, ignore, outputs, config.max_file_size_down, decisions or {})
+    return Policy(
+        config.mode,
+        ignore,
+        _outputs(config.outputs),
+        config.max_file_size_down,
+        decisions or {},
+        instructions or Instructions(config.ask_before),
+    )

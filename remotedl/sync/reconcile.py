@@ -35,7 +35,7 @@ from remotedl.sync.agent.tree import (
     sort_key,
 )
 from remotedl.sync.freeze import Freezer
-from remotedl.sync.lanes import SETTINGS, Choice, Lane, Policy
+from remotedl.sync.lanes import Choice, Lane, Policy
 from remotedl.sync.verdict import (
     Conflict,
     ConflictKind,
@@ -148,7 +148,7 @@ class _Cycle:
                 self._by_lane(key)
             else:
                 way.step(key, way.replica)
-                self.ways[key] = way
+                self.ways.setdefault(key, way)
         return Verdict(
             to_laptop=_in_order(self.laptop.operations),
             to_remote=_in_order(self.remote.operations),
@@ -241,6 +241,8 @@ class _Cycle:
             return Holds.KEPT
         if lane is Lane.UPLOAD:
             return Holds.NOTHING if here == known else Holds.KEPT
+        if lane is Lane.HELD and (replica is self.laptop or here != known):
+            return Holds.EDIT  # what the host does never removes it here, and is listed
         if here == known:
             return Holds.NOTHING
         return Holds.KEPT if self._unfit(key, here, self._other(replica)) else Holds.EDIT
@@ -257,6 +259,8 @@ class _Cycle:
             self._mirror(key)
         elif lane is Lane.UPLOAD:
             self._upload(key)
+        elif lane is Lane.HELD:
+            self._hold(key)
         else:
             self._output(key)
 
@@ -281,8 +285,6 @@ class _Cycle:
             self._put(key, there, Reason.NEW)
         elif now is None and known == DIR:
             self._dir_deleted(key, there)
-        elif now is None and key == SETTINGS and there is self.laptop:
-            self._put(key, here, Reason.RESTORED)
         elif now is None:
             self._delete(key, there)
         elif now.kind is known.kind:
@@ -345,6 +347,18 @@ class _Cycle:
         else:
             self._both_changed(key, self.remote)
 
+    def _hold(self, key: str) -> None:
+        """What tells a program of the laptop what to do: the laptop's changes go up, the host's
+        wait to be looked at, and gone on the host is no wish of the laptop's user."""
+        known, _, remote = self.seen[key]
+        if remote == known:
+            self._one_changed(key, self.laptop, self.remote)
+        elif remote is None:
+            self._put(key, self.remote, Reason.RESTORED)
+            self.ways[key] = Way(self._restore_below, self.remote)
+        else:
+            self._conflict(key)
+
     def _output(self, key: str) -> None:
         """Host to laptop only, and nothing is ever deleted: a deletion just stays one-sided."""
         known, laptop, remote = self.seen[key]
@@ -405,7 +419,9 @@ class _Cycle:
         means, held = self._means(key, there), self._held(key, there)
         if now == DIR:
             means |= held & Holds.EDIT
-        if means & Holds.EDIT:
+        if means & Holds.EDIT and self._is_kept_from(key, self._other(there)):
+            self._conflict(key)
+        elif means & Holds.EDIT:
             self._put(key, self._other(there), Reason.RESTORED)
         elif now != self.ancestor.get(key):
             self._stays(key, now, there)
@@ -434,9 +450,10 @@ class _Cycle:
 
     def _conflict(self, key: str) -> None:
         known, laptop, remote = self.seen[key]
-        assert laptop is not None and remote is not None
         version = self._version(key)
         choice, reason = self._choice(key, laptop, version)
+        if choice is Choice.BOTH and laptop is None:
+            choice = None
         if choice is Choice.BOTH:
             copied = self._copy_beside(key)
             if copied is not True:
@@ -448,12 +465,24 @@ class _Cycle:
             loser = self.laptop if choice is Choice.REMOTE else self.remote
             if self._overrule(key, loser, reason):
                 return
-        if laptop.kind is not remote.kind:
+        held = self._brings_instructions(key)
+        if laptop is None or (held and laptop == known != DIR):
+            kind = ConflictKind.HELD_NEW if known is None else ConflictKind.HELD_EDITED
+        elif remote is None or laptop.kind is not remote.kind:
             kind = ConflictKind.KINDS
         else:
             kind = ConflictKind.BOTH_NEW if known is None else ConflictKind.BOTH_EDITED
-        self.conflicts.append(Conflict(key, known, laptop, remote, kind, version))
+        self.conflicts.append(Conflict(key, known, laptop, remote, kind, version, held))
         self._skip_below(key)
+
+    def _brings_instructions(self, key: str) -> bool:
+        """Whether the host's version would bring, or remove, what is held back."""
+        holds = self.policy.instructions.holds
+        return any(
+            holds(key + rest, entry.kind)
+            for replica in (self.laptop, self.remote)
+            for rest, entry in self._inside(key, replica)
+        )
 
     def _version(self, key: str) -> str:
         """What both users have there, in short."""
@@ -470,14 +499,15 @@ class _Cycle:
             if entry is not None:
                 yield found[len(key) :], entry
 
-    def _choice(self, key: str, laptop: Entry, version: str) -> tuple[Choice | None, Reason]:
+    def _choice(self, key: str, laptop: Entry | None, version: str) -> tuple[Choice | None, Reason]:
         decision = self.policy.decisions.get(key)
         if decision is not None and decision.version == version:
             self.valid.add(key)
             return decision.choice, Reason.RESOLVED
-        laptop_wins = self.policy.mode is SyncMode.LAPTOP_WINS
-        if laptop_wins and self.policy.lane(key, laptop.kind) is Lane.MIRROR:
-            return Choice.LAPTOP, Reason.LAPTOP_WINS
+        if laptop is not None and self.policy.mode is SyncMode.LAPTOP_WINS:
+            lane, changed = self.policy.lane(key, laptop.kind), laptop != self.ancestor.get(key)
+            if lane is Lane.MIRROR or (lane is Lane.HELD and changed):
+                return Choice.LAPTOP, Reason.LAPTOP_WINS
         return None, Reason.RESOLVED
 
     def _overrule(self, key: str, loser: _Replica, reason: Reason) -> bool:
@@ -490,6 +520,10 @@ class _Cycle:
             if held & Holds.IGNORED:
                 self._blocked(key, loser)
                 return False
+        if self._entry(key, self._other(loser)) is None:
+            self._clear_below(key, loser)
+            self.ways[key] = Way(self._clear_below, loser)
+            return True
         if not self._put(key, loser, reason, forced=True):
             return False
         if lost == DIR:
@@ -510,7 +544,10 @@ class _Cycle:
         digest = _digest_of(wanted)
         for attempt in range(1, 100):
             copy = conflict_copy(key, digest, attempt)
-            if self.policy.ignore.ignores(copy, wanted[""] == DIR):
+            if self.policy.ignore.ignores(copy, wanted[""] == DIR) or any(
+                self.policy.instructions.holds(copy + rest, entry.kind)
+                for rest, entry in wanted.items()
+            ):
                 return None
             there = dict(_below(self.laptop.tree, copy)) if copy in self.laptop.tree else {}
             if not there.items() <= wanted.items():
@@ -531,7 +568,7 @@ class _Cycle:
         entry = self._entry(key, self._other(to))
         assert entry is not None
         why = self._unfit(key, entry, to)
-        if why is not None and not (forced and why is LeftOutWhy.TOO_BIG):
+        if why is not None and not (forced and why in (LeftOutWhy.TOO_BIG, LeftOutWhy.HELD)):
             self._leave_out(key, entry, why)
             self._skip_below(key)
             return False
@@ -577,11 +614,20 @@ class _Cycle:
         """Why `entry` cannot go there."""
         if entry.kind is Kind.LINK and not to.side.traits.links:
             return LeftOutWhy.NO_LINKS
+        if self._is_kept_from(key, to):
+            return LeftOutWhy.HELD
         if to is self.laptop and entry.size > self.policy.max_file_size_down:
             has = self._entry(key, to)
             if has is None or has.digest != entry.digest:
                 return LeftOutWhy.TOO_BIG
         return None
+
+    def _is_kept_from(self, key: str, to: _Replica) -> bool:
+        """Whether the host's entry at `key` must not reach the laptop; what both agreed on may."""
+        now = self._entry(key, self.remote)
+        if to is self.remote or now is None or now == self.ancestor.get(key):
+            return False
+        return self.policy.instructions.holds(key, now.kind)
 
     def _leave_out(self, key: str, entry: Entry, why: LeftOutWhy) -> None:
         self.left_out.append(LeftOut(key, entry, why))
@@ -667,7 +713,9 @@ def _below(tree: Tree, key: str) -> Iterator[tuple[str, Entry]]:
 
 def _digest_of(subtree: dict[str, Entry]) -> bytes:
     """Names a version: a file's own digest, else one over all that it holds."""
-    top = subtree[""]
+    top = subtree.get("")
+    if top is None:
+        return b"absent"
     if top.digest is not None:
         return top.digest
     seen = hashlib.sha256()

@@ -74,8 +74,7 @@ class Trouble(NamedTuple):
 def troubles(barrier: Barrier) -> Iterator[Trouble]:
     """What a flush could not bring over, path by path, each with its reason and the way out."""
     for conflict in barrier.conflicts:
-        mend = f"remotedl sync resolve {typed(conflict.key)} --laptop | --remote | --both"
-        yield Trouble("conflict", conflict.key, conflict.kind.value, mend)
+        yield Trouble("conflict", conflict.key, conflict.kind.value, ways_out(conflict))
     for failure in barrier.failures:
         what = f"not written on the {_side(failure.where)}: {failure.why}"
         yield Trouble("refused", failure.key, what, _mend_refusal(failure.why, failure.key))
@@ -85,6 +84,12 @@ def troubles(barrier: Barrier) -> Iterator[Trouble]:
             what += ": " + ", ".join(ascii(path) for path in item.spellings)
         for remedy in _of_frozen([item]):
             yield Trouble("frozen", item.key, what, remedy.mend)
+
+
+def ways_out(conflict: Conflict) -> str:
+    """The commands that settle it."""
+    both = "" if conflict.laptop is None else " | --both"
+    return f"remotedl sync resolve {typed(conflict.key)} --laptop | --remote{both}"
 
 
 def still_apart(conflict: Conflict, choice: Choice, status: SyncStatus) -> Remedy | None:
@@ -148,8 +153,13 @@ def _all(status: SyncStatus) -> Iterator[Remedy]:
     if status.state is State.PAUSED:
         yield Remedy("paused: nothing is changed on either side", "remotedl sync resume")
     if status.conflicts:
-        paths = [conflict.key for conflict in status.conflicts]
-        yield Remedy(f"changed on both sides: {_some(paths)}", "remotedl sync conflicts --diff")
+        paths = [conflict.key for conflict in status.conflicts if not conflict.held]
+        if paths:
+            yield Remedy(f"changed on both sides: {_some(paths)}", "remotedl sync conflicts --diff")
+        held = [conflict.key for conflict in status.conflicts if conflict.held]
+        if held:
+            what = f"held back, they tell a program of the laptop what to do: {_some(held)}"
+            yield Remedy(what, f"remotedl sync resolve {typed(held[0])} --remote | --laptop")
     yield from _of_failures(status.failures)
     yield from _of_frozen(status.frozen)
     waiting = status.pending - len(status.failures)
@@ -160,7 +170,8 @@ def _all(status: SyncStatus) -> Iterator[Remedy]:
             yield Remedy(f"{side}: changes are looked for by polling", _mend_watching(how))
     big = [item.key for item in status.left_out if item.why is LeftOutWhy.TOO_BIG]
     if big:
-        yield Remedy(f"left on the host: {_some(big)}", f"remotedl get {typed(big[0])}")
+        source = typed(f"/workspace/{big[0]}")
+        yield Remedy(f"left on the host: {_some(big)}", f"remotedl get {source} {typed(big[0])}")
 
 
 def _of_failures(failures: Iterable[Failure]) -> Iterator[Remedy]:
@@ -202,7 +213,8 @@ def rule_for(key: str) -> str:
 
 
 def typed(path: str) -> str:
-    """A path as an argument of a shell: safe to be printed, and to be typed."""
+    """A path as an argument of a shell: safe to be printed, to be typed, and no option."""
+    path = f"./{path}" if path.startswith("-") else path
     return shlex.quote(path) if path.isprintable() else _spelled_out(path)
 
 

@@ -18,6 +18,8 @@ from remotedl.sync.agent.tree import parent
 
 IGNORE_FILE = ".remotedlignore"
 GIT_FILE = ".gitignore"
+ENV = "env"
+"""A folder that many give another meaning: left out where it holds a Python environment."""
 LIMIT = 1 << 20
 """Bytes of rules that are read from one file."""
 
@@ -25,6 +27,8 @@ LIMIT = 1 << 20
 def read_rules(root: Path, config: SyncConfig) -> Ignore:
     """The rules as they stand on the laptop now, nearest last. Raises FolderUnusable."""
     sources: list[Source] = []
+    if (root / ENV / "pyvenv.cfg").is_file():
+        sources.append(Source(f"/{ENV}/"))
     if config.use_gitignore:
         for folder in _git_folders(root):
             sources += _read(root / folder / GIT_FILE, folder)
@@ -36,7 +40,7 @@ def read_rules(root: Path, config: SyncConfig) -> Ignore:
 
 def is_rules_file(key: str, config: SyncConfig) -> bool:
     """Whether a change of this path means that the rules must be read again."""
-    if key == IGNORE_FILE:
+    if key in (IGNORE_FILE, ENV, f"{ENV}/pyvenv.cfg"):
         return True
     return config.use_gitignore and (key == GIT_FILE or key.endswith("/" + GIT_FILE))
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from remotedl.errors import SyncHalted
 from remotedl.sync.agent.tree import DIR, Entry, Issue, Kind, Side, Tree, parent, parents
+from remotedl.sync.instructions import Instructions
 from remotedl.sync.losses import WINDOW_S
 from remotedl.sync.verdict import Operation, Reason, Verdict, Where
 
@@ -109,10 +110,14 @@ def clear(
     remote: Side,
     allowed: frozenset[HaltKind] = NOTHING_ALLOWED,
     lost: frozenset[str] = frozenset(),
+    instructions: Instructions | None = None,
 ) -> Cleared | Halt:
     """Before anything is applied. `allowed`: halts that the user lets pass, this once. `lost`:
     the laptop's files that the cycles of the last minutes deleted, see `Losses`.
     """
+    brought = _unasked(verdict.to_laptop, ancestor, instructions or Instructions())
+    if brought is not None:
+        return brought
     to_laptop = _Look(verdict.to_laptop, Where.LAPTOP, laptop, remote, ancestor, lost)
     to_remote = _Look(verdict.to_remote, Where.REMOTE, remote, laptop, ancestor)
     for look in (to_laptop, to_remote):
@@ -121,6 +126,27 @@ def clear(
                 return halt
     notices = (*to_remote.notices(), *to_laptop.kept(), *to_remote.kept())
     return Cleared(verdict.to_laptop, verdict.to_remote, notices)
+
+
+def _unasked(
+    to_laptop: Iterable[Operation], ancestor: Tree, instructions: Instructions
+) -> Halt | None:
+    """What tells a program of the laptop what to do would come from the host, or be removed for
+    it, without somebody's decision."""
+    for op in to_laptop:
+        decided = op.reason in (Reason.RESOLVED, Reason.MADE_ROOM)
+        if decided or (op.new is not None and op.new == ancestor.get(op.key)):
+            continue
+        entry = op.new or op.expected
+        if entry is not None and instructions.holds(op.key, entry.kind):
+            return _defect(op, Where.LAPTOP, "it is never taken from a host unasked")
+    return None
+
+
+def _defect(op: Operation, where: Where, broken: str) -> Halt:
+    message = f"stopped before {op.path!r} on {_folder(where)}: {broken}"
+    hint = "this is a defect of remotedl; please report it with: remotedl sync status"
+    return Halt(HaltKind.UNSOUND, where, message, hint)
 
 
 class _Look(NamedTuple):
@@ -138,9 +164,7 @@ class _Look(NamedTuple):
         for op in self.operations:
             broken = self._broken(op)
             if broken:
-                message = f"stopped before {op.path!r} on {_folder(self.where)}: {broken}"
-                hint = "this is a defect of remotedl; please report it with: remotedl sync status"
-                return Halt(HaltKind.UNSOUND, self.where, message, hint)
+                return _defect(op, self.where, broken)
         return None
 
     def _broken(self, op: Operation) -> str:

@@ -75,6 +75,8 @@ class ConflictKind(StrEnum):
     BOTH_NEW = "created on both sides"
     BOTH_EDITED = "edited on both sides"
     KINDS = "not the same kind of thing on both sides"
+    HELD_NEW = "made on the host, and tells a program of the laptop what to do: held back"
+    HELD_EDITED = "changed on the host, and tells a program of the laptop what to do: held back"
 
 
 class Conflict(NamedTuple):
@@ -82,11 +84,15 @@ class Conflict(NamedTuple):
 
     key: str
     ancestor: Entry | None
-    laptop: Entry
-    remote: Entry
+    laptop: Entry | None
+    """None: only the host has it, which is a conflict where it is held back."""
+    remote: Entry | None
     kind: ConflictKind
     version: str
     """Tells these two versions from any others, dirs with all that is in them."""
+    held: bool = False
+    """The host's version is, or holds, what tells a program of the laptop what to do: it is taken
+    only by somebody who was shown what differs."""
 
 
 class Frozen(NamedTuple):
@@ -105,6 +111,7 @@ class LeftOutWhy(StrEnum):
     TOO_BIG = "above max_file_size_down"
     NO_LINKS = "the other side cannot make links"
     UPLOAD_ONLY = "made on the host; the mode is upload-only"
+    HELD = "it tells a program of the laptop what to do"
 
 
 class LeftOut(NamedTuple):

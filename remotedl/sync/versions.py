@@ -9,8 +9,16 @@ from remotedl.errors import SyncError
 from remotedl.sync.agent.disk import read_blocks
 from remotedl.sync.agent.staging import NoContent
 from remotedl.sync.agent.transfer import Wanted
-from remotedl.sync.agent.tree import Entry
-from remotedl.sync.conflicts import LIMIT, Comparison, compare, is_comparable
+from remotedl.sync.agent.tree import DIR, Entry, sort_key
+from remotedl.sync.conflicts import (
+    LIMIT,
+    Comparison,
+    Part,
+    compare,
+    compare_held,
+    is_comparable,
+    is_readable,
+)
 from remotedl.sync.opening import Pair
 from remotedl.sync.verdict import Conflict
 
@@ -19,13 +27,41 @@ BLOCK = 1 << 18
 
 def compare_versions(pair: Pair, conflict: Conflict) -> Comparison:
     """What differs. Raises LinkLost."""
+    if conflict.held:
+        return compare_held(conflict, [_read_part(pair, key) for key in _keys_in(pair, conflict)])
     if not is_comparable(conflict):
         return compare(conflict, None, None)
-    key = conflict.key
+    key, remote = conflict.key, conflict.remote
+    assert remote is not None
     return compare(
         conflict,
         _read_here(pair, pair.replica.side.path(key)),
-        _read_there(pair, pair.picture.side.path(key), conflict.remote),
+        _read_there(pair, pair.picture.side.path(key), remote),
+    )
+
+
+def _keys_in(pair: Pair, conflict: Conflict) -> list[str]:
+    """The conflict's path and all below it that is not the same on both sides."""
+    here, there = pair.replica.side.tree, pair.picture.tree
+    ignore = pair.replica.scanner.ignore
+    found: set[str] = set()
+    for key, entry in (*here.items(), *there.items()):
+        inside = key == conflict.key or key.startswith(conflict.key + "/")
+        differs = inside and here.get(key) != there.get(key)
+        if differs and not ignore.ignores(key, entry == DIR):
+            found.add(key)
+    return sorted(found, key=sort_key)
+
+
+def _read_part(pair: Pair, key: str) -> Part:
+    here, there = pair.replica.side, pair.picture.side
+    laptop, remote = here.tree.get(key), there.tree.get(key)
+    return Part(
+        key,
+        laptop,
+        remote,
+        _read_here(pair, here.path(key)) if laptop and is_readable(laptop) else None,
+        _read_there(pair, there.path(key), remote) if remote and is_readable(remote) else None,
     )
 
 

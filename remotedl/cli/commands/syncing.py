@@ -5,7 +5,6 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from remotedl.report import Report
     from remotedl.session.status import Snapshot
 
-PathArgument = Annotated[
-    str, typer.Argument(metavar="PATH", help="From where you stand, or as `conflicts` names it.")
-]
 SIDES = {"laptop": "laptop", "remote": "host"}
 TROUBLES = 30
 LISTED = 10
@@ -138,30 +134,78 @@ def status(context: typer.Context, host: HostOption = None, as_json: JsonOption 
 @app.command()
 def resolve(
     context: typer.Context,
-    path: PathArgument,
+    path: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PATH]",
+            help="From where you stand, or as `conflicts` names it; with --all a pattern as in "
+            ".gitignore.",
+        ),
+    ] = None,
     laptop: Annotated[bool, typer.Option("--laptop", help="The laptop's version wins.")] = False,
     remote: Annotated[bool, typer.Option("--remote", help="The host's version wins.")] = False,
     both: Annotated[bool, typer.Option("--both", help="Keep both, one under a new name.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="All conflicts, or all that PATH is a pattern of.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Take what is held back without being asked.")
+    ] = False,
     host: HostOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Settle a conflict. The version that loses goes to the trash of its side."""
-    from remotedl.session.sync_errands import key_meant, request
-    from remotedl.sync.remedies import shown
+    """Settle a conflict. The version that loses goes to the trash of its side.
+
+    What would tell a program of this laptop what to do (.envrc, .vscode, hosts.toml, …) is shown
+    first, and taken from the host if you say so.
+    """
+    from remotedl.session.errands import FLUSH_S
+    from remotedl.session.sync_errands import request
+    from remotedl.session.sync_errands import resolve as resolve_one
+    from remotedl.sync.remedies import shown, typed
 
     chosen = [name for name, on in (("laptop", laptop), ("remote", remote), ("both", both)) if on]
     if len(chosen) != 1:
         raise UsageError(
             "choose one of --laptop, --remote and --both",
-            hint=f"remotedl sync resolve {path} --both",
+            hint=f"remotedl sync resolve {typed(path or '--all')} --both",
         )
+    if path is None and not every:
+        raise UsageError("name a PATH, or --all", hint="remotedl sync conflicts")
     with errand_of(context, host, quiet=True) as errand:
-        meant = key_meant(path, errand.project.root, Path.cwd())
-        barrier = request(errand, "sync-resolve", path=meant, typed=path, choice=chosen[0])
+        if every:
+            fields = {"all": True, "pattern": path, "choice": chosen[0]}
+            barrier = request(errand, "sync-resolve", timeout_s=FLUSH_S, **fields)
+        else:
+            agree = _asker(errand.prompt.confirm, chosen[0], yes=yes)
+            barrier = resolve_one(errand, path or "", chosen[0], agree)
     if as_json:
         typer.echo(json.dumps({"choice": chosen[0], **barrier}, indent=2))
-    else:
-        typer.echo(f"{shown(barrier['path'])}: {chosen[0]}")
+        return
+    for settled in barrier.get("resolved", [barrier.get("path")]):
+        typer.echo(f"{shown(settled)}: {chosen[0]}")
+    for key, why, mend in barrier.get("left", ()):
+        typer.echo(f"{shown(key)}: left: {why}", err=True)
+        typer.echo(completed(f"next: {mend}"), err=True)
+    if barrier.get("left"):
+        raise typer.Exit(SyncError.exit_code)
+
+
+def _asker(
+    confirm: "Callable[[str], bool]", choice: str, *, yes: bool
+) -> "Callable[[str, dict[str, Any]], None]":
+    """Shows what is held back and asks; where nobody can answer, `--yes` has to be said."""
+    from remotedl.sync.remedies import printable, shown, typed
+
+    def agree(path: str, diff: dict[str, Any]) -> None:
+        for line in diff["lines"]:
+            typer.echo(printable(line), err=True)
+        what = f"{shown(path)} tells a program of this laptop what to do"
+        if not (yes or confirm(f"{what}. Take the host's version?")):
+            again = f"remotedl sync resolve {typed(path)} --{choice} --yes"
+            raise UsageError(f"{what}, and was not taken", hint=f"if you want it: {again}")
+
+    return agree
 
 
 @app.command()
@@ -191,7 +235,7 @@ def conflicts(
             typer.echo(printable(line))
     if rows:
         path = typed(rows[0]["path"])
-        ways = "--laptop | --remote | --both"
+        ways = "--laptop | --remote" + (" | --both" if rows[0]["laptop"] else "")
         typer.echo(completed(f"next: remotedl sync resolve {path} {ways}"), err=True)
     else:
         typer.echo("no conflicts", err=True)

@@ -28,14 +28,24 @@ from typing import (
     Tuple,
 )
 
-ALWAYS = (".remotedl/",)
-"""Our own marker, trash and staging area; no rule brings it back."""
+from remotedl.sync.agent.names import Names
+
+ALWAYS = (".remotedl", ".git")
+"""Our own marker, trash and staging area, and git's: folder or file, in every form that a disk
+takes for that name. No rule brings them back: a hook in there is run by the next `git commit`."""
 
 DEFAULTS = (
-    ".git/",
     ".venv/",
+    "venv/",
+    "node_modules/",
     "__pycache__/",
+    "*.egg-info",
     ".ipynb_checkpoints/",
+    ".pytest_cache/",
+    ".mypy_cache/",
+    ".ruff_cache/",
+    ".tox/",
+    ".nox/",
     ".~*",
     ".*.sw[a-p]",
     "*~",
@@ -45,6 +55,7 @@ DEFAULTS = (
 )
 """Ignored unless a `!` rule of the user says otherwise."""
 
+_ALWAYS = Names(ALWAYS)
 _MEMORY = 1 << 16
 """Names whose answer is remembered; a training set's names must not fill the memory."""
 
@@ -195,6 +206,9 @@ class _Names:
 
     def _look_up(self, leaf: str) -> _Hit:
         hit = self._exact.get(leaf, _NONE)
+        always = _ALWAYS.match(_as_text(leaf))
+        if always is not None:
+            hit = _later(hit, self._exact.get(always, _NONE))
         for length, ends in self._ends.items():
             if leaf[-length:] in ends:
                 hit = _later(hit, ends[leaf[-length:]])
@@ -319,6 +333,11 @@ def _as_bytes(text: str) -> str:
         return text
     normal = unicodedata.normalize("NFC", text)
     return normal.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _as_text(raw: str) -> str:
+    """The way back from `_as_bytes`."""
+    return raw if raw.isascii() else raw.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def _fingerprint(sources: Tuple[Source, ...], defaults: bool) -> str:

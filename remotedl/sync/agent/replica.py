@@ -179,7 +179,7 @@ class Replica:
 
     def _probe_at(self, at: At) -> None:
         disk = self.disk
-        fd = disk.open(PROBE + "-\u00e9a", CREATE, at)
+        fd = disk.open(PROBE + "-\u00e9a", CREATE, at, 0o700)
         try:
             before = disk.now()
             disk.write(fd, b"?")
@@ -187,8 +187,8 @@ class Replica:
             self.scanner.skew_ns = found.st_mtime_ns - int(before * 1e9)
             if abs(self.scanner.skew_ns) < 1_000_000_000:
                 self.scanner.skew_ns = 0
-            disk.chmod(fd, 0o700)
-            executable = bool(disk.fstat(fd).st_mode & stat.S_IXUSR)
+            # A umask that takes the owner's x bit is taken at its word, as a disk that keeps none.
+            executable = bool(found.st_mode & stat.S_IXUSR)
             disk.chmod(fd, 0o600)
             executable = executable and not disk.fstat(fd).st_mode & stat.S_IXUSR
         finally:

@@ -486,7 +486,7 @@ def replaced_file_mode(old: int, executable: bool) -> int:
     """The mode of a file that takes the place of one with mode `old`."""
     bits = stat.S_IMODE(old)
     if executable:
-        return bits | 0o100 | ((bits & 0o444) >> 2)
+        return bits | ((0o100 | ((bits & 0o444) >> 2)) & ~_umask())
     return bits & ~0o111
 
 

@@ -11,6 +11,7 @@ from remotedl.sync.agent.ignore import Ignore, Source
     "path, is_dir",
     [
         (".git", True),
+        (".git", False),
         ("deep/down/.git", True),
         (".venv/lib/python3.11/site.py", False),
         ("pkg/__pycache__/a.cpython-311.pyc", False),
@@ -29,7 +30,7 @@ def test_defaults_ignore(path: str, is_dir: bool) -> None:
 
 @pytest.mark.parametrize(
     "path, is_dir",
-    [(".gitignore", False), ("train.py", False), (".git", False), ("a.swp", False), ("#1", False)],
+    [(".gitignore", False), ("train.py", False), ("git", True), ("a.swp", False), ("#1", False)],
 )
 def test_defaults_leave_the_rest(path: str, is_dir: bool) -> None:
     assert not Ignore().ignores(path, is_dir)
@@ -41,6 +42,13 @@ def test_a_rule_brings_a_default_back() -> None:
 
 def test_no_rule_brings_our_own_folder_back() -> None:
     assert Ignore([Source("!.remotedl\n!.remotedl/\n!*")]).ignores(".remotedl/trash/x", False)
+
+
+@pytest.mark.parametrize("path", [".git/hooks/x", ".GIT", "sub/.git", ".g\u200cit/x", "GIT~1/x"])
+def test_no_rule_brings_git_back(path: str) -> None:
+    rules = "!.git\n!.GIT/\n!.g\u200cit\n!GIT~1\n!*\n!/sub/.git"
+    assert Ignore([Source(rules)]).ignores(path, False)
+    assert Ignore([Source(rules, folder="sub")]).ignores(path, False)
 
 
 def test_below_an_ignored_dir_nothing_is_brought_back() -> None:

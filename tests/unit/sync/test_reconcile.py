@@ -6,7 +6,7 @@ import pytest
 
 from remotedl.sync.agent.ignore import Ignore, Source
 from remotedl.sync.agent.tree import DIR, Entry, Folding, Issue, Side, Traits, Tree
-from remotedl.sync.lanes import SETTINGS, Choice, Decision, Policy
+from remotedl.sync.lanes import Choice, Decision, Policy
 from remotedl.sync.reconcile import reconcile, settle
 from remotedl.sync.verdict import ConflictKind, Frozen, LeftOutWhy, Phase, Reason, Where
 from tests.unit.sync.worlds import (
@@ -361,16 +361,16 @@ def test_row_not_well_seen_is_frozen(flipped: bool, issue: Issue, other: Tree) -
 
 
 def test_row_settings_deleted_on_the_host_go_back_there() -> None:
-    old = {SETTINGS: file("1"), **tree(a="1")}
+    old = {"hosts.toml": file("1"), **tree(a="1")}
     got = world(old, old, EMPTY).decide()
-    assert brief(got.to_there) == [f"+{SETTINGS}"] and brief(got.to_here) == ["-a"]
-    assert settled(got).world.there.tree == {SETTINGS: file("1")}
+    assert brief(got.to_there) == ["+hosts.toml"] and brief(got.to_here) == ["-a"]
+    assert settled(got).world.there.tree == {"hosts.toml": file("1")}
 
 
 def test_row_settings_deleted_on_the_laptop_are_deleted() -> None:
-    old = {SETTINGS: file("1")}
+    old = {"hosts.toml": file("1")}
     got = world(old, EMPTY, old).decide()
-    assert brief(got.to_there) == [f"-{SETTINGS}"] and not got.to_here
+    assert brief(got.to_there) == ["-hosts.toml"] and not got.to_here
 
 
 @both_ways

@@ -16,6 +16,7 @@ from remotedl.sync.remedies import (
     shown_frozen,
     typed,
     watching,
+    ways_out,
 )
 from remotedl.sync.safety import Halt, HaltKind
 from remotedl.sync.status import Failure, State, SyncStatus
@@ -51,6 +52,20 @@ def test_a_conflict() -> None:
     conflict = Conflict("a.py", None, FILE, FILE, ConflictKind.BOTH_NEW, "v")
     text = told(conflicts=(conflict,))
     assert text == "changed on both sides: a.py: remotedl sync conflicts --diff"
+
+
+def test_what_is_held_back_is_named_apart() -> None:
+    held = Conflict(".envrc", None, None, FILE, ConflictKind.HELD_NEW, "v", held=True)
+    both = Conflict("a.py", None, FILE, FILE, ConflictKind.BOTH_NEW, "v")
+    lines = told(conflicts=(both, held)).splitlines()
+    assert lines[0].startswith("changed on both sides: a.py:")
+    assert lines[1].endswith(": .envrc: remotedl sync resolve .envrc --remote | --laptop")
+    assert ways_out(held) == "remotedl sync resolve .envrc --laptop | --remote"
+    assert ways_out(both).endswith("a.py --laptop | --remote | --both")
+
+
+def test_a_name_is_never_taken_for_an_option() -> None:
+    assert typed("-rf") == "./-rf" and typed("-\n") == r"$'./-\x0a'"
 
 
 def test_names_that_begin_or_end_with_a_space_are_quoted() -> None:
@@ -128,7 +143,9 @@ def test_degraded_watching_names_the_knob(how: str, mend: str) -> None:
 
 def test_what_is_too_big_can_be_fetched() -> None:
     left = LeftOut("runs/model.pt", FILE, LeftOutWhy.TOO_BIG)
-    assert told(left_out=(left,)) == "left on the host: runs/model.pt: remotedl get runs/model.pt"
+    assert told(left_out=(left,)) == (
+        "left on the host: runs/model.pt: remotedl get /workspace/runs/model.pt runs/model.pt"
+    )
     assert told(left_out=(left._replace(why=LeftOutWhy.UPLOAD_ONLY),)) == ""
 
 

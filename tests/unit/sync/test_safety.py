@@ -286,3 +286,16 @@ def test_work_that_stays_of_a_deleted_folder_is_listed(where: Where) -> None:
         f"deleted in {sides[0]}, but new or edited in {sides[1]}: 'd/n0', 'd/n1', 'd/n2', 'd/n3', "
         "'d/n4' and 2 more; kept, with the folders that lead there",
     )
+
+
+@pytest.mark.parametrize("reason", [Reason.NEW, Reason.EDITED, Reason.RESTORED, Reason.MERGED])
+def test_unsound_what_would_bring_an_instruction_unasked(reason: Reason) -> None:
+    there = {".gitattributes": file("evil")}
+    op = Operation(
+        ".gitattributes", *[".gitattributes"] * 2, None, file("evil"), reason, Phase.WRITE
+    )
+    verdict = Verdict((op,), (), {}, (), (), (), (), frozenset())
+    found = halted(clear(verdict, {}, side({}), side(there)))
+    assert found.kind is HaltKind.UNSOUND and "unasked" in found.message
+    decided = verdict._replace(to_laptop=(op._replace(reason=Reason.RESOLVED),))
+    assert isinstance(clear(decided, {}, side({}), side(there)), Cleared)

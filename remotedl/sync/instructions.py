@@ -1,0 +1,86 @@
+"""Which files tell a program of the laptop what to do, and so never come down unasked. Pure.
+
+Two groups. What remotedl, ssh and git read goes up only, whatever the configuration says. What
+editors, shells and tools run by themselves is `ask_before` of `[project.sync]`, the user's to
+change. A change of either on the host is a conflict (`reconcile`), taken only by somebody who was
+shown what it does. Ordinary code comes down: to run it is the user's own act. `.git` and
+`.remotedl` are never synced at all (`agent/ignore`).
+
+Decision: known by name, at any depth, in every form that a disk takes for that name. Alternative:
+by what a file does. Reason: a list can be read, and what a new tool reads is one line more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from remotedl.sync.agent.ignore import Ignore, Source
+from remotedl.sync.agent.names import Names, plain
+from remotedl.sync.agent.tree import Kind, join
+
+UP_ONLY = (
+    *("hosts.toml", ".remotedlignore", ".env"),
+    *(".gitmodules", ".gitattributes", ".gitconfig", ".gitignore", ".gitmessage", ".mailmap"),
+    *(".lfsconfig", ".git-credentials", ".githooks", ".husky"),
+    *(".ssh", ".netrc"),
+)
+"""Names of files and folders."""
+UP_ONLY_STARTS = (".git-blame",)
+"""As in .git-blame-ignore-revs."""
+REPOSITORY = "head"
+"""A file of this name makes a folder a repository without `.git`: git obeys the settings in it."""
+SPECIAL = frozenset("*?[\\!#")
+
+
+class Instructions:
+    """Which paths are held back; one per configuration, since it remembers what it was asked."""
+
+    def __init__(self, ask_before: Iterable[str] = (), named: Iterable[str] = ()) -> None:
+        """`ask_before`: lines as in a .gitignore. `named`: keys of further files and folders that
+        remotedl, ssh or git were told to read."""
+        patterns = [plain_pattern(line) for line in ask_before]
+        words = [line.strip("/") for line in patterns]
+        literal = [word for word in words if "/" not in word and not SPECIAL & set(word)]
+        self._names = Names([*UP_ONLY, *(word for word in literal if word)])
+        self._asked = Ignore([Source("\n".join(patterns))] if patterns else [], defaults=False)
+        self._named = frozenset(map(_plain_key, named))
+        self._folders: dict[str, tuple[bool, str]] = {"": (False, "")}
+
+    def holds(self, key: str, kind: Kind) -> bool:
+        """Whether `key`, or a folder above it, tells a program of the laptop what to do."""
+        folder, _, leaf = key.rpartition("/")
+        held, above = self._folder(folder)
+        return held or self._holds(above, leaf, kind)
+
+    def _folder(self, folder: str) -> tuple[bool, str]:
+        """Whether a folder is held, and its key in plain letters."""
+        pending: list[str] = []
+        while (known := self._folders.get(folder)) is None:
+            folder, _, leaf = folder.rpartition("/")
+            pending.append(leaf)
+        held, above = known
+        while pending:
+            leaf = pending.pop()
+            held = held or self._holds(above, leaf, Kind.DIR)
+            above, folder = join(above, plain(leaf)), join(folder, leaf)
+            self._folders[folder] = held, above
+        return held, above
+
+    def _holds(self, folder: str, leaf: str, kind: Kind) -> bool:
+        if self._names.match(leaf) is not None:
+            return True
+        name = plain(leaf)
+        if name.startswith(UP_ONLY_STARTS) or (name == REPOSITORY and kind is not Kind.DIR):
+            return True
+        if self._named and join(folder, name) in self._named:
+            return True
+        return bool(name) and self._asked.ignores_child(folder, name, kind is Kind.DIR)
+
+
+def plain_pattern(line: str) -> str:
+    """A pattern as it is matched: against names in plain letters."""
+    return line.casefold()
+
+
+def _plain_key(key: str) -> str:
+    return "/".join(map(plain, key.split("/")))
