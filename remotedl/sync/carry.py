@@ -25,6 +25,7 @@ from remotedl.sync.agent.replica import Replica
 from remotedl.sync.agent.transfer import PACK_BYTES, SMALL, Basis, Wanted
 from remotedl.sync.agent.tree import Change, Entry, Kind, Tree
 from remotedl.sync.fresh import Fresh
+from remotedl.sync.ledger import Ledger
 from remotedl.sync.peer import Peer, Reply
 from remotedl.sync.picture import Picture
 from remotedl.sync.safety import Cleared
@@ -62,8 +63,14 @@ class Carrier:
     """Applies cleared operations to both sides. The cycle's thread."""
 
     def __init__(
-        self, replica: Replica, picture: Picture, peer: Peer, transfers: Transfers
+        self,
+        replica: Replica,
+        picture: Picture,
+        peer: Peer,
+        transfers: Transfers,
+        ledger: Ledger,
     ) -> None:
+        self.ledger = ledger
         self.replica = replica
         self.picture = picture
         self.peer = peer
@@ -73,6 +80,7 @@ class Carrier:
     def carry(self, cleared: Cleared, step: str, fresh: Fresh) -> Carried:
         """`fresh`: contents by digest that need not be read again. Raises LinkLost, SyncError."""
         carried = Carried()
+        self.ledger.begin(cleared.to_remote, cleared.to_laptop)
         Upload(self, step, carried, fresh).run(cleared.to_remote)
         _Download(self, step, carried).run(cleared.to_laptop)
         return carried
@@ -165,7 +173,8 @@ class Upload(_Trip):
     def __init__(self, own: Carrier, step: str, carried: Carried, fresh: Fresh) -> None:
         super().__init__(own, step, carried)
         self._fresh = fresh
-        self._sent: deque[tuple[list[Operation], Reply]] = deque()
+        self._sent: deque[tuple[int, list[Operation], Reply]] = deque()
+        """Batches by their numbers in the ledger."""
 
     def run(self, operations: Sequence[Operation]) -> None:
         """Raises LinkLost, SyncError."""
@@ -176,19 +185,18 @@ class Upload(_Trip):
     def begin(self, ops: Iterable[Operation]) -> None:
         """Send contents and commits; the answers come later. Raises LinkLost."""
         for batch in self._batches(ops):
-            self._sent.append((batch, self._commit(batch)))
+            number = self._own.ledger.sending(self.where, batch)
+            self._sent.append((number, batch, self._commit(batch)))
 
     def reap(self) -> None:
         """Take the answers that have come. Raises LinkLost, SyncError."""
-        while self._sent and self._sent[0][1].is_there:
-            batch, reply = self._sent.popleft()
-            self._take_reply(batch, reply.wait())
+        while self._sent and self._sent[0][2].is_there:
+            self._take_next()
 
     def end(self) -> None:
         """Wait for all answers. Raises LinkLost, SyncError."""
         while self._sent:
-            batch, reply = self._sent.popleft()
-            self._take_reply(batch, reply.wait())
+            self._take_next()
 
     def _batches(self, ops: Iterable[Operation]) -> Iterator[list[Operation]]:
         """Pieces whose contents are on their way when they are yielded."""
@@ -258,11 +266,13 @@ class Upload(_Trip):
         changes = [Change(op.path, op.expected, op.new) for op in batch]
         return self._own.peer.commit(changes, self._step, [op.reason.value for op in batch])
 
-    def _take_reply(self, batch: list[Operation], answer: dict[str, object]) -> None:
-        outcomes = _outcomes(answer, len(batch))
+    def _take_next(self) -> None:
+        number, batch, reply = self._sent.popleft()
+        outcomes = _outcomes(reply.wait(), len(batch))
         done = [op for op, end in zip(batch, outcomes, strict=True) if self._ended(op, end)]
         for op in done:
             self._own.picture.believe(op.key, op.path, op.new)
+        self._own.ledger.arrived(number, batch, done)
         self._carried.done_remote += done
         self._carried.to_remote = self._carried.to_remote.plus(_counted(done))
 
@@ -323,6 +333,7 @@ class _Download(_Trip):
             reply.wait()  # what could not be sent shows as missing content below
         changes = [Change(op.path, op.expected, op.new) for op in batch]
         reasons = [op.reason.value for op in batch]
+        number = self._own.ledger.sending(self.where, batch)
         outcomes = self._own.replica.apply(changes, self._step, reasons)
         done = []
         for op, end in zip(batch, outcomes, strict=True):
@@ -333,6 +344,7 @@ class _Download(_Trip):
                 done.append(op)
             else:
                 self._carried.doubtful.add(op.path)
+        self._own.ledger.arrived(number, batch, done)
         self._carried.done_laptop += done
         self._carried.to_laptop = self._carried.to_laptop.plus(_counted(done))
 

@@ -11,11 +11,11 @@ import hashlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from remotedl.errors import FolderUnusable, StateCorrupt
+from remotedl.errors import ConfigError, FolderUnusable, StateCorrupt
 from remotedl.sync.agent import packed
 from remotedl.sync.agent.listing import Version
 from remotedl.sync.agent.protocol import (
@@ -29,7 +29,7 @@ from remotedl.sync.agent.protocol import (
 from remotedl.sync.agent.tree import DIR, Change, Entry, Kind, Tree
 from remotedl.sync.lanes import Choice, Decision
 
-SCHEMA = 1
+SCHEMA = 2
 APPLICATION = 0x72646C73
 """In the file's header: "rdls"."""
 
@@ -55,6 +55,14 @@ CREATE TABLE step (
     count INTEGER NOT NULL, reasons TEXT NOT NULL, changes BLOB NOT NULL
 );
 """
+_BATCH = """
+CREATE TABLE batch (
+    number INTEGER PRIMARY KEY, side TEXT NOT NULL, arrived INTEGER NOT NULL, entries BLOB NOT NULL
+);
+"""
+_MIGRATIONS = {1: _BATCH}
+"""What brings a database of that version to the next one."""
+Rows = Sequence[tuple[str, Entry | None]]
 _KINDS = {Kind.FILE: 1, Kind.DIR: 2, Kind.LINK: 3}
 _ABSENT = 0
 _ROW = "(key, kind, digest, size, executable, target) VALUES (?, ?, ?, ?, ?, ?)"
@@ -81,7 +89,7 @@ class Database:
     def __init__(self, path: Path, *, used: bool = False) -> None:
         """`used`: there was a session before, so that an empty file is a damaged one.
 
-        Raises StateCorrupt, FolderUnusable.
+        Raises StateCorrupt, FolderUnusable; ConfigError for the file of a newer version.
         """
         self.path = path
         self._used = used
@@ -193,12 +201,14 @@ class Database:
         steps: Iterable[Step],
         *,
         whole: bool = False,
+        open_batches: Iterable[tuple[str, Rows]] = (),
     ) -> None:
         """One cycle, in one transaction.
 
         `ancestor`: all of it now. `agreed`: what changed in it. `remote`: by key, whether the
         host's picture differs from the ancestor there, and how; `whole`: there is no other
-        difference. `spent`: decisions that can be forgotten.
+        difference. `spent`: decisions that can be forgotten. `open_batches`: what was sent to a
+        side and is not agreed on; all other batches are part of `agreed`.
         """
         equal = [(_raw(key),) for key, (differs, _) in remote.items() if not differs]
         other = [_row(key, entry) for key, (differs, entry) in remote.items() if differs]
@@ -214,6 +224,40 @@ class Database:
                 self._set("remote version", list(version))
             for step in steps:
                 self._add_step(step)
+            self._connection.execute("DELETE FROM batch")
+            for side, rows in open_batches:
+                self._add_batch(side, rows)
+
+    def batches(self) -> list[tuple[str, bool, Rows]]:
+        """Since the last record, oldest first: to which side, whether it arrived, what."""
+        query = "SELECT side, arrived, entries FROM batch ORDER BY number"
+        try:
+            return [
+                (str(side), bool(arrived), unpack_entries(entries) if entries else [])
+                for side, arrived, entries in self._connection.execute(query)
+            ]
+        except (sqlite3.Error, Malformed, TypeError) as exc:
+            raise self._corrupt(exc) from exc
+
+    def add_batch(self, side: str, rows: Rows) -> int:
+        """What is about to be sent to a side; the number of the batch."""
+        with self._transaction():
+            return self._add_batch(side, rows)
+
+    def batch_arrived(self, number: int, agreed: Rows, rows: Rows) -> None:
+        """A batch was acknowledged: `agreed` is what both sides have now, `rows` may be there."""
+        with self._transaction():
+            run = self._connection.execute
+            change = (_packed(agreed), number)
+            run("UPDATE batch SET arrived = 1, entries = ? WHERE number = ?", change)
+            if rows:
+                query = "INSERT INTO batch (side, arrived, entries) SELECT side, 0, ? FROM batch "
+                run(query + "WHERE number = ?", (_packed(rows), number))
+
+    def _add_batch(self, side: str, rows: Rows) -> int:
+        insert = "INSERT INTO batch (side, arrived, entries) VALUES (?, 0, ?)"
+        added = self._connection.execute(insert, (side, _packed(rows)))
+        return int(added.lastrowid or 0)
 
     def _record_agreed(self, ancestor: Tree, agreed: Mapping[str, Entry | None]) -> None:
         """A few changes as rows; many, or many since the last time, as a new base."""
@@ -249,7 +293,7 @@ class Database:
     def forget_agreement(self) -> None:
         """Unite both sides anew: what differs becomes a conflict, nothing is deleted."""
         with self._transaction():
-            for table in ("base", "ancestor", "remote"):
+            for table in ("base", "ancestor", "remote", "batch"):
                 self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
             self._connection.execute("DELETE FROM meta WHERE name LIKE '% marker'")
             self._connection.execute("DELETE FROM meta WHERE name = 'remote version'")
@@ -308,7 +352,10 @@ class Database:
         application = run("PRAGMA application_id").fetchone()[0]
         if application != APPLICATION:
             raise sqlite3.DatabaseError("it is not a database of remotedl's sync")
-        version = run("PRAGMA user_version").fetchone()[0]
+        version = self._migrated(run("PRAGMA user_version").fetchone()[0])
+        if version > SCHEMA:
+            message = f"{self.path} was written by a newer version of remotedl (schema {version})"
+            raise ConfigError(message, hint="pip install --upgrade remotedl")
         if version != SCHEMA:
             raise sqlite3.DatabaseError(f"its version is {version}, and {SCHEMA} is expected")
         run("PRAGMA synchronous = NORMAL")
@@ -320,8 +367,16 @@ class Database:
     def _create(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
         statements = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA};"
-        self._connection.executescript("BEGIN;" + _TABLES + statements + "COMMIT;")
+        self._connection.executescript("BEGIN;" + _TABLES + _BATCH + statements + "COMMIT;")
         self._set("clean", True)
+
+    def _migrated(self, version: int) -> int:
+        """An older database is brought up to date; the version that it has now."""
+        while version in _MIGRATIONS:
+            statements = f"{_MIGRATIONS[version]} PRAGMA user_version = {version + 1};"
+            self._connection.executescript(f"BEGIN IMMEDIATE; {statements} COMMIT;")
+            version += 1
+        return version
 
     def _check(self) -> None:
         """The last session did not end in order: see whether all pages hang together."""
@@ -395,6 +450,10 @@ class _Transaction:
             self._database._connection.execute(statement)
         except sqlite3.Error as exc:
             raise self._database._translated(exc) from exc
+
+
+def _packed(rows: Rows) -> bytes:
+    return pack_entries(rows) if rows else b""
 
 
 def _raw(key: str) -> bytes:

@@ -34,7 +34,7 @@ from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.folder import FolderGone
 from remotedl.sync.agent.ignore import ALWAYS, DEFAULTS, Ignore, Source
 from remotedl.sync.agent.packed import Packed, alike, count_files
-from remotedl.sync.agent.tree import DIR, Change, Entry, changed_keys, share
+from remotedl.sync.agent.tree import DIR, Change, Entry, amend, changed_keys, share
 from remotedl.sync.agent.tree import key as key_of
 from remotedl.sync.agent.undo import REASON as UNDO
 from remotedl.sync.carry import Carried
@@ -512,6 +512,7 @@ class Sync:
         return self._conclude(verdict, carried, cleared.notices)
 
     def _decide(self) -> Verdict:
+        self._know_own_past()
         pair = self._pair
         policy = self._policy()
         changed = None if self._changed is None else self._changed | self._candidates
@@ -543,12 +544,8 @@ class Sync:
         pair = self._pair
         done_laptop = {op.key for op in carried.done_laptop}
         done_remote = {op.key for op in carried.done_remote}
-        agreed = settle(verdict, done_laptop, done_remote)
-        for key, entry in agreed.items():
-            if entry is None:
-                pair.ancestor.pop(key, None)
-            else:
-                pair.ancestor[key] = entry
+        agreed = {**pair.ledger.agreed, **settle(verdict, done_laptop, done_remote)}
+        amend(pair.ancestor, agreed)
         whole = self._changed is None
         if self._changed is None:  # all keys may differ otherwise than the database remembers
             touched = changed_keys(pair.ancestor, pair.picture.tree)
@@ -563,7 +560,7 @@ class Sync:
             )
             if ops
         ]
-        if agreed or steps or verdict.spent or self._changed != set():
+        if agreed or steps or verdict.spent or self._changed != set() or pair.ledger.is_open:
             pair.database.record(
                 pair.ancestor,
                 agreed,
@@ -572,7 +569,9 @@ class Sync:
                 verdict.spent,
                 steps,
                 whole=whole,
+                open_batches=pair.ledger.open_after(agreed),
             )
+            pair.ledger.recorded(agreed)
         if HaltKind.MASS_DELETE in self._allowed:
             self._losses.forgive()
             pair.database.set_forgiven(self._now())
@@ -675,6 +674,22 @@ class Sync:
             return False
         self._note(found)
         return bool(found)
+
+    def _know_own_past(self) -> None:
+        """What was sent and stands there now is no edit, though its acknowledgement was lost."""
+        pair = self._pair
+        found = pair.ledger.own_past(pair.ancestor, pair.replica.side.tree, pair.picture.tree)
+        if not found:
+            return
+        try:
+            flushed = pair.peer.ops("sync")
+            pair.replica.sync()
+            flushed.wait()
+        except (OSError, SyncError):
+            return  # who knows for how long it stands there: not to be relied upon
+        pair.ledger.adopt(found)
+        amend(pair.ancestor, found)
+        self._note(found)
 
     def _count_what_waits(self) -> None:
         """Paused: nothing is moved, but what would be is seen."""

@@ -24,12 +24,13 @@ from remotedl.sync.agent.follow import Follower
 from remotedl.sync.agent.ignore import Ignore
 from remotedl.sync.agent.packed import alike
 from remotedl.sync.agent.replica import Replica
-from remotedl.sync.agent.tree import Folding, Traits, Tree
+from remotedl.sync.agent.tree import Folding, Traits, Tree, amend
 from remotedl.sync.carry import Carrier
 from remotedl.sync.database import Database
 from remotedl.sync.fresh import Fresh
 from remotedl.sync.holder import holder, user
 from remotedl.sync.lanes import left_lane
+from remotedl.sync.ledger import Ledger
 from remotedl.sync.peer import Peer, refusal
 from remotedl.sync.picture import Picture
 from remotedl.sync.rules import read_rules
@@ -80,6 +81,7 @@ class Pair:
     picture: Picture
     transfers: Transfers
     carrier: Carrier
+    ledger: Ledger
     remote_root: str
     remote_boot: str
     first: bool
@@ -172,6 +174,8 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     closing.callback(_end, greeting)
     ancestor = alike(database.ancestor(), replica.scanner.tree)
     tree = database.remote(ancestor)
+    ledger = Ledger(database)
+    amend(ancestor, ledger.agreed)
     replica.scanner.agreed = ancestor
     follower = Follower(replica, request.clock, request.wake)
     closing.callback(follower.close)
@@ -195,6 +199,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     known = known and (laptop.marker, remote.marker) == (expected_laptop, expected_remote)
     if not known:  # the first time, or the user let a halt pass
         database.forget_agreement()
+        ledger.clear()
         ancestor, tree, version = {}, {}, None
     picture = Picture(tree, version)
     picture.traits = _traits(answer)
@@ -212,7 +217,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         database.set_boots(replica.boot, str(answer["boot"]))
     transfers = Transfers(replica, peer, request.clock, request.wake)
     closing.callback(transfers.close)
-    carrier = Carrier(replica, picture, peer, transfers)
+    carrier = Carrier(replica, picture, peer, transfers, ledger)
     told.wait()
     for listing in peer.listings():
         picture.take(listing)
@@ -221,7 +226,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     if ancestor or picture.tree:
         request.fresh.wait_for_room(False)
         _finish(scan, replica)
-    _leave_lanes(database, request.config, ancestor, replica.side.tree, picture.tree)
+    _leave_lanes(database, ledger, request.config, ancestor, replica.side.tree, picture.tree)
     return Pair(
         database=database,
         ancestor=ancestor,
@@ -231,6 +236,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
         picture=picture,
         transfers=transfers,
         carrier=carrier,
+        ledger=ledger,
         remote_root=str(answer["root"]),
         remote_boot=str(answer["boot"]),
         first=not ancestor,
@@ -240,7 +246,12 @@ def _open(request: Request, closing: ExitStack) -> Pair:
 
 
 def _leave_lanes(
-    database: Database, config: SyncConfig, ancestor: Tree, laptop: Tree, remote: Tree
+    database: Database,
+    ledger: Ledger,
+    config: SyncConfig,
+    ancestor: Tree,
+    laptop: Tree,
+    remote: Tree,
 ) -> None:
     """`outputs` may name other paths than in the last session."""
     before, now = database.outputs(), tuple(config.outputs)
@@ -250,8 +261,7 @@ def _leave_lanes(
     for key in forgotten:
         ancestor.pop(key, None)
     if forgotten:
-        there = {key: (key in remote, remote.get(key)) for key in forgotten}
-        database.record(ancestor, dict.fromkeys(forgotten), there, None, (), ())
+        ledger.forget(forgotten)
     database.set_outputs(now)
 
 

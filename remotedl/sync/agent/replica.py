@@ -105,6 +105,13 @@ class Replica:
     ) -> List[Outcome]:
         return self.applier.apply(changes, step, reasons)
 
+    def sync(self) -> None:
+        """Have all that stands here survive a power cut, where there is such a call.
+
+        Raises OSError.
+        """
+        self.disk.syncfs(self.folder.top)
+
     def _note_crash(self) -> None:
         """The machine was started anew since the last session."""
         if not self._last_boot or self._last_boot == self.boot:

@@ -190,6 +190,8 @@ class Agent:
             return self._keeper.undo(_word(asked["step"]), only, _word(asked["new_step"]), made)
         elif op == "probe":
             return {"data": "0" * min(len(str(asked["data"])), PROBE_LIMIT)}
+        elif op == "sync":
+            self._keeper.replica.sync()
         elif op == "prune":
             trash = self._keeper.replica.trash
             return {"freed": trash.prune(float(asked["days"]), int(asked["size"]))}

@@ -284,12 +284,17 @@ def diff(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> List[Change]:
 def patched(tree: Mapping[str, Entry], changes: Mapping[str, Optional[Entry]]) -> Tree:
     """`tree` with `changes` made to it; None removes."""
     result = dict(tree)
+    amend(result, changes)
+    return result
+
+
+def amend(tree: Tree, changes: Mapping[str, Optional[Entry]]) -> None:
+    """Make `changes` to `tree`; None removes."""
     for path, entry in changes.items():
         if entry is None:
-            result.pop(path, None)
+            tree.pop(path, None)
         else:
-            result[path] = entry
-    return result
+            tree[path] = entry
 
 
 def share(tree: Tree, other: Mapping[str, Entry]) -> None:

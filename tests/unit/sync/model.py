@@ -2,15 +2,18 @@
 
 Each disk has a user, a trash, and writes that a power cut may take back until they are flushed.
 The cycle is the real order of work (see remotedl/sync/agent/apply.py) cut into steps; between any
-two of them something may happen: a crash, a cut, an edit. The deciding code is the real one.
+two of them something may happen: a crash, a cut, an edit. The deciding code is the real one, and
+so is the ledger of what was sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from remotedl.sync.agent.tree import DIR, Entry, Issue, Kind, Side, Tree, parent, parents
+from remotedl.sync.agent.tree import DIR, Entry, Issue, Kind, Side, Tree, amend, parent, parents
 from remotedl.sync.lanes import Policy
+from remotedl.sync.ledger import Ledger
 from remotedl.sync.reconcile import reconcile, settle
 from remotedl.sync.safety import Halt, HaltKind, Root, check_roots, clear
 from remotedl.sync.verdict import Operation, Verdict, Where
@@ -185,6 +188,30 @@ class Disk:
         return {entry for entry in (*self.tree.values(), *self.trash) if entry != DIR}
 
 
+class Batches:
+    """The database's table of batches; survives every crash of a model."""
+
+    def __init__(self, rows: Iterable[tuple[str, bool, Any]] = ()) -> None:
+        self.rows = list(rows)
+
+    def batches(self) -> list[tuple[str, bool, Any]]:
+        return self.rows
+
+    def add_batch(self, side: str, rows: Any) -> int:
+        self.rows.append((side, False, rows))
+        return len(self.rows) - 1
+
+    def batch_arrived(self, number: int, agreed: Any, rows: Any) -> None:
+        side = self.rows[number][0]
+        self.rows[number] = (side, True, agreed)
+        if rows:
+            self.rows.append((side, False, rows))
+
+
+BATCH = 2
+"""Operations that are sent, flushed and acknowledged together."""
+
+
 class World:
     """Both disks, the ancestor, and the cycle between them."""
 
@@ -193,6 +220,7 @@ class World:
         self.laptop = Disk(Where.LAPTOP, policy)
         self.remote = Disk(Where.REMOTE, policy)
         self.ancestor: Tree = {}
+        self.batches = Batches()
         self.last = Verdict((), (), {}, (), (), (), (), frozenset())
 
     def disk(self, where: Where) -> Disk:
@@ -210,30 +238,43 @@ class World:
         """One cycle; yields before every step that may be the last. Views are up to date."""
         if not self.roots_ok():
             return
-        verdict = reconcile(self.ancestor, self.laptop.view, self.remote.view, self.policy)
+        ledger = Ledger(self.batches)  # type: ignore[arg-type]
+        ancestor = dict(self.ancestor)
+        amend(ancestor, ledger.agreed)
+        past = ledger.own_past(ancestor, self.laptop.view.tree, self.remote.view.tree)
+        for disk in self.disks if past else ():
+            disk.flush()
+        ledger.adopt(past)
+        amend(ancestor, past)
+        verdict = reconcile(ancestor, self.laptop.view, self.remote.view, self.policy)
         sides = self.laptop.view, self.remote.view
-        cleared = clear(verdict, self.ancestor, *sides, ALLOWED)
+        cleared = clear(verdict, ancestor, *sides, ALLOWED)
         assert not isinstance(cleared, Halt), cleared.message
         self.last = verdict
         done: list[set[str]] = [set(), set()]
+        ledger.begin(cleared.to_laptop, cleared.to_remote)
         for number, operations in enumerate((cleared.to_laptop, cleared.to_remote)):
             disk, other = self.disks[number], self.disks[1 - number]
-            yield f"stage on {disk.where}"
-            staged = [op for op in operations if _content_is_there(op, other)]
-            for op in staged:
-                yield f"apply {op.path} on {disk.where}"
-                if disk.apply(op):
-                    disk.believe(op)
-                    done[number].add(op.key)
-            yield f"flush {disk.where}"
-            disk.flush()
-            yield f"acknowledge {disk.where}"
-        settled = settle(verdict, *done)
-        for key, entry in settled.items():
-            if entry is None:
-                self.ancestor.pop(key, None)
-            else:
-                self.ancestor[key] = entry
+            for start in range(0, len(operations), BATCH):
+                yield f"stage on {disk.where}"
+                batch = [op for op in operations[start : start + BATCH] if _is_there(op, other)]
+                noted = ledger.sending(disk.where, batch)
+                made = []
+                for op in batch:
+                    yield f"apply {op.path} on {disk.where}"
+                    if disk.apply(op):
+                        disk.believe(op)
+                        made.append(op)
+                yield f"flush {disk.where}"
+                disk.flush()
+                yield f"acknowledge {disk.where}"
+                ledger.arrived(noted, batch, made)
+                done[number].update(op.key for op in made)
+        yield "record"
+        agreed = {**ledger.agreed, **settle(verdict, *done)}
+        amend(ancestor, agreed)
+        self.ancestor = ancestor
+        self.batches = Batches((where, False, rows) for where, rows in ledger.open_after(agreed))
         decisions = {k: d for k, d in self.policy.decisions.items() if k not in verdict.spent}
         self.policy = self.policy._replace(decisions=decisions)
 
@@ -248,6 +289,14 @@ class World:
     def versions(self) -> set[Entry]:
         return self.laptop.versions() | self.remote.versions()
 
+    def memory(self) -> tuple[Tree, Batches]:
+        """The database, as a copy."""
+        return dict(self.ancestor), Batches(self.batches.rows)
+
+    def recall(self, memory: tuple[Tree, Batches]) -> None:
+        """The database is this older one again."""
+        self.ancestor, self.batches = dict(memory[0]), Batches(memory[1].rows)
+
 
 TEXTS: dict[bytes, str] = {}
 """The content of each version, by its digest."""
@@ -261,7 +310,7 @@ def new_version(number: int, author: Where, *, executable: bool = False) -> Entr
     return entry
 
 
-def _content_is_there(op: Operation, other: Disk) -> bool:
+def _is_there(op: Operation, other: Disk) -> bool:
     """The sender reads the file now: if it is another by now, nothing is sent."""
     if op.new is None or op.new.kind is not Kind.FILE:
         return True

@@ -10,6 +10,7 @@ Ignored data is never touched, and safety never finds a verdict unsound.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from remotedl.sync.agent.ignore import Ignore, Source
 from remotedl.sync.agent.tree import DIR, Entry, Tree
 from remotedl.sync.lanes import Choice, Decision, Policy, policy_of
 from remotedl.sync.verdict import Reason, Where
-from tests.unit.sync.model import Disk, World, new_version
+from tests.unit.sync.model import Batches, Disk, World, new_version
 from tests.unit.sync.worlds import link
 
 IGNORE = Ignore([Source("i")])
@@ -57,10 +58,12 @@ class TwoUsers(RuleBasedStateMachine):
         self.count = 0
         self.authors: dict[Entry, Where] = {}
         """Versions that must not be lost, and who wrote them."""
+        self.alone: Where | None = None
+        """Whose user alone does anything; None: both do."""
         self.overruled: set[Entry] = set()
         """Those that a user of either side removed or overwrote, or decided against."""
         self.ignored: dict[Where, Tree] = {}
-        self.snapshots: list[Tree] = []
+        self.snapshots: list[Any] = []
 
     @initialize(mode=st.sampled_from(sorted(POLICIES)), acts=ACTS)
     def begin(self, mode: str, acts: list[Act]) -> None:
@@ -101,11 +104,11 @@ class TwoUsers(RuleBasedStateMachine):
 
     @rule()
     def keep_the_database(self) -> None:
-        self.snapshots.append(dict(self.world.ancestor))
+        self.snapshots.append(self.world.memory())
 
     @rule(data=st.data())
     def roll_the_database_back(self, data: st.DataObject) -> None:
-        self.world.ancestor = dict(data.draw(st.sampled_from([{}, *self.snapshots])))
+        self.world.recall(data.draw(st.sampled_from([({}, Batches()), *self.snapshots])))
 
     # --- we
 
@@ -197,7 +200,8 @@ class TwoUsers(RuleBasedStateMachine):
     # --- below
 
     def _act(self, act: Act) -> None:
-        where, deed, path, other = act
+        _, deed, path, other = act
+        where = self.alone or act[0]
         disk = self.world.disk(where)
         if deed == "delete":
             self._superseded(where, disk.delete(path))
@@ -309,10 +313,39 @@ def _holds_ignored(world: World, key: str) -> bool:
     return any(path.startswith(key + "/") for disk in world.disks for path in disk.ignored())
 
 
-TestTwoUsers = TwoUsers.TestCase
-TestTwoUsers.settings = settings(
+class OneUser(TwoUsers):
+    """Only one side is written to: whatever is cut or crashes, there is never a conflict."""
+
+    @initialize(mode=st.sampled_from(MIRRORS), acts=ACTS, alone=SIDES)
+    def begin(self, mode: str, acts: list[Act], alone: Where) -> None:  # type: ignore[override]
+        self.mode = mode
+        self.world = World(POLICIES[mode])
+        for path in BEFORE:
+            self._act((Where.LAPTOP, "file", path, ""))
+        self._quiet()
+        self.alone = alone
+        self.act(acts)
+
+    @rule()
+    def edit_the_same_on_both(self) -> None:  # type: ignore[override]
+        """Nobody does."""
+
+    @rule()
+    def roll_the_database_back(self) -> None:  # type: ignore[override]
+        """What was agreed on is forgotten by that: no wonder that there are conflicts then."""
+
+    @invariant()
+    def nothing_is_in_conflict(self) -> None:
+        assert not self.world.last.conflicts
+
+
+SETTINGS = settings(
     max_examples=int(os.environ.get("REMOTEDL_EXAMPLES", "25")),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+TestTwoUsers = TwoUsers.TestCase
+TestTwoUsers.settings = SETTINGS
+TestOneUser = OneUser.TestCase
+TestOneUser.settings = SETTINGS
