@@ -46,6 +46,7 @@ from remotedl.session.project import Project
 from remotedl.session.prompting import RememberingPrompt
 from remotedl.session.registry import Record, drop_record, read_record, running_sessions
 from remotedl.session.status import Phase, Snapshot
+from remotedl.session.sync_rows import AS_IT_IS, require_as_saved
 from remotedl.session.syncing import SessionSync
 from remotedl.session.tunnels import JUPYTER, TENSORBOARD
 from remotedl.session.watching import job_row
@@ -440,12 +441,12 @@ def _in_step_for_job(errand: Errand) -> dict[str, Any]:
     try:
         note = bring_in_step(errand, noted=True)
         note["sync"].pop("troubles", None)  # for people; a job's note stays small
+        require_as_saved(note["sync"].pop("behind", ()), errand.host_name)
         return note
     except RemotedlError as exc:
         if exc.exit_code != SyncPaused.exit_code:
             raise
-        hint = f"{exc.hint}; or start it with what the host has: remotedl run --no-after-sync"
-        raise SyncPaused(exc.message, hint=hint) from exc
+        raise SyncPaused(exc.message, hint=f"{exc.hint}; {AS_IT_IS}") from exc
 
 
 def inside_folder(errand: Errand, ground: Ground, cwd: Path) -> str:

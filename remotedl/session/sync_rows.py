@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from remotedl.errors import SyncError
 from remotedl.session.status import SyncLine
 from remotedl.sync.agent.tree import Entry
 from remotedl.sync.conflicts import Comparison
@@ -18,6 +19,7 @@ from remotedl.sync.remedies import (
     shown_frozen,
     shown_left_out,
     troubles,
+    troubles_behind,
     watching,
 )
 from remotedl.sync.safety import Halt
@@ -26,6 +28,9 @@ from remotedl.sync.verdict import Conflict, Operation, Verdict
 
 LISTED = 1000
 """Paths that are named of each kind; more would not be read."""
+NAMED = 3
+"""Files that an error names; `remotedl sync status` lists all."""
+AS_IT_IS = "or start it with what the host has: remotedl run --no-after-sync"
 
 
 def sync_line(status: SyncStatus, mode: str) -> SyncLine:
@@ -57,8 +62,19 @@ def barrier_row(barrier: Barrier) -> dict[str, Any]:
         "failures": [failure.key for failure in barrier.failures],
         "conflicts": [conflict.key for conflict in barrier.conflicts],
         "frozen": [frozen.key for frozen in barrier.frozen],
+        "behind": [one._asdict() for one in islice(troubles_behind(barrier), LISTED)],
         "troubles": [one._asdict() for one in islice(troubles(barrier), LISTED)],
     }
+
+
+def require_as_saved(behind: Sequence[Mapping[str, str]], host: str) -> None:
+    """`behind` of a barrier. Raises SyncError where a job would run with older files than these."""
+    if not behind:
+        return
+    named = ", ".join(f"{shown(one['path'])} ({one['what']})" for one in behind[:NAMED])
+    more = f" and {len(behind) - NAMED} more" if len(behind) > NAMED else ""
+    message = f"{host} does not have as saved: {named}{more}; the job was not started"
+    raise SyncError(message, hint=f"{behind[0]['mend']}; {AS_IT_IS}")
 
 
 def conflict_row(conflict: Conflict) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from remotedl.sync.agent.packed import Packed, alike, count_files
 from remotedl.sync.agent.tree import DIR, Change, Entry, amend, changed_keys, share
 from remotedl.sync.agent.tree import key as key_of
 from remotedl.sync.agent.undo import REASON as UNDO
+from remotedl.sync.behind import behind
 from remotedl.sync.carry import Carried
 from remotedl.sync.conflicts import Comparison
 from remotedl.sync.database import Step
@@ -319,7 +320,8 @@ class Sync:
                     raise TimeoutError(f"{outcome.pending} paths are not synced yet")
                 outcome = self._step()
                 rounds += 1
-            return Barrier(outcome.pending, outcome.failures, outcome.conflicts, outcome.frozen)
+            stands = outcome.pending, outcome.failures, outcome.conflicts, outcome.frozen
+            return Barrier(*stands, self._behind(outcome))
 
     def manifest(self) -> bytes:
         """Which version of every file the host holds, as far as we know: see manifest.py."""
@@ -533,6 +535,11 @@ class Sync:
             if step.side == Where.LAPTOP and UNDO not in step.reasons:
                 for change in step.changes:
                     self._losses.note(step.at, key_of(change.path), change.old, change.new)
+
+    def _behind(self, outcome: Outcome) -> tuple[str, ...]:
+        pair = self._pair
+        sides = pair.ancestor, pair.replica.side, pair.picture.side
+        return behind(*sides, self._policy(), outcome.frozen, outcome.left_out)
 
     def _policy(self) -> Policy:
         pair = self._pair

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from remotedl.sync.agent.tree import Issue
+from remotedl.sync.agent.tree import Issue, parents
 from remotedl.sync.lanes import Choice
 from remotedl.sync.status import Barrier, Failure, State, SyncStatus
 from remotedl.sync.verdict import Conflict, Frozen, LeftOut, LeftOutWhy, Where
@@ -84,6 +84,14 @@ def troubles(barrier: Barrier) -> Iterator[Trouble]:
             what += ": " + ", ".join(ascii(path) for path in item.spellings)
         for remedy in _of_frozen([item]):
             yield Trouble("frozen", item.key, what, remedy.mend)
+
+
+def troubles_behind(barrier: Barrier) -> Iterator[Trouble]:
+    """What the host does not have as it was saved on the laptop, each with its reason."""
+    known = {one.path: one for one in troubles(barrier)}
+    for key in barrier.behind:
+        above = (known[one] for one in (key, *parents(key)) if one in known)
+        yield next(above, Trouble("pending", key, "not there yet", FLUSH))._replace(path=key)
 
 
 def ways_out(conflict: Conflict) -> str:

@@ -83,6 +83,8 @@ class Barrier(NamedTuple):
     failures: tuple[Failure, ...]
     conflicts: tuple[Conflict, ...]
     frozen: tuple[Frozen, ...]
+    behind: tuple[str, ...] = ()
+    """Keys of what the host does not have as it was saved on the laptop; see behind.py."""
 
     @property
     def clean(self) -> bool:

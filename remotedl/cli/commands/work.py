@@ -52,7 +52,7 @@ def run(
     ],
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once.")] = False,
     after_sync: Annotated[
-        bool, typer.Option(help="Bring both sides in step before the job starts.")
+        bool, typer.Option(help="Start only when the host has every file as it is saved here.")
     ] = True,
     gpus: Annotated[
         str | None,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from remotedl.errors import SyncPaused
+from remotedl.errors import SyncError, SyncPaused
 from remotedl.session.status import Phase
 from tests.lab.gpu import FILES, Gpu
 from tests.lab.sessions import eventually
@@ -194,6 +194,26 @@ def test_a_job_does_not_start_with_old_files_behind_a_pause(trip: Trip) -> None:
     assert trip.laptop.run("run", "--no-after-sync", "--", "true").code == 0
     trip.laptop.run("sync", "resume")
     assert trip.laptop.run("run", "--", "cat", "train.py").stdout == "print('new')"
+
+
+def test_a_job_does_not_start_with_other_files_than_the_saved_ones(trip: Trip) -> None:
+    trip.up_in_background()
+    code, there = trip.laptop.folder / "train.py", Path(trip.look().workdir) / "train.py"
+    code.write_text("v0")
+    trip.laptop.run("sync", "flush")
+    trip.laptop.run("sync", "pause")
+    code.write_text("mine")
+    there.write_text("theirs")
+    trip.laptop.run("sync", "resume")
+    for how in ((), ("-d",)):
+        refused = trip.laptop.run("run", *how, "--", "cat", "train.py", check=False)
+        assert (refused.code, refused.stdout) == (SyncError.exit_code, "")
+        assert "h1 does not have as saved: train.py (edited on both sides)" in refused.stderr
+        assert "remotedl sync resolve train.py --laptop" in refused.stderr
+        assert "remotedl run --no-after-sync" in refused.stderr
+    assert trip.laptop.run("run", "--no-after-sync", "--", "cat", "train.py").stdout == "theirs"
+    trip.laptop.run("sync", "resolve", "train.py", "--laptop")
+    assert trip.laptop.run("run", "--", "cat", "train.py").stdout == "mine"
 
 
 def test_without_a_link_the_jobs_are_told_as_they_were_seen_last(trip: Trip) -> None:

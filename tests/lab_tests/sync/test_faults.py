@@ -230,6 +230,7 @@ def test_a_refused_write_holds_the_deletes_back(make_folders: MakeFolders) -> No
     assert [failure.key for failure in outcome.failures] == ["moved"]
     assert outcome.pending == 2
     assert tree(folders.host)["deleted"] == "- b'2'"
+    assert sync.flush(10).behind == ("deleted", "moved")  # no job starts on these
     staged.broken = False
     folders.close()
     folders.once()
