@@ -7,8 +7,9 @@
     idle.py stop       watches no more, and forgets the settings
 
 Settings: limit_s, container (its name; absent natively), gpus (indexes, or all), poweroff. Idle is:
-no job runs, no kernel computes, no GPU of ours works, nobody is connected to a service. Any one of
-them begins the time anew, and what cannot be told counts as in use.
+no job runs, no kernel computes, no shell or other command is in it, it uses next to no CPU, no GPU
+of ours works, nobody is connected to a service. Any one of them begins the time anew, and what
+cannot be told counts as in use.
 
 It runs on the host and not in the container, since a container cannot stop itself: its engine would
 start it again. After a reboot of the host the next session starts it (`resume`).
@@ -24,12 +25,16 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 RUN = os.path.dirname(os.path.abspath(__file__))
 CHECK_S = 30.0
 GPU_WORKS = 5
 """Per cent; a desktop or a monitor alone keeps a GPU below that."""
+CPU_WORKS = 0.2
+"""Of one core, over the time between two looks; an idle Jupyter stays below a tenth of that."""
+SHELL_MARK = "REMOTEDL_SHELL"
+"""launch.py puts it into the environment of shells."""
 SMI = ("nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi", "/usr/bin/nvidia-smi")
 ENDS_S = 15.0
 PEOPLE = range(1000, 60000)
@@ -97,31 +102,57 @@ def quiet() -> None:
 
 
 def watch() -> None:
-    """Look, write down what was seen, and end it when the time has come."""
+    """Look, write down what was seen, and end it when the time has come.
+
+    Nothing but that, or the project's own end, ends this loop: a full disk, an engine that hangs
+    and what nobody thought of count as in use, are told, and are looked at again.
+    """
     # Not the time of day: a clock that is set must not look like hours of idleness.
     since = time.monotonic()
+    limit, before = CHECK_S, {}  # type: float, Dict[str, Any]
     while True:
-        settings = read("idle-settings.json")
-        limit = float(settings["limit_s"])
-        busy = reasons(settings)
-        if busy == GONE:
-            return
+        try:
+            settings = read("idle-settings.json")
+            limit = float(settings["limit_s"])
+            busy = reasons(settings, before)
+            if busy == GONE:
+                return
+        except Exception as exc:  # noqa: BLE001 - see above
+            busy = [f"it cannot be told whether it is used: {type(exc).__name__}: {exc}"]
         if busy:
             since = time.monotonic()
         idle = 0.0 if busy else time.monotonic() - since
-        write("idle.json", {"pid": os.getpid(), "busy": busy, "idle_s": idle, "limit_s": limit})
+        note({"pid": os.getpid(), "busy": busy, "idle_s": idle, "limit_s": limit})
         if idle >= limit:
-            print("idle for %.0f s: ending it" % idle, flush=True)  # noqa: UP031
+            say(f"idle for {idle:.0f} s: ending it")
             end(settings)
             return
         time.sleep(min(CHECK_S, limit / 10))
 
 
+def note(seen: Dict[str, Any]) -> None:
+    """For `status`; where it cannot be written, the last one stays, and the watch goes on."""
+    try:
+        write("idle.json", seen)
+    except OSError as exc:
+        say(f"what was seen cannot be written: {exc}")
+
+
+def say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError:
+        pass  # the log lies on the same full disk
+
+
 GONE = ["gone"]
 
 
-def reasons(settings: Dict[str, Any]) -> List[str]:
-    """Why it counts as in use; [] when it is idle; GONE when there is nothing to watch."""
+def reasons(settings: Dict[str, Any], before: Dict[str, Any]) -> List[str]:
+    """Why it counts as in use; [] when it is idle; GONE when there is nothing to watch.
+
+    `before` keeps what the last look saw.
+    """
     ports = published(settings)
     if ports is None:
         return ["it cannot be told whether it is used"]
@@ -135,6 +166,7 @@ def reasons(settings: Dict[str, Any]) -> List[str]:
         found.append("somebody is connected")
     if "8888" in ports:
         found += kernels(ports["8888"])
+    found += programs_at_work(settings, before)
     return found + gpus(settings.get("gpus"))
 
 
@@ -199,27 +231,155 @@ def kernels(port: int) -> List[str]:
 
 
 def gpus(ours: Any) -> List[str]:
+    """Which of our GPUs work; one that does not tell (MIG, vGPU) does while programs are on it."""
     if not ours:
         return []
-    query = ["--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits"]
-    for smi in SMI:
+    rows = smi("--query-gpu=index,uuid,utilization.gpu")
+    if rows is None:
+        return [UNTOLD]
+    named = ours if ours == "all" else {str(one) for one in ours}
+    if named != "all":
+        rows = [row for row in rows if named & set(row[:2])]
+    if not rows or any(len(row) != 3 for row in rows):
+        return [UNTOLD]
+    found = [f"GPU {row[0]}" for row in rows if row[2].isdigit() and int(row[2]) >= GPU_WORKS]
+    silent = {row[1] for row in rows if not row[2].isdigit()}
+    if silent:
+        programs = smi("--query-compute-apps=gpu_uuid,pid")
+        if programs is None or any(not row[-1].isdigit() for row in programs):
+            return [*found, UNTOLD]
+        held = silent & {row[0] for row in programs}
+        found += [f"a program is on GPU {row[0]}" for row in rows if row[1] in held]
+    return found
+
+
+UNTOLD = "the GPUs cannot be told"
+
+
+def smi(query: str) -> Optional[List[List[str]]]:
+    """The rows of an answer of nvidia-smi; None where there is none to be had."""
+    for program in SMI:
+        argv = [program, query, "--format=csv,noheader,nounits"]
         try:
-            done = subprocess.run([smi, *query], stdout=subprocess.PIPE, timeout=30)
+            done = subprocess.run(argv, stdout=subprocess.PIPE, timeout=60)
         except FileNotFoundError:
             continue
         except (OSError, subprocess.TimeoutExpired):
-            return ["the GPUs cannot be told"]
-        rows = [line.split(",") for line in done.stdout.decode("utf-8", "replace").splitlines()]
-        at_work = [
-            row[0].strip()
-            for row in rows
-            if len(row) == 2
-            and (ours == "all" or row[0].strip() in ours)
-            and row[1].strip().isdigit()
-            and int(row[1]) >= GPU_WORKS
-        ]
-        return [f"GPU {one}" for one in at_work]
-    return []
+            return None
+        if done.returncode != 0:
+            return None
+        lines = done.stdout.decode("utf-8", "replace").splitlines()
+        return [[cell.strip() for cell in line.split(",")] for line in lines if line.strip()]
+    return None
+
+
+def programs_at_work(settings: Dict[str, Any], before: Dict[str, Any]) -> List[str]:
+    """Terminals and other commands in it, and computing. `before`: what the last look saw."""
+    name, found = settings.get("container"), []
+    alive = processes()
+    if name is None:
+        top = int(read("keep.json").get("pid", 0))
+        spent = spent_below(top, alive)
+    else:
+        told = engine(["inspect", "-f", "{{.State.Pid}} {{json .ExecIDs}}", str(name)])
+        if told is None:
+            return ["the commands in it cannot be told"]
+        pid, _, execs = told.partition(" ")
+        ids = set(json.loads(execs) or [])
+        # Our own looks are commands too; they are over at the next one.
+        if ids & before.get("execs", set()):
+            found.append("a command or a shell runs in it")
+        before["execs"] = ids
+        top, spent = int(pid), spent_by_group(pid)
+    if any(one.terminal and one.session != number for number, one in below(top, alive).items()):
+        found.append("a program runs in a terminal")
+    if name is None and shells():
+        found.append("a shell is open")
+    if computes(spent, before):
+        found.append("it computes" if spent is not None else "its use of the CPU cannot be told")
+    return found
+
+
+def computes(spent: Optional[float], before: Dict[str, Any]) -> bool:
+    """Whether more than next to nothing was computed since the last look; True if untold."""
+    now = time.monotonic()
+    since, last = before.get("cpu", (now, spent))
+    before["cpu"] = now, spent
+    if spent is None or last is None:
+        return True
+    return bool(now > since and (spent - last) / (now - since) > CPU_WORKS)
+
+
+class Seen(NamedTuple):
+    """A process, as /proc has it."""
+
+    parent: int
+    session: int
+    terminal: int
+    """Its number; 0 for none."""
+    ticks: int
+    """Of CPU, with those of its children that have ended."""
+
+
+def processes() -> Dict[int, Seen]:
+    found = {}
+    for name in os.listdir("/proc"):
+        row = slurp(f"/proc/{name}/stat").rpartition(")")[2].split() if name.isdigit() else []
+        if len(row) > 15:
+            ticks = sum(int(one) for one in row[11:15])
+            found[int(name)] = Seen(int(row[1]), int(row[3]), int(row[4]), ticks)
+    return found
+
+
+def below(top: int, alive: Dict[int, Seen]) -> Dict[int, Seen]:
+    """A process and all that it has begun."""
+    found = {top} & alive.keys()
+    fresh = found
+    while fresh:
+        fresh = {number for number, one in alive.items() if one.parent in fresh} - found
+        found |= fresh
+    return {number: alive[number] for number in found}
+
+
+def shells() -> bool:
+    """Whether a `remotedl shell` of this project is open, or what it has begun still runs."""
+    mark = f"{SHELL_MARK}={RUN}"
+    names = (name for name in os.listdir("/proc") if name.isdigit())
+    return any(mark in slurp(f"/proc/{name}/environ").split("\0") for name in names)
+
+
+def spent_by_group(pid: str) -> Optional[float]:
+    """CPU seconds of a container since its start, from its cgroup."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
+            rows = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return None
+    for _, controllers, path in rows:
+        if not controllers:
+            text = slurp(f"/sys/fs/cgroup{path}/cpu.stat")
+            if text.startswith("usage_usec "):
+                return int(text.split()[1]) / 1e6
+        elif "cpuacct" in controllers.split(","):
+            text = slurp(f"/sys/fs/cgroup/cpuacct{path}/cpuacct.usage")
+            if text:
+                return int(text) / 1e9
+    return None
+
+
+def spent_below(top: int, alive: Dict[int, Seen]) -> Optional[float]:
+    """CPU seconds of a process, of all that is below it, and of what of it has ended."""
+    found = below(top, alive)
+    ticks = sum(one.ticks for one in found.values())
+    return ticks / os.sysconf("SC_CLK_TCK") if found else None
+
+
+def slurp(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def end(settings: Dict[str, Any]) -> None:
@@ -229,7 +389,7 @@ def end(settings: Dict[str, Any]) -> None:
         subprocess.call([sys.executable, os.path.join(RUN, "keep.py"), "stop"])
     ended = {"ended": time.time(), "limit_s": settings["limit_s"]}
     kept_on = others(settings) if settings.get("poweroff") else ""
-    write("idle.json", dict(ended, kept_on=kept_on))
+    note(dict(ended, kept_on=kept_on))
     if not settings.get("poweroff") or kept_on:
         return
     done = subprocess.run(
@@ -240,7 +400,7 @@ def end(settings: Dict[str, Any]) -> None:
     )
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip()
-        write("idle.json", dict(ended, kept_on="it cannot be shut down: " + said))
+        note(dict(ended, kept_on="it cannot be shut down: " + said))
 
 
 def others(settings: Dict[str, Any]) -> str:

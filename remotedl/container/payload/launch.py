@@ -24,6 +24,7 @@ def main(argv: List[str]) -> int:
     if argv[:1] == ["service"]:
         return service(argv[1])
     if argv[:1] == ["shell"]:
+        os.environ["REMOTEDL_SHELL"] = RUN  # so that it is found: idle.py
         for shell in SHELLS:
             become([shell])
         return 127

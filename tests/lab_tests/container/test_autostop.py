@@ -16,7 +16,6 @@ from websockets.sync.client import connect
 from remotedl.config.models import ProjectConfig
 from remotedl.container.autostop import Autostop
 from remotedl.container.docker import DockerRuntime
-from remotedl.container.payload import idle
 from remotedl.container.runtime import State, Wanted
 from remotedl.container.spec import Image
 from remotedl.engine import Engine
@@ -117,14 +116,27 @@ def test_connections_and_computing_kernels_count_as_use(native_place: Place) -> 
     assert not watch.status().watching
 
 
-def test_a_gpu_that_works_counts_as_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    smi = tmp_path / "nvidia-smi"
-    smi.write_text("#!/bin/sh\nprintf '0, 97\\n1, 0\\n'\n")
-    smi.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert idle.gpus("all") == ["GPU 0"]
-    assert idle.gpus(["1"]) == []
-    assert idle.gpus([]) == []
+def test_a_shell_counts_as_use_for_as_long_as_it_is_open(roots_place: Place) -> None:
+    place = roots_place
+    place.runtime.ensure(place.asking_for(autostop="6s"))
+    watch = Autostop(place.remote, place.running.folders.run)
+    shell = place.runtime.shell(None)
+    shell.sendall(b"sleep 600\n")
+    until(lambda: "a command or a shell runs in it" in watch.status().busy, "the shell is seen")
+    stamp = place.run / "idle.json"
+    looks = {stamp.stat().st_mtime_ns}
+    until(lambda: looks.add(stamp.stat().st_mtime_ns) or len(looks) > 12, "it looked 12 times")
+    assert place.runtime.status().state is not State.STOPPED
+    shell.close()
+
+
+def test_computing_counts_as_use(roots_place: Place) -> None:
+    place = roots_place
+    place.runtime.ensure(place.asking_for(autostop="6s"))
+    watch = Autostop(place.remote, place.running.folders.run)
+    detached = "setsid sh -c 'while :; do :; done' >/dev/null 2>&1 &"
+    place.runtime.run(["sh", "-c", detached])
+    until(lambda: "it computes" in watch.status().busy, "that it computes is seen")
 
 
 def _post(place: Place, path: str) -> dict[str, str]:
