@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import glob
-import os
 from pathlib import Path
 
-_DEEPEST_INCLUDE = 8
+from remotedl.config.ssh_lines import flat, read_file
+from remotedl.errors import ConfigError
 
 
 def ssh_aliases(path: Path | None = None) -> list[str]:
-    """Every `Host` without a wildcard, sorted; [] where there is no such file."""
-    return sorted(set(_aliases(path or Path.home() / ".ssh" / "config", 0)))
-
-
-def _aliases(path: Path, depth: int) -> list[str]:
+    """Every `Host` without a wildcard, sorted; [] where there is no such file, or a broken one."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        lines = read_file(path or Path.home() / ".ssh" / "config")
+    except ConfigError:
         return []
-    found: list[str] = []
-    for line in lines:
-        word, _, rest = line.strip().replace("=", " ", 1).partition(" ")
-        names = rest.replace('"', " ").split()
-        if word.lower() == "host":
-            found += [name for name in names if not set(name) & set("*?!")]
-        elif word.lower() == "include" and depth < _DEEPEST_INCLUDE:
-            for name in names:
-                pattern = os.path.expanduser(name)
-                if not os.path.isabs(pattern):
-                    pattern = str(path.parent / pattern)
-                for included in sorted(glob.glob(pattern)):
-                    found += _aliases(Path(included), depth + 1)
-    return found
+    words = (word for line in flat(lines) if line.keyword == "host" for word in line.words)
+    return sorted({word for word in words if word and not set(word) & set("*?!")})

@@ -21,6 +21,7 @@ from paramiko.ssh_exception import (
 )
 
 from remotedl.errors import AuthFailed
+from remotedl.ssh import key_file
 from remotedl.ssh.prompt import Prompt
 from remotedl.ssh.route import Hop
 
@@ -132,7 +133,7 @@ class Login:
         passphrase: bytes | None = None
         for _ in range(TRIES + 1):
             try:
-                return paramiko.PKey.from_path(file, passphrase)  # type: ignore[arg-type]
+                return key_file.load(file, passphrase)
             except PASSPHRASE_NEEDED:
                 question = f"Passphrase of {_shown(file)}: "
             except ValueError as exc:
@@ -214,7 +215,7 @@ def open_agent(socket_path: str | None) -> Any:
     try:
         if socket_path is None:
             return paramiko.Agent()
-        return _AgentAt(os.path.expandvars(os.path.expanduser(socket_path)))
+        return _AgentAt(socket_path)
     except (SSHException, OSError):
         return None
 
@@ -252,7 +253,7 @@ def _public_blob(file: Path) -> bytes | None:
 def _is_locked(file: Path) -> bool:
     """Whether a key file has a passphrase."""
     try:
-        paramiko.PKey.from_path(file)
+        key_file.load(file, None)
     except PASSPHRASE_NEEDED:
         return True
     except Exception:  # noqa: BLE001  (the attempt to use it names the reason)

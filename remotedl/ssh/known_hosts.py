@@ -1,15 +1,16 @@
 """Whether a host's key is the one we know: known_hosts files, read and added to.
 
 OpenSSH's format in full (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT): several names to a line,
-wildcards, negation, hashed names, `[host]:port`, @revoked. A line that cannot be read is passed
-over, as OpenSSH does. @cert-authority lines vouch for certificates, which we never ask for, so
-they say nothing here. No key is accepted in this file: it says what is known, `opener.py` decides.
+wildcards, negation, hashed names, `[host]:port`, @revoked, @cert-authority. A line that cannot be
+read is passed over, as OpenSSH does. No key is accepted in this file: it says what is known;
+`host_key.py` decides.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import fnmatch
 import hashlib
 import hmac
@@ -18,6 +19,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+MARKERS = ("", "@revoked", "@cert-authority")
 
 
 class Verdict(Enum):
@@ -46,6 +49,11 @@ class Key:
         digest = base64.b64encode(hashlib.sha256(self.blob).digest()).decode("ascii")
         return f"SHA256:{digest.rstrip('=')}"
 
+    @property
+    def line(self) -> str:
+        """As a .pub file holds it, and known_hosts behind a name."""
+        return f"{self.kind} {base64.b64encode(self.blob).decode('ascii')}"
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -71,22 +79,31 @@ class KnownHosts:
             line for line in self.lines if line.marker == "" and matches(line.patterns, name)
         )
 
+    def authorities(self, name: str) -> tuple[Key, ...]:
+        """The keys whose certificates vouch for the host that known_hosts calls `name`."""
+        marked = (line for line in self.lines if line.marker == "@cert-authority")
+        return tuple(line.key for line in marked if matches(line.patterns, name))
+
+    def revoked(self, name: str, *keys: Key) -> bool:
+        """Whether one of `keys` must not be trusted for this host any more."""
+        marked = (line for line in self.lines if line.marker == "@revoked" and line.key in keys)
+        names = {name, _without_port(name)}
+        return any(matches(line.patterns, at) for line in marked for at in names)
+
     def judge(self, name: str, key: Key) -> Verdict:
-        """`name` is the host's name as `known_name` gives it.
+        """`name` is the host's name as `known_name` gives it, or its HostKeyAlias.
 
         As in OpenSSH, a host that is known without its port vouches for the same key behind
         another port, but not against another key there.
         """
-        plain = name[1:].partition("]")[0] if name.startswith("[") else name
-        revoked = [line for line in self.lines if line.marker == "@revoked" and line.key == key]
-        if any(matches(line.patterns, at) for line in revoked for at in (name, plain)):
+        if self.revoked(name, key):
             return Verdict.REVOKED
         known = self.known_keys(name)
         if any(line.key == key for line in known):
             return Verdict.KNOWN
         if known:
             return Verdict.CHANGED
-        if any(line.key == key for line in self.known_keys(plain)):
+        if any(line.key == key for line in self.known_keys(_without_port(name))):
             return Verdict.KNOWN
         return Verdict.UNKNOWN
 
@@ -109,7 +126,8 @@ def read(files: Iterable[Path]) -> KnownHosts:
 
 
 def parse(text: str, file: Path) -> list[Line]:
-    parsed = (_parse_line(line, file, number) for number, line in enumerate(text.splitlines(), 1))
+    lines = enumerate(text.split("\n"), 1)
+    parsed = (_parse_line(line, file, number) for number, line in lines)
     return [line for line in parsed if line is not None]
 
 
@@ -133,9 +151,10 @@ def add(file: Path, name: str, key: Key, *, hashed: bool = False) -> None:
     The file keeps its inode (it may be a link into a folder of dotfiles); a missing one is made,
     readable by its owner alone. Raises OSError.
     """
+    if any(char.isspace() or char in ",*?!#|" for char in name):
+        raise OSError(errno.EINVAL, f"known_hosts cannot hold the name {name!r}")
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    blob = base64.b64encode(key.blob).decode("ascii")
-    line = f"{_hash(name) if hashed else name} {key.kind} {blob}\n"
+    line = f"{_hash(name) if hashed else name} {key.line}\n"
     if not _ends_with_newline(file):
         line = "\n" + line
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -145,21 +164,35 @@ def add(file: Path, name: str, key: Key, *, hashed: bool = False) -> None:
         os.close(descriptor)
 
 
+def _without_port(name: str) -> str:
+    return name[1:].partition("]")[0] if name.startswith("[") else name
+
+
 def _parse_line(text: str, file: Path, number: int) -> Line | None:
     fields = text.split()
     if not fields or fields[0].startswith("#"):
         return None
     marker = fields.pop(0) if fields[0].startswith("@") else ""
-    if len(fields) < 3:
+    if len(fields) < 3 or marker not in MARKERS:
         return None
-    try:
-        blob = base64.b64decode(fields[2], validate=True)
-    except binascii.Error:
+    key = read_key(fields[1], fields[2])
+    if key is None:
         return None
     patterns = tuple(
         part if part.startswith("|1|") else part.lower() for part in fields[0].split(",")
     )
-    return Line(marker, patterns, Key(fields[1], blob), file, number)
+    return Line(marker, patterns, key, file, number)
+
+
+def read_key(kind: str, encoded: str) -> Key | None:
+    """A public key as known_hosts and .pub files write it; None where it is none."""
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return None
+    return (
+        Key(kind, blob) if blob.startswith(len(kind).to_bytes(4, "big") + kind.encode()) else None
+    )
 
 
 def _glob(pattern: str) -> str:

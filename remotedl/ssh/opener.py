@@ -14,12 +14,12 @@ import fabric
 import paramiko
 from paramiko.ssh_exception import SSHException
 
-from remotedl.errors import HostKeyChanged, HostKeyUnknown, HostUnreachable, LinkLost, SshError
+from remotedl.errors import HostUnreachable, LinkLost, SshError
 from remotedl.report import Report
-from remotedl.ssh import known_hosts
 from remotedl.ssh.auth import Login
 from remotedl.ssh.channel import ChannelRefused
-from remotedl.ssh.known_hosts import Key, KnownHosts, Verdict
+from remotedl.ssh.host_key import Judge
+from remotedl.ssh.known_hosts import Key
 from remotedl.ssh.prompt import Prompt
 from remotedl.ssh.route import Hop
 from remotedl.ssh.sockets import ChannelSocket, ProxiedSocket
@@ -64,10 +64,8 @@ def open_route(
 
 
 def _open_hop(hop: Hop, sock: Any, prompt: Prompt, *, accept_new: bool, report: Report) -> Opened:
-    known = known_hosts.read(hop.known_hosts)
-    check = _HostKeyCheck(
-        hop, known, prompt, accept_new=accept_new or hop.accept_new, report=report
-    )
+    judge = Judge(hop, prompt, accept_new=accept_new, report=report)
+    check = _HostKeyCheck(judge, sock)
     login = Login(hop, prompt)
     opener = fabric.Connection(
         hop.address,
@@ -76,7 +74,7 @@ def _open_hop(hop: Hop, sock: Any, prompt: Prompt, *, accept_new: bool, report: 
         config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),
         connect_kwargs={
             "sock": sock,
-            "transport_factory": _transport_asking_for(_kinds_known(known, hop.key_name)),
+            "transport_factory": _transport_for(judge),
             "timeout": HANDSHAKE_TIMEOUT_S,
             "auth_strategy": login,
         },
@@ -108,82 +106,39 @@ def _no_server(hop: Hop, exc: Exception) -> HostUnreachable:
 
 
 class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
-    """The one rule about host keys. paramiko's own tables stay empty, so it is asked every time."""
+    """Hands the key to our Judge. paramiko's own tables stay empty, so it is asked every time."""
 
-    def __init__(
-        self, hop: Hop, known: KnownHosts, prompt: Prompt, *, accept_new: bool, report: Report
-    ) -> None:
+    def __init__(self, judge: Judge, sock: Any) -> None:
         self.key: Key | None = None
-        self._hop = hop
-        self._known = known
-        self._prompt = prompt
-        self._accept_new = accept_new
-        self._report = report
+        self._judge = judge
+        self._sock = sock
 
-    def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:
+    def missing_host_key(self, client: Any, hostname: str, key: paramiko.PKey) -> None:
         """Raises HostKeyChanged, HostKeyUnknown."""
         self.key = Key(key.get_name(), key.asbytes())
-        verdict = self._known.judge(self._hop.key_name, self.key)
-        if verdict is Verdict.REVOKED:
-            raise HostKeyChanged(
-                f"the key of {self._hop.shown} is marked as revoked in known_hosts "
-                f"({self.key.fingerprint}): someone may be listening",
-                hint="ask the owner of the host for its new key",
-            )
-        if verdict is Verdict.CHANGED:
-            raise self._changed(self.key)
-        if verdict is Verdict.UNKNOWN:
-            self._meet(self.key)
-
-    def _changed(self, key: Key) -> HostKeyChanged:
-        hop = self._hop
-        line = self._known.known_keys(hop.key_name)[0]
-        return HostKeyChanged(
-            f"the key of {hop.shown} is not the one in {line.file}, line {line.number}: it was "
-            f"{line.key.kind} {line.key.fingerprint}, now it is {key.kind} {key.fingerprint}. "
-            "Either the host was installed anew, or someone is listening",
-            hint=f"check the key with the host's owner, then: "
-            f"ssh-keygen -f {line.file} -R '{hop.key_name}'",
-        )
-
-    def _meet(self, key: Key) -> None:
-        """An unknown key: accepted by order or by a person, and remembered."""
-        hop = self._hop
-        if not self._accept_new:
-            question = (
-                f"{hop.shown} is not known yet. Its {key.kind} key is {key.fingerprint}. "
-                "Is this the host you mean?"
-            )
-            if hop.strict or not self._prompt.confirm(question):
-                raise HostKeyUnknown(
-                    f"the key of {hop.shown} is not known: {key.kind} {key.fingerprint}",
-                    hint="compare it with the host's owner, then answer yes, or use --accept-new",
-                )
-        try:
-            known_hosts.add(hop.known_hosts[0], hop.key_name, key, hashed=hop.hash_names)
-        except OSError as exc:
-            self._report.warn(
-                f"the key of {hop.shown} cannot be remembered: {hop.known_hosts[0]}: {exc.strerror}"
-            )
-        else:
-            self._report.note(f"{hop.shown}: key {key.fingerprint} added to {hop.known_hosts[0]}")
+        signed = client.get_transport().host_certificate
+        self._judge.check(self.key, signed, _peer_address(self._sock))
 
 
-def _kinds_known(known: KnownHosts, name: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(line.key.kind for line in known.known_keys(name)))
+def _peer_address(sock: Any) -> str | None:
+    """Whom we are connected to; None by way of a jump host or a ProxyCommand."""
+    try:
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            return str(sock.getpeername()[0])
+    except (AttributeError, OSError):
+        pass
+    return None
 
 
-def _transport_asking_for(kinds: tuple[str, ...]) -> Callable[..., Transport]:
+def _transport_for(judge: Judge) -> Callable[..., Transport]:
     """A maker of Transports that ask for key types we know first, so that no other comes."""
     first: list[str] = []
-    for kind in kinds:
+    for kind in judge.wanted_kinds():
         first += RSA_SIGNATURES if kind == RSA else [kind]
 
     def make(sock: Any, **options: Any) -> Transport:
         transport = Transport(sock, **options)
-        all_kinds = transport._preferred_keys
-        wanted = [kind for kind in first if kind in all_kinds]
-        transport._preferred_keys = tuple(dict.fromkeys([*wanted, *all_kinds]))
+        transport.ask_for(first, certificates=judge.certificates_wanted())
         transport.banner_timeout = HANDSHAKE_TIMEOUT_S
         return transport
 

@@ -1,8 +1,8 @@
-"""Packets on the wire, for AES-GCM, at a third of the CPU time that paramiko takes.
+"""Packets on the wire, for ciphers that seal, at a third of the CPU time that paramiko takes.
 
 paramiko reads a packet in two system calls (and waits before each), copies it five times, and
 writes one packet a call. Here one read brings many packets and one write takes many. Everything
-before the first keys, and every cipher but AES-GCM, is paramiko's own code still.
+before the first keys, and every other cipher, is paramiko's own code still (`sealed.py`).
 
 It knows packets only. Of channels it knows as much as this: data may be handed straight to
 `on_data`, without a trip through paramiko's loop.
@@ -10,28 +10,24 @@ It knows packets only. Of channels it knows as much as this: data may be handed 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
 from paramiko.common import MSG_CHANNEL_DATA
 from paramiko.message import Message
 from paramiko.packet import NeedRekeyException
 from paramiko.packet import Packetizer as ParamikoPacketizer
 from paramiko.ssh_exception import SSHException
 
-BLOCK = 16
-TAG = 16
-FIRST_PLAIN = 40 << 10
-LEAST_PADDING = 4
+from remotedl.ssh.sealed import PREFIX, SEQUENCE_MASK, TAG, Engine, Gcm, Sealed
+
 READ_AT_ONCE = 256 << 10
 WRITE_AT_ONCE = 256 << 10
 LONGEST_PACKET = 1 << 20
-SEQUENCE_MASK = 0xFFFFFFFF
-COUNTER_MASK = 0xFFFFFFFFFFFFFFFF
+STALL_LIMIT_S = 60.0
+"""A peer that takes no byte for so long is gone: sshd reads whatever else it does."""
 
 OnData = Callable[[memoryview, int, int], bool]
 
@@ -56,8 +52,8 @@ class Packetizer(ParamikoPacketizer):
         self.on_drained: Callable[[], None] = lambda: None
         """Called when all that came has been handed on, before more is waited for."""
         self._sock = sock
-        self._reader: _Sealed | None = None
-        self._writer: _Sealed | None = None
+        self._reader: Sealed | None = None
+        self._writer: Sealed | None = None
         self._write_lock = threading.Lock()
         self._out = bytearray(WRITE_AT_ONCE + WRITE_AT_ONCE // 8)
         self._buffer = bytearray(READ_AT_ONCE)
@@ -68,23 +64,34 @@ class Packetizer(ParamikoPacketizer):
 
     def set_inbound_cipher(self, block_engine: Any, *args: Any, **options: Any) -> None:
         super().set_inbound_cipher(block_engine, *args, **options)
-        sealed = _Sealed(block_engine, options["iv_in"]) if options.get("aead") else None
-        if sealed is None and self._end > self._begin:
+        before = self._reader
+        if options.get("aead"):
+            number = self._Packetizer__sequence_number_in if before is None else before.sequence  # type: ignore[attr-defined]
+            self._reader = Sealed(_engine(block_engine, options["iv_in"]), number)
+        elif self._end > self._begin:
             raise SSHException("the other side changed to a cipher of another kind")
-        if sealed is not None and self._reader is not None:
-            sealed.sequence = self._reader.sequence
-        self._reader = sealed
+        else:
+            self._reader = None
         self._overflow = 0
         self._rekey_told = False
 
     def set_outbound_cipher(self, block_engine: Any, *args: Any, **options: Any) -> None:
         super().set_outbound_cipher(block_engine, *args, **options)
-        self._writer = _Sealed(block_engine, options["iv_out"]) if options.get("aead") else None
+        before = self._writer
+        self._writer = None
+        if options.get("aead"):
+            number = self._Packetizer__sequence_number_out if before is None else before.sequence  # type: ignore[attr-defined]
+            self._writer = Sealed(_engine(block_engine, options["iv_out"]), number)
 
     def reset_seqno_in(self) -> None:
         super().reset_seqno_in()
         if self._reader is not None:
             self._reader.sequence = 0
+
+    def reset_seqno_out(self) -> None:
+        super().reset_seqno_out()
+        if self._writer is not None:
+            self._writer.sequence = 0
 
     def read_message(self) -> tuple[int, Message]:
         """The next message for paramiko. Raises EOFError, SSHException, NeedRekeyException."""
@@ -134,16 +141,16 @@ class Packetizer(ParamikoPacketizer):
 
     # Below: how it is done.
 
-    def _open_packet(self, reader: _Sealed) -> int:
+    def _open_packet(self, reader: Sealed) -> int:
         """Decrypt the next packet into `reader.plain`; where its payload, begun at 1, ends."""
-        self._need(4)
+        self._need(PREFIX)
         begin = self._begin
-        size = int.from_bytes(self._buffer[begin : begin + 4], "big")
-        if not BLOCK <= size <= LONGEST_PACKET or size % BLOCK:
+        size = reader.length(memoryview(self._buffer)[begin : begin + PREFIX])
+        if not reader.block <= size <= LONGEST_PACKET or size % reader.block:
             raise SSHException("Invalid packet blocking")
-        self._need(4 + size + TAG)
+        self._need(PREFIX + size + TAG)
         begin = self._begin
-        after = begin + 4 + size + TAG
+        after = begin + PREFIX + size + TAG
         reader.open(memoryview(self._buffer)[begin:after])
         self._begin = after
         end = size - reader.plain[0]
@@ -185,20 +192,22 @@ class Packetizer(ParamikoPacketizer):
             return int(count)
 
     def _write(self, left: memoryview) -> None:
+        last = time.monotonic()
         while left:
             try:
                 left = left[self._sock.send(left) :]
+                last = time.monotonic()
             except (TimeoutError, BlockingIOError):
-                if self.closed:
+                if self.closed or time.monotonic() - last > STALL_LIMIT_S:
                     raise EOFError from None
             except OSError:
                 raise EOFError from None
 
-    def _count_sent(self, writer: _Sealed) -> None:
+    def _count_sent(self, writer: Sealed) -> None:
         if writer.bytes >= self.REKEY_BYTES and not self.need_rekey():
             self._trigger_rekey()  # type: ignore[attr-defined]
 
-    def _count_received(self, reader: _Sealed, size: int) -> None:
+    def _count_received(self, reader: Sealed, size: int) -> None:
         if self.need_rekey():
             self._overflow += size
             if self._overflow >= self.REKEY_BYTES_OVERFLOW_MAX:
@@ -207,65 +216,9 @@ class Packetizer(ParamikoPacketizer):
             self._trigger_rekey()  # type: ignore[attr-defined]
 
 
-class _Sealed:
-    """AES-GCM as SSH uses it (RFC 5647): the length stays plain, the counter is ours to keep.
-
-    It works in buffers that stay: a fresh one for every packet costs four times the encryption.
-    """
-
-    def __init__(self, engine: Any, iv: bytes) -> None:
-        self.sequence = 0
-        self.bytes = 0
-        self.plain = memoryview(bytearray(FIRST_PLAIN))
-        """Padding length, payload and padding of the packet at hand."""
-        self._engine = engine
-        self._fixed = iv[:4]
-        self._counter = int.from_bytes(iv[4:], "big")
-
-    def seal(self, into: bytearray, at: int, *parts: bytes | memoryview) -> int:
-        """Write a whole packet around a payload, given in parts, to `into`; where it ends."""
-        length = sum(map(len, parts)) + 1
-        padding = BLOCK - length % BLOCK
-        if padding < LEAST_PADDING:
-            padding += BLOCK
-        size = length + padding
-        plain = self._plain_of(size)
-        plain[0] = padding
-        end = 1
-        for part in parts:
-            begin, end = end, end + len(part)
-            plain[begin:end] = part
-        plain[end:size] = os.urandom(padding)
-        after = at + 4 + size + TAG
-        if after > len(into):
-            into.extend(bytes(after - len(into)))
-        into[at : at + 4] = prefix = _uint32(size)
-        with memoryview(into)[at + 4 : after] as space:
-            self._engine.encrypt_into(self._next_iv(), plain[:size], prefix, space)
-        self.bytes += after - at
-        return after
-
-    def open(self, packet: memoryview) -> None:
-        """Decrypt a whole packet into `plain`. Raises SSHException where it was tampered with."""
-        size = len(packet) - 4 - TAG
-        try:
-            self._engine.decrypt_into(
-                self._next_iv(), packet[4:], packet[:4], self._plain_of(size)[:size]
-            )
-        except InvalidTag as exc:
-            raise SSHException("Mismatched MAC") from exc
-        self.sequence = (self.sequence + 1) & SEQUENCE_MASK
-        self.bytes += len(packet)
-
-    def _plain_of(self, size: int) -> memoryview:
-        if size > len(self.plain):
-            self.plain = memoryview(bytearray(size))
-        return self.plain
-
-    def _next_iv(self) -> bytes:
-        iv = self._fixed + self._counter.to_bytes(8, "big")
-        self._counter = (self._counter + 1) & COUNTER_MASK
-        return iv
+def _engine(cipher: Any, iv: bytes) -> Engine:
+    sealing: Engine = cipher if hasattr(cipher, "seal") else Gcm(cipher, iv)
+    return sealing
 
 
 def _uint32(number: int) -> bytes:

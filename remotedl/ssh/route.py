@@ -5,20 +5,43 @@ Decides from hosts.toml and ~/.ssh/config; opens nothing.
 
 from __future__ import annotations
 
-import getpass
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from urllib.parse import unquote
 
 from remotedl.config.models import HostConfig
-from remotedl.config.values import HOP, HOP_EXPECTED
+from remotedl.config.values import HOP, HOP_EXPECTED, host_name, user_name
 from remotedl.errors import ConfigError
 from remotedl.ssh import client_config, known_hosts
 
 HOPS_LIMIT = 16
 CONNECT_TIMEOUT_S = 15.0
 DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+USER_FILES = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
+SYSTEM_FILES = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How the key of one hop is judged: what ~/.ssh/config says about host keys."""
+
+    alias: str | None
+    """HostKeyAlias: it stands in place of name and port."""
+    user_files: tuple[Path, ...]
+    """Where keys are looked up; the first is the one that is added to."""
+    system_files: tuple[Path, ...]
+    revoked_files: tuple[Path, ...]
+    """RevokedHostKeys: lists of public keys, or KRLs; one that cannot be read refuses all."""
+    accept_new: bool
+    strict: bool
+    """An unknown key is refused without a question."""
+    hash_names: bool
+    check_ip: bool
+    """The key is looked up by the address as well."""
+    trust_loopback: bool
+    """NoHostAuthenticationForLocalhost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +53,6 @@ class Hop:
     address: str
     port: int
     user: str
-    key_name: str
-    """Its name in known_hosts."""
     identity_files: tuple[Path, ...]
     """Keys to try, in this order."""
     identities_chosen: bool
@@ -42,15 +63,9 @@ class Hop:
     """The agent's socket where the configuration names one; "none": no agent."""
     proxy_command: str | None
     """The command whose stdin and stdout lead to the server; for a first hop only."""
-    known_hosts: tuple[Path, ...]
-    """Where keys are looked up; the first is the one that is added to."""
-    accept_new: bool
-    strict: bool
-    """An unknown key is refused without a question."""
-    hash_names: bool
+    trust: Trust
+    """What its key is held against."""
     connect_timeout_s: float
-    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """All that ~/.ssh/config says, for what has no field here."""
 
     @property
     def shown(self) -> str:
@@ -58,18 +73,27 @@ class Hop:
         address = f"[{self.address}]" if ":" in self.address else self.address
         return f"{self.user}@{address}" + ("" if self.port == 22 else f":{self.port}")
 
+    @property
+    def key_name(self) -> str:
+        """Its name in known_hosts."""
+        return self.trust.alias or known_hosts.known_name(self.address, self.port)
+
 
 def plan_route(
-    host: HostConfig, *, config_text: str, known_hosts_file: Path | None = None
+    host: HostConfig,
+    *,
+    config_text: client_config.Config | str,
+    known_hosts_file: Path | None = None,
 ) -> tuple[Hop, ...]:
-    """The hops to `host`, the host last. Raises ConfigError."""
+    """The hops to `host`, the host last. `config_text`: as `client_config.read` gives it, or the
+    text of one file. Raises ConfigError."""
     first: dict[str, str] = {}
     if host.user is not None:
         first["User"] = host.user
     if host.port is not None:
         first["Port"] = str(host.port)
     if host.identity_file is not None:
-        first["IdentityFile"] = host.identity_file
+        first["IdentityFile"] = host.identity_file.replace("%", "%%")
     if host.jump is not None:
         first["ProxyJump"] = host.jump
     return _route(host.address, first, config_text, known_hosts_file, ())
@@ -78,7 +102,7 @@ def plan_route(
 def _route(
     alias: str,
     first: Mapping[str, str],
-    text: str,
+    config: client_config.Config | str,
     known_hosts_file: Path | None,
     seen: tuple[str, ...],
 ) -> tuple[Hop, ...]:
@@ -87,8 +111,9 @@ def _route(
             f"the jump hosts run in a circle: {' -> '.join((*seen, alias))}",
             hint=f"ssh -G {alias} | grep -i proxy",
         )
-    settings = client_config.lookup(text, alias, first)
-    jump = settings.get("proxyjump") or "none"
+    _check_names(alias, first.get("User", ""))
+    settings = client_config.lookup(config, alias, first)
+    jump = settings.one("proxyjump") or "none"
     hop = _hop(alias, settings, known_hosts_file, direct=jump.lower() == "none")
     if jump.lower() == "none":
         return (hop,)
@@ -97,7 +122,7 @@ def _route(
         there, given = _parse_hop(word.strip())
         if before:  # reached through the one before, whatever its own block says
             given["ProxyJump"] = "none"
-        way = _route(there, given, text, known_hosts_file, (*seen, alias))
+        way = _route(there, given, config, known_hosts_file, (*seen, alias))
         before += way
     return (*before, hop)
 
@@ -108,47 +133,75 @@ def _parse_hop(word: str) -> tuple[str, dict[str, str]]:
         raise ConfigError(f'"{word}" is no jump host: expected {HOP_EXPECTED}')
     given: dict[str, str] = {}
     if match["user"]:
-        given["User"] = match["user"]
+        user = match["user"]
+        given["User"] = unquote(user) if word.startswith("ssh://") else user
     if match["port"]:
         given["Port"] = match["port"]
     return match["v6"] or match["host"], given
 
 
+def _check_names(host: str, user: str) -> None:
+    """Both may come to stand in a command of the user's. Raises ConfigError."""
+    try:
+        host_name(host)
+        if user:
+            user_name(user)
+    except ValueError as exc:
+        raise ConfigError(f"{user or 'ssh'} at {host!r}: expected {exc}") from exc
+
+
 def _hop(
-    alias: str, settings: Mapping[str, Any], known_hosts_file: Path | None, *, direct: bool
+    alias: str, settings: client_config.Settings, known_hosts_file: Path | None, *, direct: bool
 ) -> Hop:
-    address = str(settings.get("hostname", alias))
-    port = int(settings.get("port", 22))
-    keys = tuple(Path(name).expanduser() for name in settings.get("identityfile", ()))
-    command = settings.get("proxycommand")
-    strict = str(settings.get("stricthostkeychecking", "ask")).lower()
-    agent = settings.get("identityagent")
+    address = settings.address if ":" in settings.address else settings.address.lower()
+    _check_names(address, settings.user)
+    keys = settings.paths("identityfile")
+    chosen = "identityfile" in settings.values
+    timeout_s = settings.seconds("connecttimeout")
     return Hop(
         alias=alias,
         address=address,
-        port=port,
-        user=str(settings.get("user") or getpass.getuser()),
-        key_name=str(settings.get("hostkeyalias") or known_hosts.known_name(address, port)),
-        identity_files=keys or tuple(Path.home() / ".ssh" / name for name in DEFAULT_KEYS),
-        identities_chosen=bool(keys),
-        identities_only=_yes(settings, "identitiesonly"),
-        agent=None if agent in (None, "SSH_AUTH_SOCK") else str(agent),
-        proxy_command=str(command) if direct and command else None,
-        known_hosts=(known_hosts_file,) if known_hosts_file else _known_hosts_files(settings),
-        accept_new=strict in ("no", "off", "accept-new"),
-        strict=strict == "yes",
-        hash_names=_yes(settings, "hashknownhosts"),
-        connect_timeout_s=float(settings.get("connecttimeout") or CONNECT_TIMEOUT_S),
-        settings=settings,
+        port=settings.port(),
+        user=settings.user,
+        identity_files=keys if chosen else _default_keys(),
+        identities_chosen=chosen,
+        identities_only=settings.yes("identitiesonly"),
+        agent=_agent(settings),
+        proxy_command=settings.command() if direct else None,
+        trust=_trust(settings, known_hosts_file),
+        connect_timeout_s=CONNECT_TIMEOUT_S if timeout_s is None else max(1.0, timeout_s),
     )
 
 
-def _known_hosts_files(settings: Mapping[str, Any]) -> tuple[Path, ...]:
-    user = settings.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
-    system = settings.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts")
-    names = [*user.split(), *system.split()]
-    return tuple(Path(name).expanduser() for name in names if name.lower() != "none")
+def _trust(settings: client_config.Settings, known_hosts_file: Path | None) -> Trust:
+    strict = (settings.one("stricthostkeychecking") or "ask").lower()
+    alias = settings.one("hostkeyalias")
+    user_files = settings.paths("userknownhostsfile", USER_FILES)
+    system_files = settings.paths("globalknownhostsfile", SYSTEM_FILES)
+    return Trust(
+        alias=alias.lower() if alias else None,
+        user_files=(known_hosts_file,) if known_hosts_file else user_files,
+        system_files=() if known_hosts_file else system_files,
+        revoked_files=settings.paths("revokedhostkeys"),
+        accept_new=strict in ("no", "off", "false", "accept-new"),
+        strict=strict in ("yes", "true"),
+        hash_names=settings.yes("hashknownhosts"),
+        check_ip=settings.yes("checkhostip"),
+        trust_loopback=settings.yes("nohostauthenticationforlocalhost"),
+    )
 
 
-def _yes(settings: Mapping[str, Any], key: str) -> bool:
-    return str(settings.get(key, "no")).lower() in ("yes", "true")
+def _agent(settings: client_config.Settings) -> str | None:
+    """The agent's socket as IdentityAgent names it: a path, $NAME, SSH_AUTH_SOCK or none."""
+    named = settings.one("identityagent")
+    if named is None or named == "SSH_AUTH_SOCK":
+        return None
+    if named.lower() == "none":
+        return "none"
+    if named.startswith("$") and not named.startswith("${"):
+        return os.environ.get(named[1:]) or "none"
+    return settings.expanded(named)
+
+
+def _default_keys() -> tuple[Path, ...]:
+    return tuple(Path.home() / ".ssh" / name for name in DEFAULT_KEYS)

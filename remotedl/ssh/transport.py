@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import paramiko
@@ -27,18 +27,12 @@ from paramiko import common
 from paramiko.message import Message
 
 from remotedl.errors import LinkLost
+from remotedl.ssh import algorithms, certificate
 from remotedl.ssh.channel import Channel, ChannelRefused, add_fields
 from remotedl.ssh.packets import Packetizer
 
 WINDOW = 16 << 20
 PACKET = 128 << 10
-CIPHERS = (
-    "aes128-gcm@openssh.com",
-    "aes256-gcm@openssh.com",
-    "aes128-ctr",
-    "aes192-ctr",
-    "aes256-ctr",
-)
 UNKNOWN_CHANNEL_TYPE = 3
 
 OnOpen = Callable[[str, Message, Channel], Callable[[], None]]
@@ -52,9 +46,16 @@ class Transport(paramiko.Transport):
     """One SSH connection, either side of it."""
 
     active: bool
+    H: bytes
+    host_key_type: str
+    host_key: paramiko.PKey | None
     _preferred_keys: tuple[str, ...]
     _expected_packet: tuple[int, ...]
-    _preferred_ciphers = CIPHERS
+    _preferred_ciphers = algorithms.CIPHERS
+    _preferred_macs = algorithms.MACS
+    _preferred_kex = algorithms.KEX
+    _cipher_info = algorithms.CIPHER_INFO
+    _kex_info = algorithms.KEX_INFO
     _channel_handler_table = {  # noqa: RUF012  (paramiko's own class attribute)
         common.MSG_CHANNEL_SUCCESS: Channel._request_success,
         common.MSG_CHANNEL_FAILURE: Channel._request_failed,
@@ -78,6 +79,9 @@ class Transport(paramiko.Transport):
         Called in a thread of its own with the kind, the rest of the request and the channel, not
         confirmed yet. Raises ChannelRefused, or returns what is called once it is confirmed.
         """
+        self.host_certificate: certificate.Certificate | None = None
+        """What vouches for the server's key, where it showed a certificate."""
+        self._certificates: tuple[str, ...] = ()
         self.on_global: OnGlobal | None = None
         """Answers the other side's global requests; without it, all are refused."""
         self._channels: Any = ChannelTable()
@@ -96,6 +100,14 @@ class Transport(paramiko.Transport):
     def lost(self, why: str = "it ended") -> LinkLost:
         """The error to raise when the connection has failed."""
         return LinkLost(f"the connection to {self.peer} is lost: {why}", hint="remotedl doctor")
+
+    def ask_for(self, kinds: Sequence[str], *, certificates: bool) -> None:
+        """Ask for these kinds of host keys first, and before all for certificates."""
+        every = self._preferred_keys
+        wanted = [kind for kind in kinds if kind in every]
+        self._preferred_keys = tuple(dict.fromkeys([*wanted, *every]))
+        if certificates:
+            self._certificates = tuple(kind + certificate.SUFFIX for kind in self._preferred_keys)
 
     def open(self, kind: str, *fields: str | int, timeout_s: float = 30.0) -> Channel:
         """Open a channel of `kind`; `fields` follow in the request.
@@ -199,13 +211,38 @@ class Transport(paramiko.Transport):
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
-        """Without certificates: paramiko would take one for a plain key and not check it."""
-        return tuple(self._filter_algorithm("keys"))  # type: ignore[attr-defined]
+        """Certificates only where someone may vouch for one: paramiko does not check them."""
+        return (*self._certificates, *self._filter_algorithm("keys"))  # type: ignore[attr-defined]
 
     def run(self) -> None:
         super().run()
         for reply in list(self._replies):
             reply.lose()
+
+    def _really_parse_kex_init(self, *args: Any, **options: Any) -> Any:
+        theirs = super()._really_parse_kex_init(*args, **options)  # type: ignore[misc]
+        if not self.server_mode:
+            names = ("kex", "keys", "ciphers", "macs", "compression")
+            ours = {name: getattr(self, f"preferred_{name}") for name in names}
+            algorithms.without_needless_macs(theirs, ours)
+            clash = algorithms.nothing_in_common(theirs, ours)
+            if clash is not None:
+                raise clash
+        return theirs
+
+    def _verify_key(self, host_key: bytes, signature: bytes) -> None:
+        """A certificate is opened here: the key inside must have signed."""
+        if not self.host_key_type.endswith(certificate.SUFFIX):
+            self.host_certificate = None
+            super()._verify_key(host_key, signature)  # type: ignore[misc]
+            return
+        signed = certificate.read(host_key)
+        if signed.key.kind != certificate.plain_kind(self.host_key_type):
+            raise paramiko.SSHException("the server's certificate is not of the kind agreed on")
+        key = paramiko.PKey.from_type_string(signed.key.kind, signed.key.blob)
+        if not key.verify_ssh_sig(self.H, Message(signature)):
+            raise paramiko.SSHException("the server has not the key of its certificate")
+        self.host_certificate, self.host_key = signed, key
 
     def _send_user_message(self, message: Message) -> None:
         self.send_in_order(message)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from remotedl.config.models import HostConfig
 from remotedl.errors import AuthFailed
@@ -146,6 +147,44 @@ def test_a_key_file_that_is_none_is_named(sshd: Sshd, home: Path) -> None:
     host = sshd.login.host_config(identity_file=str(home / "junk"))
     with pytest.raises(AuthFailed, match=r"key ~/junk \(unreadable"):
         open_door(host, known_hosts=sshd.known_hosts)
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
+@pytest.mark.parametrize("phrase", ["", "open sesame"])
+@pytest.mark.parametrize("form", ["PKCS8", "PEM", "bag"])
+def test_every_form_of_key_file_opens_the_door(
+    make_sshd: MakeSshd, home: Path, kind: str, phrase: str, form: str
+) -> None:
+    """PKCS#8 and PEM, as ssh-keygen and openssl write them, with and without a passphrase."""
+    if kind == "ed25519" and form == "PEM":
+        pytest.skip("PEM knows no Ed25519")
+    server = make_sshd()
+    key = home / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", key], check=True)
+    Path(f"{server.key}.pub").write_bytes(Path(f"{key}.pub").read_bytes())
+    if kind == "ed25519":  # ssh-keygen does not write these as PKCS#8
+        _write_pkcs8(key, phrase)
+    else:
+        argv = ["ssh-keygen", "-q", "-p", "-N", phrase, "-f", key]
+        subprocess.run([*argv, "-m", "PEM" if form == "PEM" else "PKCS8"], check=True)
+    if form == "bag":
+        attributes = "Bag Attributes\n    friendlyName: mine\nKey Attributes: <No Attributes>\n"
+        key.write_text(attributes + key.read_text())
+    person = Person([phrase] if phrase else [])
+    host = server.login.host_config(identity_file=str(key))
+    open_door(host, person, known_hosts=server.known_hosts).close()
+    assert len(person.questions) == bool(phrase)
+
+
+def _write_pkcs8(key: Path, phrase: str) -> None:
+    loaded = serialization.load_ssh_private_key(key.read_bytes(), None)
+    sealing = (
+        serialization.BestAvailableEncryption(phrase.encode())
+        if phrase
+        else serialization.NoEncryption()
+    )
+    form = serialization.PrivateFormat.PKCS8
+    key.write_bytes(loaded.private_bytes(serialization.Encoding.PEM, form, sealing))
 
 
 def test_a_refused_login_leaves_no_connection(make_sshd: MakeSshd, home: Path) -> None:

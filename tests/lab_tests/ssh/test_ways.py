@@ -46,7 +46,7 @@ def test_included_files_count(sshd: Sshd, tmp_path: Path) -> None:
     (parts / "2.conf").write_text(f"Host box\n  HostName {sshd.address}\n  User {sshd.user}\n")
     config = tmp_path / "config"
     config.write_text(
-        f"Include conf.d/*.conf\nIdentityFile {sshd.key}\n"
+        f"Include {parts}/*.conf\nIdentityFile {sshd.key}\n"
         f"Host box\n  Include {tmp_path}/none-here\n  Port {sshd.port}\n"
         f"  UserKnownHostsFile {sshd.known_hosts}\n"
     )
@@ -137,4 +137,4 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     config.write_text("Host box\n  @@@\n")
     with pytest.raises(ConfigError, match="@@@") as caught:
         open_door(HostConfig(address="box"), ssh_config=config, known_hosts=tmp_path / "k")
-    assert caught.value.hint == "ssh -G box"
+    assert caught.value.hint == f"edit {config}, line 2"

@@ -10,9 +10,14 @@ import pytest
 
 from remotedl.ssh.known_hosts import Key, KnownHosts, Verdict, known_name, matches, parse
 
-OURS = Key("ssh-ed25519", b"ours")
-OTHER = Key("ssh-ed25519", b"other")
-RSA = Key("ssh-rsa", b"rsa")
+
+def key(kind: str, rest: bytes) -> Key:
+    return Key(kind, len(kind).to_bytes(4, "big") + kind.encode() + rest)
+
+
+OURS = key("ssh-ed25519", b"ours")
+OTHER = key("ssh-ed25519", b"other")
+RSA = key("ssh-rsa", b"rsa")
 
 
 def known(*lines: str) -> KnownHosts:

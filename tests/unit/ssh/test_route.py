@@ -107,7 +107,7 @@ def test_a_proxy_command_gets_its_tokens() -> None:
 )
 def test_strictness_about_host_keys(word: str, accept_new: bool, strict: bool) -> None:
     (hop,) = route(f"StrictHostKeyChecking {word}\n", address="box")
-    assert (hop.accept_new, hop.strict) == (accept_new, strict)
+    assert (hop.trust.accept_new, hop.trust.strict) == (accept_new, strict)
 
 
 def test_further_settings() -> None:
@@ -120,16 +120,17 @@ def test_further_settings() -> None:
     assert hop.agent == "/a/socket"
     assert hop.key_name == "cluster"
     assert hop.connect_timeout_s == 3
-    assert hop.known_hosts == (Path("/one"), Path("/two"))
-    assert hop.hash_names
+    assert hop.trust.user_files == (Path("/one"), Path("/two"))
+    assert hop.trust.system_files == ()
+    assert hop.trust.hash_names
 
 
 def test_a_known_hosts_file_of_the_callers_stands_alone() -> None:
     host = HostConfig(address="box")
     (hop,) = plan_route(host, config_text="", known_hosts_file=Path("/mine"))
-    assert hop.known_hosts == (Path("/mine"),)
+    assert (*hop.trust.user_files, *hop.trust.system_files) == (Path("/mine"),)
 
 
 def test_text_that_cannot_be_read_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"Unparsable line @@@"):
+    with pytest.raises(ConfigError, match="@@@ has no value"):
         route("@@@\n", address="box")
