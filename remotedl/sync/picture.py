@@ -23,7 +23,7 @@ from remotedl.sync.agent.tree import (
 )
 from remotedl.sync.agent.tree import key as key_of
 
-SIZE_LIMIT = 1 << 53
+SIZE_LIMIT = (1 << 63) - 1
 KEYS_LIMIT = 20_000_000
 
 

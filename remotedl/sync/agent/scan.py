@@ -53,6 +53,7 @@ from remotedl.sync.agent.tree import parent as parent_of
 
 STAMP = struct.Struct("<QQqqqI")
 """dev, ino, size, mtime_ns, ctime_ns, mode: equal means the same content, unless racy."""
+_UNSIGNED = (1 << 64) - 1
 RACY_NS = 2_000_000_000
 """A stamp this close to the reading may hide a later write."""
 EMPTIED_NS = 2_000_000_000
@@ -97,7 +98,8 @@ class _Zeroed(Exception):
 
 
 def stamp_of(found: os.stat_result) -> bytes:
-    return STAMP.pack(
+    """Any stat record has one: what takes more bits than there are keeps its lower ones."""
+    given = (
         found.st_dev,
         found.st_ino,
         found.st_size,
@@ -105,6 +107,17 @@ def stamp_of(found: os.stat_result) -> bytes:
         found.st_ctime_ns,
         found.st_mode,
     )
+    try:
+        return STAMP.pack(*given)
+    except struct.error:  # a time after 2262 or before 1678, an inode of 128 bits
+        dev, ino, size, mtime, ctime, mode = given
+        return STAMP.pack(
+            dev & _UNSIGNED, ino & _UNSIGNED, _signed(size), _signed(mtime), _signed(ctime), mode
+        )
+
+
+def _signed(value: int) -> int:
+    return ((value + (1 << 63)) & _UNSIGNED) - (1 << 63)
 
 
 def is_racy(found: os.stat_result, now_ns: int) -> bool:
@@ -445,17 +458,20 @@ class _Look:
                 if stamp is not None and not (again and child in again):
                     try:
                         got = item.stat(follow_symlinks=False)
+                        same = stamp == pack(
+                            got.st_dev,
+                            got.st_ino,
+                            got.st_size,
+                            got.st_mtime_ns,
+                            got.st_ctime_ns,
+                            got.st_mode,
+                        )
                     except FileNotFoundError:
                         self._fresh.add(key)
                         continue
-                    if stamp == pack(
-                        got.st_dev,
-                        got.st_ino,
-                        got.st_size,
-                        got.st_mtime_ns,
-                        got.st_ctime_ns,
-                        got.st_mode,
-                    ):
+                    except struct.error:
+                        same = False
+                    if same:
                         seen(child)
                         continue
             leaf = name if plain else key_of(name)

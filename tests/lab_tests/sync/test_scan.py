@@ -78,6 +78,35 @@ def test_mtime_going_back(folders: Folders) -> None:
     assert (folders.host / "a").read_text() == "older"
 
 
+@pytest.mark.parametrize("side", ["laptop", "host"])
+@pytest.mark.parametrize("year", [-5000, 1500, 2300, 100_000_000])
+def test_any_mtime_passes(folders: Folders, side: str, year: int) -> None:
+    """64 bits of nanoseconds end in 2262; those of seconds do not."""
+    path = getattr(folders, side) / "odd"
+    sync = folders.live()
+    path.write_text("1")
+    os.utime(path, ns=(0, (year - 1970) * 31_556_952 * 10**9))
+    assert sync.flush(10).clean
+    folders.close()
+    path.write_text("2")
+    os.utime(path, ns=(0, (year - 1970) * 31_556_952 * 10**9))
+    folders.once()
+    folders.assert_equal()
+    assert folders.once().idle and not folders.run_errors
+
+
+def test_a_sparse_file_of_any_size_is_listed(folders: Folders) -> None:
+    with open(folders.host / "huge", "wb") as file:
+        try:
+            file.truncate(1 << 60)
+        except OSError as exc:
+            pytest.skip(f"no such file here: {exc}")
+    (folders.host / "small").write_text("1")
+    outcome = folders.once()
+    assert [left.key for left in outcome.left_out] == ["huge"]
+    assert tree(folders.laptop) == {"small": "- b'1'"}
+
+
 def test_mtimes_are_not_synced(folders: Folders) -> None:
     (folders.laptop / "a").write_text("one")
     os.utime(folders.laptop / "a", (1000, 1000))
