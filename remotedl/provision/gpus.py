@@ -20,6 +20,7 @@ from remotedl.provision.parse_gpus import parse_claims, parse_driver
 from remotedl.provision.probe import ask
 from remotedl.ssh.remote import Remote
 
+RELEASE_S = 10.0
 CLAIM_FILE = "/tmp/.remotedl-claim-{name}.json"  # noqa: S108
 WRITE = """\
 set -e; umask 022; set -C; t="$1.new.$$"; cat > "$t"; mv -f "$t" "$1"
@@ -120,7 +121,7 @@ def claim(
 
 def release(remote: Remote, project: str) -> None:
     """Take the claim back; nothing happens where there is none."""
-    remote.run(["rm", "-f", "--", _file(remote, project)])
+    remote.run(["rm", "-f", "--", _file(remote, project)], timeout_s=RELEASE_S)
 
 
 def _file(remote: Remote, project: str) -> str:

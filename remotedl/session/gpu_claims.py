@@ -9,14 +9,15 @@ session renews the claim, also for the GPUs that its jobs were given.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from remotedl.container.gpus import choose_devices
 from remotedl.container.jobs import Job
 from remotedl.errors import RemotedlError
 from remotedl.provision.facts import HostFacts
-from remotedl.provision.gpus import GpuReport, claim, held_by_others, look_at_gpus, views
+from remotedl.provision.gpus import GpuReport, claim, held_by_others, look_at_gpus, release, views
 from remotedl.report import SILENT, Report
 from remotedl.session.job_gpus import given_to, gpu_load
 from remotedl.ssh.remote import Remote
@@ -77,6 +78,20 @@ def _look(remote: Remote, facts: HostFacts | None) -> GpuReport:
         # The look goes without sudo's password, and may not see them.
         report = replace(report, containers=facts.engine.containers)
     return report
+
+
+@contextmanager
+def released_on_failure(remote: Remote, project: str) -> Iterator[None]:
+    """What the block claims is given back where the block does not come to its end.
+
+    From then on the container's label, or whoever renews the claim, says what is held.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(RemotedlError):  # without a link it ends by itself, CLAIM_S later
+            release(remote, project)
+        raise
 
 
 class Claim:

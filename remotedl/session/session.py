@@ -21,6 +21,7 @@ from remotedl.config.models import HostConfig, RuntimeKind
 from remotedl.container.jobs import Job
 from remotedl.container.runtime import Running
 from remotedl.errors import RemotedlError, SessionError
+from remotedl.provision.via_laptop import Door
 from remotedl.report import Report
 from remotedl.session import stages
 from remotedl.session.approvals import ask_about_mounts
@@ -29,7 +30,7 @@ from remotedl.session.beside import beside
 from remotedl.session.control import ControlServer
 from remotedl.session.digest import digest, job_end_line
 from remotedl.session.errands import NOTIFY
-from remotedl.session.gpu_claims import Claim
+from remotedl.session.gpu_claims import Claim, released_on_failure
 from remotedl.session.hearing import Heard
 from remotedl.session.interrupt import interrupt_main_thread
 from remotedl.session.memory import give_back
@@ -111,22 +112,13 @@ class Session:
             options=self.options,
         )
         self._links = links
-        place, ready = stages.prepare(
-            links.work, self.project, self.host, self.options, self._prompt, self._report
-        )
-        self._place = place
-        if ready.access is not None:
-            remember_access(self._folder, ready.access)
-        self._image = ready.image_name
-        consent = stages.consent_of(self.options, self._prompt, self._report)
-        door = links.work if self.options.via_laptop else None
-        self._running = stages.start_runtime(place, self.host, ready, self._report, consent, door)
+        place, ready, running = self._start_work(links.work)
         self._sync = SessionSync(
             self.project, self._folder, self._report, self._tell, self._prompt.confirm
         )
-        self._sync.connect(place.remote, self._running.folders.workdir)
+        self._sync.connect(place.remote, running.folders.workdir)
         self._open_tunnels(ready.forward_ports)
-        run_folder, container = self._running.folders.run, self._running.name
+        run_folder, container = running.folders.run, running.name
         given = place.runtime.status().gpus if place.engine is None else ()
         self._watch = HostWatch(
             place,
@@ -139,6 +131,22 @@ class Session:
             claim=self._gpu_claim(given) if place.engine is None else None,
         )
         self._phase, self._detail, self._since = Phase.LIVE, "", time.time()
+
+    def _start_work(self, link: Door) -> tuple[Workplace, stages.Ready, Running]:
+        """The host made ready, the image there, the container or the native services running."""
+        host, report = self.host, self._report
+        with released_on_failure(link, self.project.id):
+            place, ready = stages.prepare(
+                link, self.project, host, self.options, self._prompt, report
+            )
+            self._place = place
+            if ready.access is not None:
+                remember_access(self._folder, ready.access)
+            self._image = ready.image_name
+            consent = stages.consent_of(self.options, self._prompt, report)
+            door = link if self.options.via_laptop else None
+            self._running = stages.start_runtime(place, host, ready, report, consent, door)
+        return place, ready, self._running
 
     def preview(self) -> list[str]:
         """What `up` would do on the host, and why. Nothing is changed."""

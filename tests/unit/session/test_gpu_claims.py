@@ -13,9 +13,9 @@ import pytest
 from remotedl.container.jobs import Job, JobState
 from remotedl.provision.facts import Gpu, GpuClaim, GpuProcess
 from remotedl.provision.frame import Section
-from remotedl.provision.gpus import GpuReport, views
+from remotedl.provision.gpus import GpuReport, claim, views
 from remotedl.provision.parse_gpus import parse_claims
-from remotedl.session.gpu_claims import CLAIM_S, RENEW_S, Claim, others_on
+from remotedl.session.gpu_claims import CLAIM_S, RENEW_S, Claim, others_on, released_on_failure
 from tests.support.local_remote import LocalRemote
 
 
@@ -89,3 +89,23 @@ def test_a_claim_that_has_ended_is_none() -> None:
     (before,) = views(GpuReport((gpu,), claims, (), now=99))
     (after,) = views(GpuReport((gpu,), claims, (), now=100))
     assert (before.free, after.free) == (False, True)
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_it_is_given_back_where_an_up_fails(
+    project: str, tmp_path: Path, failure: type[BaseException]
+) -> None:
+    remote = LocalRemote(tmp_path)
+    until = int(time.time()) + CLAIM_S
+    with pytest.raises(failure), released_on_failure(remote, project):
+        claim(remote, ["0"], project=project, user="ada", until=until)
+        assert note(project)["gpus"] == ["0"]
+        raise failure
+    assert not list(Path("/tmp").glob(f".remotedl-claim-*{project}*"))
+
+
+def test_it_stays_where_an_up_came_to_its_end(project: str, tmp_path: Path) -> None:
+    remote = LocalRemote(tmp_path)
+    with released_on_failure(remote, project):
+        claim(remote, ["0"], project=project, user="ada", until=int(time.time()) + CLAIM_S)
+    assert note(project)["gpus"] == ["0"]
