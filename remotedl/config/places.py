@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from remotedl.config.below import read_plain
 from remotedl.config.load import FILE_NAME, line_of, load_config
 from remotedl.config.models import HostConfig
 from remotedl.config.paths import config_dir, state_place
@@ -38,6 +39,13 @@ class Places:
             hint=f"if that is meant, put this into {own_file()}, above its tables: "
             f'{KEY} = ["{_real(path)}"]',
         )
+
+    def read(self, key: str, name: str) -> bytes:
+        """What stands in the file that `key` names. Raises ConfigError, FolderUnusable, OSError.
+
+        The sync may put a link in its place after the look: below the project none is followed.
+        """
+        return read_plain(self.find(key, name), self.root)
 
     def host_with_files(self, name: str, host: HostConfig) -> HostConfig:
         """The host, its files looked at and no longer relative. Raises ConfigError."""

@@ -150,8 +150,8 @@ class _Way:
     def devcontainer(self, name: str) -> ImageRef:
         path = devcontainer.find(self.wish.folder, name)
         relative = path.relative_to(self.wish.folder).as_posix()
-        self.wish.places.find("project.image", relative)
-        found = devcontainer.parse(path.read_text("utf-8"), relative)
+        text = self.wish.places.read("project.image", relative).decode("utf-8")
+        found = devcontainer.parse(text, relative)
         if found.left_out:
             self.report.warn(f"{relative}: not honoured here: {', '.join(found.left_out)}")
         if found.image:
@@ -164,7 +164,7 @@ class _Way:
 
     def with_requirements(self, ref: ImageRef, name: str) -> ImageRef:
         try:
-            text = self.wish.places.find("project.requirements", name).read_text("utf-8")
+            text = self.wish.places.read("project.requirements", name).decode("utf-8")
         except FileNotFoundError as exc:
             raise ConfigError(
                 f"{name} is not in {self.wish.folder}",

@@ -51,7 +51,7 @@ class Order:
             return self.replaced[self.dockerfile]
         for one in self.context:
             if one.name == self.dockerfile:
-                return one.path.read_bytes()
+                return one.open().read()
         raise BuildFailed(
             f"there is no {self.dockerfile} in the context of {self.title}",
             hint="check `image` in hosts.toml: dockerfile is relative to context",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from remotedl.config.below import read_plain
 from remotedl.errors import ConfigError
 from remotedl.images import catalogue
 from remotedl.images.choose import Variant
@@ -120,9 +121,10 @@ def local_order(
     name = (
         path.resolve().relative_to(root.resolve()).as_posix() if inside else "Dockerfile.remotedl"
     )
-    written = {} if inside else {name: path.read_bytes()}
-    if inside and not any(one.name == name for one in files):
-        written = {name: path.read_bytes()}  # .dockerignore may leave out the Dockerfile itself
+    written = {}
+    if not inside or not any(one.name == name for one in files):
+        # .dockerignore may leave out the Dockerfile itself
+        written = {name: read_plain(path, folder)}
     order = _order(folder.resolve().name, files, arguments, dockerfile=name, written=written)
     return replace(order, title=dockerfile, target=target)
 
@@ -183,6 +185,6 @@ def _ignored(root: Path, dockerfile: Path) -> Callable[[str], bool]:
     theirs = left_out_by("")
     for place in (dockerfile.with_name(f"{dockerfile.name}.dockerignore"), root / ".dockerignore"):
         if place.is_file():
-            theirs = left_out_by(place.read_text("utf-8"))
+            theirs = left_out_by(read_plain(place, root).decode("utf-8"))
             break
     return lambda name: name.partition("/")[0] == OWN_FOLDER or theirs(name)

@@ -15,8 +15,10 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
+from remotedl.config.below import Below
 from remotedl.errors import ConfigError
 
 FORMAT = 1
@@ -36,6 +38,13 @@ class ContextFile:
     mode: int
     size: int
     link: str = ""
+    root: Path | None = None
+    """The folder below which no link is followed; None: only `path` itself must be none."""
+
+    def open(self) -> BufferedReader:
+        """Its content; a link that took the place of a folder above it is not followed."""
+        root = self.root or self.path.parent
+        return Below(root).read(self.path.relative_to(root))
 
 
 def context_files(folder: Path, left_out: Callable[[str], bool]) -> tuple[ContextFile, ...]:
@@ -61,7 +70,7 @@ def _entry(folder: Path, path: Path) -> ContextFile | None:
     if stat.S_ISREG(info.st_mode):
         # A laptop's umask must not change the image: only "may be run" counts.
         mode = 0o755 if info.st_mode & 0o100 else 0o644
-        return ContextFile(name, path, mode, info.st_size)
+        return ContextFile(name, path, mode, info.st_size, root=folder)
     return None
 
 
@@ -131,7 +140,7 @@ def without_mounts(dockerfile: bytes) -> bytes:
 def _chunks(one: ContextFile) -> Iterator[bytes]:
     """Exactly `size` bytes: a file that changes meanwhile would spoil the tar."""
     left = one.size
-    with one.path.open("rb") as file:
+    with one.open() as file:
         while left:
             chunk = file.read(min(CHUNK, left))
             if not chunk:

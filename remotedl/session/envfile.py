@@ -16,7 +16,7 @@ def read_env_file(places: Places, name: str | None) -> dict[str, str]:
         return {}
     path = places.find("project.env_file", name)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = places.read("project.env_file", name).decode("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         why = (exc.strerror or "").lower() if isinstance(exc, OSError) else "it is not UTF-8"
         raise ConfigError(

@@ -323,7 +323,8 @@ def _packages(place: Workplace) -> tuple[str, ...]:
         return ()
     path = place.project.places.find("project.requirements", name)
     try:
-        return read_requirements(name, path.read_text(encoding="utf-8")).lines
+        text = place.project.places.read("project.requirements", name).decode("utf-8")
+        return read_requirements(name, text).lines
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"requirements {path} cannot be read: {exc}") from exc
 

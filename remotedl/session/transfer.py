@@ -2,6 +2,10 @@
 
 A path on the host is one as the container sees it (`/data/…`, `/workspace/…`), one of the host
 (`~/…`, absolute), or relative to the data folder. payload/porter.py does the host's half.
+
+Links are followed on neither side, but on the way to a place outside of what is synced, which is
+the user's own word: what the host put into the project, or a container into its folders, leads
+nowhere else. What tells a program of the laptop what to do comes only if it is named itself.
 """
 
 from __future__ import annotations
@@ -9,13 +13,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
+from remotedl.config.below import Below
+from remotedl.config.models import ASK_BEFORE
 from remotedl.container.ground import survey
 from remotedl.container.spec import DATA, WORKSPACE, Folders
 from remotedl.errors import FolderUnusable, LinkLost, SyncError, UsageError
@@ -23,11 +30,19 @@ from remotedl.report import Report
 from remotedl.session.backoff import delays
 from remotedl.session.errands import BACK_WITHIN_S, Errand
 from remotedl.ssh.remote import Process, Remote
+from remotedl.sync.agent.ignore import ALWAYS
+from remotedl.sync.agent.names import Names
+from remotedl.sync.agent.tree import BadPath, Kind, Traits, check_path, nameable
+from remotedl.sync.instructions import Instructions
+from remotedl.sync.remedies import printable, typed
 
 CHUNK = 1 << 20
 PART = ".remotedl-part"
 LINE_LIMIT = 1 << 26
 AGAIN = 3
+NEVER = Names(ALWAYS)
+ON_WINDOWS = os.name == "nt"
+HELD = Instructions(ASK_BEFORE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +58,15 @@ class Moved:
 
 def put(errand: Errand, source: Path, dest: str | None) -> Moved:
     """Copy a file or a folder of the laptop to the host. Raises FolderUnusable, SyncError."""
-    return _until_done(errand, lambda r, f: put_over(r, f, source, dest, errand.report))
+    root = errand.project.root
+    return _until_done(errand, lambda r, f: put_over(r, f, source, dest, errand.report, root))
 
 
 def get(errand: Errand, source: str, dest: Path) -> Moved:
     """Copy a file or a folder of the host to the laptop. Raises SyncError."""
-    return _until_done(errand, lambda r, f: get_over(r, f, source, dest, errand.report))
+    root, sync = errand.project.root, errand.project.config.project.sync
+    held = Instructions(sync.ask_before)
+    return _until_done(errand, lambda r, f: get_over(r, f, source, dest, errand.report, root, held))
 
 
 def fetch(errand: Errand, url: str, dest: str | None) -> Moved:
@@ -57,23 +75,39 @@ def fetch(errand: Errand, url: str, dest: str | None) -> Moved:
 
 
 def put_over(
-    remote: Remote, folders: Folders, source: Path, dest: str | None, report: Report
+    remote: Remote,
+    folders: Folders,
+    source: Path,
+    dest: str | None,
+    report: Report,
+    project: Path | None = None,
 ) -> Moved:
     """`put` over one link. Without `dest`, or with one that ends in "/", the name is kept."""
-    files = _laptop_files(source)
+    below, top = _placed(source, project)
+    files = _laptop_files(below, top, source)
     path = host_path(dest or "", folders)
     if dest is None or dest.endswith("/"):
-        path = f"{path.rstrip('/')}/{source.resolve().name}"
-    with _porter(remote, "put", path) as talk:
+        path = f"{path.rstrip('/')}/{source.absolute().name or source.resolve().name}"
+    with _porter(remote, "put", *trusted(path, folders)) as talk:
         return _send_all(talk, files, path, report)
 
 
-def get_over(remote: Remote, folders: Folders, source: str, dest: Path, report: Report) -> Moved:
+def get_over(
+    remote: Remote,
+    folders: Folders,
+    source: str,
+    dest: Path,
+    report: Report,
+    project: Path | None = None,
+    held: Instructions = HELD,
+) -> Moved:
     """`get` over one link. Into `dest` where that is a folder, else as `dest`."""
     path = host_path(source, folders)
-    base = dest / PurePosixPath(path).name if dest.is_dir() else dest
-    with _porter(remote, "get", path) as talk:
-        return _receive_all(talk, base, path, report)
+    below, top = _placed(dest, project)
+    if below.is_folder(top):
+        top = top / _checked(PurePosixPath(path).name)
+    with _porter(remote, "get", *trusted(path, folders)) as talk:
+        return _receive_all(talk, _Landing(below, top, held), path, report)
 
 
 def fetch_over(
@@ -81,8 +115,9 @@ def fetch_over(
 ) -> Moved:
     """`fetch` over one link; the host retries by itself."""
     path = host_path(dest or "", folders) + ("/" if not dest or dest.endswith("/") else "")
+    words = trusted(path, folders)
     name = url.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
-    with _porter(remote, "fetch", url, path) as talk:
+    with _porter(remote, "fetch", *words, url) as talk:
         while True:
             said = talk.hear()
             if "done" in said:
@@ -105,6 +140,28 @@ def host_path(text: str, folders: Folders) -> str:
     if text.startswith("/"):
         return text.rstrip("/") or "/"
     return f"{folders.data}/{text}".rstrip("/")
+
+
+def trusted(path: str, folders: Folders) -> tuple[str, str]:
+    """A path of the host as what may be reached by links, and what may not. Pure.
+
+    A container writes into its own folders: a link in there leads nowhere else.
+    """
+    for base in (folders.data, folders.workdir):
+        if (path == base or path.startswith(base + "/")) and ".." not in path.split("/"):
+            return base + "/", path[len(base) + 1 :]
+    return path, ""
+
+
+def _placed(path: Path, project: Path | None) -> tuple[Below, Path]:
+    """The same for a path of the laptop: in the project no link is followed."""
+    full = Path(os.path.abspath(path))
+    for above in (full, *full.parents) if project is not None else ():
+        if project is not None and above.exists() and above.samefile(project):
+            return Below(project), full.relative_to(above)
+    real = full.resolve()
+    there = next(above for above in (real, *real.parents) if above.is_dir())
+    return Below(there), real.relative_to(there)
 
 
 class _Talk:
@@ -179,21 +236,25 @@ def _until_done(errand: Errand, once: Callable[[Remote, Folders], Moved]) -> Mov
 
 @dataclass(frozen=True, slots=True)
 class _File:
+    below: Below
     path: Path
+    """Below that."""
     relative: str
+    """To what was named; "" where it is the file itself."""
 
 
-def _laptop_files(source: Path) -> list[_File]:
-    if source.is_file():
-        return [_File(source, "")]
-    if not source.is_dir():
+def _laptop_files(below: Below, top: Path, source: Path) -> list[_File]:
+    if below.stat(top) is None:
         raise FolderUnusable(
             f"{source}: there is no such file or folder", hint=f"ls {source.parent}"
         )
+    if not below.is_folder(top):
+        return [_File(below, top, "")]
     found = []
-    for path in sorted(source.rglob("*")):
-        if path.is_file() and not path.is_symlink() and not path.name.endswith(PART):
-            found.append(_File(path, path.relative_to(source).as_posix()))
+    for name in below.files(top):
+        if not name.endswith(PART):
+            relative = PurePosixPath(name).relative_to(top.as_posix()).as_posix()
+            found.append(_File(below, Path(name), relative))
     if not found:
         raise UsageError(f"{source}: there is no file in it")
     return found
@@ -212,7 +273,7 @@ def _send_all(talk: _Talk, files: list[_File], path: str, report: Report) -> Mov
 def _send(talk: _Talk, file: _File, report: Report) -> int | None:
     """Bytes that went over; None where the host had the file."""
     for _ in range(AGAIN):
-        with file.path.open("rb") as content:
+        with file.below.read(file.path) as content:
             about = os.fstat(content.fileno())
             digest = hashlib.file_digest(content, "sha256").hexdigest()
             executable = bool(about.st_mode & 0o100)
@@ -239,45 +300,70 @@ def _pour(talk: _Talk, content: Any, start: int, size: int, name: str, report: R
         report.progress(name, done, size)
 
 
-def _receive_all(talk: _Talk, base: Path, path: str, report: Report) -> Moved:
+class _Landing(NamedTuple):
+    """Where on the laptop things go."""
+
+    below: Below
+    top: Path
+    """What the user named, below that."""
+    held: Instructions
+
+    def refuses(self, relative: str) -> bool:
+        """Whether it tells a program of the laptop what to do, and was not named itself."""
+        names = relative.split("/")
+        return self.held.holds(relative, Kind.FILE) or any(map(NEVER.match, names))
+
+
+def _receive_all(talk: _Talk, landing: _Landing, path: str, report: Report) -> Moved:
     got = had = size = 0
     for row in talk.hear()["files"]:
-        target = base / _checked(row["path"]) if row["path"] else base
-        if _is_there(target, row):
+        relative = str(row["path"])
+        target = landing.top / _checked(relative) if relative else landing.top
+        if relative and landing.refuses(relative):
+            what = f"left on the host: {printable(relative)}: it tells a program of this laptop"
+            report.warn(f"{what} what to do", f"remotedl get {typed(f'{path}/{relative}')}")
+        elif _is_there(landing.below, target, row):
             had += 1
-            continue
-        size += _receive(talk, row, target, report)
-        got += 1
+        else:
+            size += _receive(talk, row, landing.below, target, report)
+            got += 1
     talk.say(end=True)
     return Moved(got, size, had, path)
 
 
 def _checked(relative: str) -> Path:
     """The host is not trusted with where things go on the laptop."""
-    parts = PurePosixPath(relative).parts
-    if not parts or relative.startswith("/") or ".." in parts or "\0" in relative:
-        raise SyncError(f"the host names a file outside the destination: {relative!r}")
-    return Path(*parts)
-
-
-def _is_there(target: Path, row: Mapping[str, Any]) -> bool:
-    """Same size and time: a finished `get` of this version."""
     try:
-        about = target.stat()
-    except OSError:
+        path = check_path(relative)
+    except BadPath as exc:
+        raise SyncError(f"the host names a file outside the destination: {relative!r}") from exc
+    if not nameable(path, Traits(windows_names=ON_WINDOWS)):
+        raise SyncError(f"the host names a file that this laptop cannot hold: {relative!r}")
+    return Path(*path.split("/"))
+
+
+def _is_there(below: Below, target: Path, row: Mapping[str, Any]) -> bool:
+    """Same size and time: a finished `get` of this version."""
+    about = below.stat(target)
+    if about is None or not stat.S_ISREG(about.st_mode):
         return False
     return (about.st_size, about.st_mtime_ns) == (row["size"], row["mtime_ns"])
 
 
-def _receive(talk: _Talk, row: Mapping[str, Any], target: Path, report: Report) -> int:
+def _receive(
+    talk: _Talk, row: Mapping[str, Any], below: Below, target: Path, report: Report
+) -> int:
     part = target.with_name(target.name + PART)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    below.make_folders(target.parent)
+    below.refuse_link(target)
     for _ in range(AGAIN):
-        have = part.stat().st_size if part.exists() else 0
-        talk.say(path=row["path"], offset=have)
-        said = talk.hear()
-        start, size = int(said["offset"]), int(said["size"])
-        with part.open("r+b" if start else "wb") as file:
+        with below.write(part) as file:
+            have = os.fstat(file.fileno()).st_size
+            talk.say(path=row["path"], offset=have)
+            said = talk.hear()
+            start, size = int(said["offset"]), int(said["size"])
+            if not 0 <= start <= min(have, size):
+                raise SyncError(f"the host speaks nonsense: {start} of {size} bytes")
             file.seek(start)
             file.truncate()
             done = start
@@ -287,11 +373,10 @@ def _receive(talk: _Talk, row: Mapping[str, Any], target: Path, report: Report) 
                 report.progress(target.name, done, size)
             file.flush()
             os.fsync(file.fileno())
-        with part.open("rb") as file:
+            file.seek(0)
             right = hashlib.file_digest(file, "sha256").hexdigest() == talk.hear()["sha256"]
         if right:
-            os.replace(part, target)
-            os.utime(target, ns=(row["mtime_ns"], row["mtime_ns"]))
+            below.replace(part, target, int(row["mtime_ns"]))
             return size - start
-        part.unlink()
+        below.remove(part)
     raise SyncError(f"{row['path']} changes while it is read", hint="run the command when it rests")

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from remotedl.config.below import Below
 from remotedl.config.models import SyncConfig
 from remotedl.errors import FolderUnusable
 from remotedl.sync.agent.ignore import Ignore, Source
@@ -86,7 +87,9 @@ def _read(path: Path, folder: str) -> list[Source]:
             return []
         raise _unreadable(path, exc) from exc
     try:
-        text = path.read_bytes()[:LIMIT].decode("utf-8", "surrogateescape")
+        root = path.parents[len(Path(folder).parts)]
+        with Below(root).read(Path(folder, path.name)) as file:
+            text = file.read(LIMIT).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return []
     except OSError as exc:

@@ -1,18 +1,22 @@
 """Runs on the host for `remotedl put`, `get` and `get --url`. Standard library, Python 3.8.
 
-    porter.py put DEST          stdin: files; stdout: where to go on
-    porter.py get SOURCE        stdin: where to go on; stdout: files
-    porter.py fetch URL DEST    stdout: progress
+    porter.py put ROOT DEST          stdin: files; stdout: where to go on
+    porter.py get ROOT SOURCE        stdin: where to go on; stdout: files
+    porter.py fetch ROOT DEST URL    stdout: progress
 
 A message is one line of JSON. A file is written to NAME.remotedl-part beside its place, continued
 there when a transfer broke off, and renamed when its sha256 is right. Nothing is ever deleted.
+DEST and SOURCE are below ROOT, and no link below it is followed: a container may have put one
+there. A FIFO or a device is not waited for.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import sys
 import time
 import urllib.error
@@ -23,6 +27,8 @@ CHUNK = 1 << 20
 PART = ".remotedl-part"
 EVERY_S = 0.25
 TRIES = 8
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def main(argv: List[str]) -> int:
@@ -48,45 +54,101 @@ def hear() -> Any:
     return json.loads(line)
 
 
-def digest_of(path: str) -> str:
+class Below:
+    """The files below a folder, reached through no link. A ROOT that ends in "/" is a folder, and
+    may have to be made."""
+
+    def __init__(self, root: str, path: str) -> None:
+        self.base = [part for part in path.split("/") if part]
+        if not (self.base or root.endswith("/") or os.path.isdir(root)):
+            root, name = os.path.split(root)
+            self.base = [name]
+        self.root = root
+
+    def parts(self, relative: str) -> List[str]:
+        """The names from the root on; `relative` must not lead out of it."""
+        parts = self.base + (relative.split("/") if relative else [])
+        if any(part in ("", ".", "..") or "\0" in part for part in parts):
+            raise ValueError("not a path below the destination: " + relative)
+        return parts
+
+    def folder(self, parts: List[str], make: bool = False) -> int:
+        """A descriptor of the directory; the caller closes it."""
+        at = os.open(self.root, FOLDER & ~os.O_NOFOLLOW)
+        try:
+            for part in parts:
+                if make:
+                    try:
+                        os.mkdir(part, dir_fd=at)
+                    except FileExistsError:
+                        pass
+                below = explained(self.root, part, FOLDER, at)
+                os.close(at)
+                at = below
+        except BaseException:
+            os.close(at)
+            raise
+        return at
+
+
+def explained(where: str, name: str, flags: int, at: int) -> int:
+    """Open; what an open that follows no link says of one, in words."""
+    try:
+        return os.open(name, flags, 0o666, dir_fd=at)
+    except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+            what = where + ": " + name + " is a link, or no file: nothing is read or written there"
+            raise ValueError(what) from None
+        raise
+
+
+def open_file(name: str, flags: int, at: int) -> Any:
+    """A regular file. Raises ValueError for anything else."""
+    fd = explained("", name, flags | FILE, at)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ValueError(name + " is no regular file: nothing is read or written there")
+    return os.fdopen(fd, "rb" if flags == os.O_RDONLY else "r+b")
+
+
+def digest_of(file: Any) -> str:
     found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while True:
-            data = file.read(CHUNK)
-            if not data:
-                return found.hexdigest()
-            found.update(data)
+    file.seek(0)
+    while True:
+        data = file.read(CHUNK)
+        if not data:
+            return found.hexdigest()
+        found.update(data)
 
 
-def inside(base: str, relative: str) -> str:
-    """Where `relative` goes below `base`; it must not lead out of it."""
-    parts = relative.split("/") if relative else []
-    if any(part in ("", ".", "..") for part in parts):
-        raise ValueError("not a path below the destination: " + relative)
-    return os.path.join(base, *parts) if parts else base
-
-
-def put(dest: str) -> None:
+def put(root: str, dest: str) -> None:
     """Receive files until {"end": true}."""
+    below = Below(root, dest)
     while True:
         wanted = hear()
         if wanted.get("end"):
             return
-        path = inside(dest, wanted["path"])
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        receive(path, wanted["size"], wanted["sha256"], wanted["executable"])
+        parts = below.parts(wanted["path"])
+        if not parts:
+            raise ValueError(root + " is a folder; to put something into it: " + root + "/")
+        os.makedirs(below.root, exist_ok=True)
+        at = below.folder(parts[:-1], make=True)
+        try:
+            receive(at, parts[-1], wanted["size"], wanted["sha256"], wanted["executable"])
+        finally:
+            os.close(at)
 
 
-def receive(path: str, size: int, sha256: str, executable: bool) -> None:
-    if os.path.isfile(path) and os.path.getsize(path) == size and digest_of(path) == sha256:
+def receive(at: int, name: str, size: int, sha256: str, executable: bool) -> None:
+    if is_there(at, name, size, sha256):
         say({"have": True})
         return
-    part = path + PART
-    done = os.path.getsize(part) if os.path.exists(part) else 0
-    done = done if done <= size else 0
-    say({"offset": done})
-    with open(part, "r+b" if done else "wb") as file:
+    with open_file(name + PART, os.O_RDWR | os.O_CREAT, at) as file:
+        done = os.fstat(file.fileno()).st_size
+        done = done if done <= size else 0
+        say({"offset": done})
         file.seek(done)
+        file.truncate()
         left = size - done
         while left:
             data = sys.stdin.buffer.read(min(CHUNK, left))
@@ -96,44 +158,66 @@ def receive(path: str, size: int, sha256: str, executable: bool) -> None:
             left -= len(data)
         file.flush()
         os.fsync(file.fileno())
-    if digest_of(part) != sha256:
-        os.unlink(part)
-        say({"again": True})
-        return
-    if executable:
-        os.chmod(part, os.stat(part).st_mode | 0o100)
-    os.replace(part, path)
+        if digest_of(file) != sha256:
+            os.unlink(name + PART, dir_fd=at)
+            say({"again": True})
+            return
+        if executable:
+            os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode | 0o100)
+    os.replace(name + PART, name, src_dir_fd=at, dst_dir_fd=at)
     say({"ok": True})
 
 
-def get(source: str) -> None:
+def is_there(at: int, name: str, size: int, sha256: str) -> bool:
+    """Raises ValueError where something else than a regular file stands."""
+    try:
+        with open_file(name, os.O_RDONLY, at) as file:
+            return os.fstat(file.fileno()).st_size == size and digest_of(file) == sha256
+    except FileNotFoundError:
+        return False
+
+
+def get(root: str, source: str) -> None:
     """List what there is, then send each file that is asked for."""
-    say({"files": listing(source)})
+    below = Below(root, source)
+    say({"files": listing(below)})
     while True:
         wanted = hear()
         if wanted.get("end"):
             return
-        send(inside(source, wanted["path"]), wanted["offset"])
+        parts = below.parts(wanted["path"])
+        at = below.folder(parts[:-1])
+        try:
+            send(at, parts[-1], wanted["offset"])
+        finally:
+            os.close(at)
 
 
-def listing(source: str) -> List[Dict[str, Any]]:
-    """Regular files below `source` with their sizes; links are not followed."""
-    if os.path.isfile(source):
-        return [row("", source)]
-    if not os.path.isdir(source):
-        raise FileNotFoundError(source + ": no such file or folder on the host")
-    found = []
-    for folder, folders, names in os.walk(source):
+def listing(below: Below) -> List[Dict[str, Any]]:
+    """Regular files with their sizes; links are not followed."""
+    parts = below.parts("")
+    try:
+        at = below.folder(parts[:-1])
+        try:
+            about = os.stat((parts or ["."])[-1], dir_fd=at, follow_symlinks=False)
+        finally:
+            os.close(at)
+    except FileNotFoundError:
+        where = os.path.join(below.root, *parts)
+        raise FileNotFoundError(where + ": no such file or folder on the host") from None
+    if stat.S_ISREG(about.st_mode):
+        return [row("", about)]
+    found: List[Dict[str, Any]] = []
+    for folder, folders, names, at in os.fwalk(".", dir_fd=below.folder(parts)):
         folders.sort()
         for name in sorted(names):
-            path = os.path.join(folder, name)
-            if os.path.isfile(path) and not os.path.islink(path) and not name.endswith(PART):
-                found.append(row(os.path.relpath(path, source), path))
+            about = os.stat(name, dir_fd=at, follow_symlinks=False)
+            if stat.S_ISREG(about.st_mode) and not name.endswith(PART):
+                found.append(row(os.path.normpath(os.path.join(folder, name)), about))
     return found
 
 
-def row(relative: str, path: str) -> Dict[str, Any]:
-    about = os.stat(path)
+def row(relative: str, about: os.stat_result) -> Dict[str, Any]:
     return {
         "path": relative,
         "size": about.st_size,
@@ -142,17 +226,17 @@ def row(relative: str, path: str) -> Dict[str, Any]:
     }
 
 
-def send(path: str, offset: int) -> None:
+def send(at: int, name: str, offset: int) -> None:
     """The length, the bytes from `offset` on, then the sha256 of the whole file."""
     whole = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_file(name, os.O_RDONLY, at) as file:
         size = os.fstat(file.fileno()).st_size
         offset = offset if offset <= size else 0
         left = offset
         while left:
             data = file.read(min(CHUNK, left))
             if not data:
-                raise ValueError(path + ": became shorter while it was read")
+                raise ValueError(name + ": became shorter while it was read")
             whole.update(data)
             left -= len(data)
         say({"offset": offset, "size": size})
@@ -168,20 +252,27 @@ def send(path: str, offset: int) -> None:
     say({"sha256": whole.hexdigest()})
 
 
-def fetch(url: str, dest: str) -> None:
+def fetch(root: str, dest: str, url: str) -> None:
     """Download `url` to `dest`, going on where an earlier try stopped."""
     if url.split(":", 1)[0].lower() not in ("http", "https", "ftp"):
         raise ValueError("not a web address: " + url)
-    if dest.endswith("/") or os.path.isdir(dest):
+    below = Below(root, dest)
+    parts = below.parts("")
+    if not parts or dest.endswith("/") or is_folder(below, parts):
         name = url.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
-        dest = os.path.join(dest, name or "download")
-    if os.path.exists(dest):
-        say({"have": True, "path": dest, "size": os.path.getsize(dest)})
-        return
-    os.makedirs(os.path.dirname(dest) or ".", exist_ok=True)
+        parts = below.parts(name or "download")
+    os.makedirs(below.root, exist_ok=True)
+    at = below.folder(parts[:-1], make=True)
+    name, path = parts[-1], os.path.join(below.root, *parts)
+    try:
+        with open_file(name, os.O_RDONLY, at) as file:
+            say({"have": True, "path": path, "size": os.fstat(file.fileno()).st_size})
+            return
+    except FileNotFoundError:
+        pass
     for left in range(TRIES - 1, -1, -1):
         try:
-            download(url, dest + PART)
+            download(url, name + PART, at)
             break
         except (OSError, EOFError) as exc:
             status = getattr(exc, "code", 500)
@@ -189,45 +280,63 @@ def fetch(url: str, dest: str) -> None:
                 raise
             say({"retry": str(exc)})
             time.sleep(min(2.0 ** (TRIES - left), 30))
-    os.replace(dest + PART, dest)
-    say({"ok": True, "path": dest, "size": os.path.getsize(dest)})
+    os.replace(name + PART, name, src_dir_fd=at, dst_dir_fd=at)
+    say({"ok": True, "path": path, "size": os.stat(name, dir_fd=at).st_size})
 
 
-def download(url: str, part: str) -> None:
-    done = os.path.getsize(part) if os.path.exists(part) else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "remotedl"})  # noqa: S310 - checked
-    if done:
-        request.add_header("Range", f"bytes={done}-")
+def is_folder(below: Below, parts: List[str]) -> bool:
     try:
-        reply = urllib.request.urlopen(request, timeout=60)  # noqa: S310 - checked
-    except urllib.error.HTTPError as exc:
-        if exc.code == 416:  # all of it is there already, or it has changed: start over
-            os.unlink(part)
-            raise EOFError("the file on the server is another one now") from None
-        raise
-    with reply:
-        if reply.status != 206:
-            done = 0
-        length = reply.headers.get("Content-Length")
-        total = done + int(length) if length else None
-        told = 0.0
-        with open(part, "r+b" if done else "wb") as file:
-            file.seek(done)
-            file.truncate()
-            while True:
-                data = reply.read(CHUNK)
-                if not data:
-                    break
-                file.write(data)
-                done += len(data)
-                if time.monotonic() - told > EVERY_S:
-                    told = time.monotonic()
-                    say({"done": done, "total": total})
-            file.flush()
-            os.fsync(file.fileno())
-        if total is not None and done < total:
-            raise EOFError("the server ended the transfer early")
-        say({"done": done, "total": done})
+        os.close(below.folder(parts))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        at = below.folder(parts[:-1])
+        try:
+            if not stat.S_ISREG(os.stat(parts[-1], dir_fd=at, follow_symlinks=False).st_mode):
+                raise
+        finally:
+            os.close(at)
+        return False
+    return True
+
+
+def download(url: str, part: str, at: int) -> None:
+    with open_file(part, os.O_RDWR | os.O_CREAT, at) as file:
+        done = os.fstat(file.fileno()).st_size
+        request = urllib.request.Request(url, headers={"User-Agent": "remotedl"})  # noqa: S310 - checked
+        if done:
+            request.add_header("Range", f"bytes={done}-")
+        try:
+            reply = urllib.request.urlopen(request, timeout=60)  # noqa: S310 - checked
+        except urllib.error.HTTPError as exc:
+            if exc.code == 416:  # all of it is there already, or it has changed: start over
+                os.unlink(part, dir_fd=at)
+                raise EOFError("the file on the server is another one now") from None
+            raise
+        with reply:
+            pour(reply, file, done if reply.status == 206 else 0)
+
+
+def pour(reply: Any, file: Any, done: int) -> None:
+    length = reply.headers.get("Content-Length")
+    total = done + int(length) if length else None
+    told = 0.0
+    file.seek(done)
+    file.truncate()
+    while True:
+        data = reply.read(CHUNK)
+        if not data:
+            break
+        file.write(data)
+        done += len(data)
+        if time.monotonic() - told > EVERY_S:
+            told = time.monotonic()
+            say({"done": done, "total": total})
+    file.flush()
+    os.fsync(file.fileno())
+    if total is not None and done < total:
+        raise EOFError("the server ended the transfer early")
+    say({"done": done, "total": done})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import sys
 import time
 from typing import Any, Iterator, List, NamedTuple, Optional, Union
 
+from remotedl.sync.agent.tree import Traits, nameable
+
 At = Union[int, str]
 """A directory: a descriptor, or on Windows its path."""
 
@@ -338,7 +340,14 @@ def _fd(at: At) -> int:
 
 def _join(at: At, name: str) -> str:
     assert isinstance(at, str), "a directory's path"
+    if os.name == "nt" and leads_elsewhere(name):
+        raise OSError(errno.EINVAL, "no name of a file on Windows", name)
     return os.path.join(at, name)
+
+
+def leads_elsewhere(name: str) -> bool:
+    """Whether Windows takes a name for a path, a drive, another stream or a device. Pure."""
+    return name in ("", ".", "..") or not nameable(name, Traits(windows_names=True)) or "/" in name
 
 
 _LIBC: List[Any] = []

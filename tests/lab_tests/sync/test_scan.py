@@ -6,10 +6,12 @@ import errno
 import os
 import socket
 import time
-from pathlib import Path
+from io import BufferedReader
+from pathlib import Path, PurePath
 
 import pytest
 
+from remotedl.config.below import Below
 from remotedl.errors import FolderUnusable
 from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.tree import Issue
@@ -267,14 +269,14 @@ class Unreadable:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
         self.now = True
-        read = Path.read_bytes
+        read = Below.read
 
-        def read_or_fail(path: Path) -> bytes:
-            if self.now and path.name == name:
+        def read_or_fail(below: Below, relative: PurePath | str) -> BufferedReader:
+            if self.now and PurePath(relative).name == PurePath(name).name:
                 raise OSError(number, os.strerror(number))
-            return read(path)
+            return read(below, relative)
 
-        monkeypatch.setattr(Path, "read_bytes", read_or_fail)
+        monkeypatch.setattr(Below, "read", read_or_fail)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
