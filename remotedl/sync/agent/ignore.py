@@ -13,6 +13,7 @@ only for the rest. Alternative: one regular expression of all rules. Reason: 100
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import unicodedata
 from typing import (
@@ -354,11 +355,65 @@ def _literal_length(pattern: str) -> int:
     return len(pattern) if found is None else found.start()
 
 
+_STAR, _DEEP, _DEEPER = "*", "**/", "**\\/"
+"""Parts of a pattern that take any number of characters: inside a name, of whole folders (also
+none), of whole folders (at least one). Between them stand expressions of one character each.
+"""
+_names = itertools.count()
+
+
 def _translate(pattern: str, *, names_only: bool = False) -> Optional[str]:
     """The regular expression of a pattern of git's wildmatch.c; None if it matches nothing.
 
     `names_only`: the text holds no slash, stars differ in nothing.
+
+    Nothing is tried twice: where what follows may begin anywhere (another star), the first place
+    where a piece fits is as good as any, and is not given up again. So no pattern takes longer
+    than its length times that of the path.
     """
+    parts = _parts(pattern, names_only)
+    if parts is None:
+        return None
+    out: List[str] = []
+    deep = ""
+    run: List[str] = []
+    for part in [*parts, None]:
+        if part is not None and part not in (_DEEP, _DEEPER):
+            run.append(part)
+            continue
+        regex = _run(run, "." if names_only else "[^/]")
+        out.append(_once(deep + regex) if deep and part is not None else deep + regex)
+        deep = {None: "", _DEEP: "(?:.*?/)??", _DEEPER: ".*?/"}[part]
+        run = []
+    return "".join(out)
+
+
+def _run(parts: List[str], any_char: str) -> str:
+    """Of a piece of a pattern that spans no unknown number of folders."""
+    out: List[str] = []
+    segments: List[List[str]] = [[]]
+    for part in [*parts, "/"]:
+        if part == _STAR:
+            segments.append([])
+            continue
+        if part == "/":
+            out.extend(segments[0])
+            for number, segment in enumerate(segments[1:], 2):
+                piece = f"{any_char}*?{''.join(segment)}"
+                out.append(_once(piece) if number < len(segments) else piece)
+            segments = [[]]
+        (out if part == "/" else segments[-1]).append(part)
+    out.pop()
+    return "".join(out)
+
+
+def _once(regex: str) -> str:
+    """The first way in which `regex` matches, and no other (an atomic group, for Python 3.8)."""
+    name = f"n{next(_names)}"
+    return f"(?=(?P<{name}>{regex}))(?P={name})"
+
+
+def _parts(pattern: str, names_only: bool) -> Optional[List[str]]:
     out: List[str] = []
     at = 0
     while at < len(pattern):
@@ -367,8 +422,8 @@ def _translate(pattern: str, *, names_only: bool = False) -> Optional[str]:
             end = at
             while end < len(pattern) and pattern[end] == "*":
                 end += 1
-            regex, at = _star(pattern, at, end)
-            out.append(".*" if names_only else regex)
+            star, at = (_STAR, end) if names_only else _star(pattern, at, end)
+            out.append(star)
         elif char == "[":
             found = _bracket(pattern, at + 1)
             if found is None:
@@ -384,7 +439,7 @@ def _translate(pattern: str, *, names_only: bool = False) -> Optional[str]:
                 return None
             out.append(re.escape(pattern[at]))
             at += 1
-    return "".join(out)
+    return out
 
 
 def _star(pattern: str, at: int, end: int) -> Tuple[str, int]:
@@ -392,10 +447,10 @@ def _star(pattern: str, at: int, end: int) -> Tuple[str, int]:
     opens = at == 0 or pattern[at - 1] == "/"
     rest = pattern[end : end + 2]
     if end - at < 2 or not opens or not (rest == "" or rest[0] == "/" or rest == "\\/"):
-        return "[^/]*", end
-    if rest[:1] == "/":
-        return "(?:.*/)?", end + 1
-    return ".*", end
+        return _STAR, end
+    if rest == "":
+        return ".*", end
+    return (_DEEP, end + 1) if rest[0] == "/" else (_DEEPER, end + 2)
 
 
 _BYTES = frozenset(map(chr, range(1, 256)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from remotedl.sync.agent.ignore import Ignore, Source
@@ -91,3 +93,26 @@ def test_a_hundred_thousand_paths_that_no_rule_names() -> None:
     ignore = Ignore([Source("node_modules/\n*.log\n!keep.log\n/data/raw\nruns/**\ndoc[s]/*.html")])
     names = [f"file_{number}.py" for number in range(100_000)]
     assert not any(ignore.ignores_child("pkg/sub", leaf, False) for leaf in names)
+
+
+@pytest.mark.parametrize(
+    "pattern, path",
+    [
+        ("*a*a*a*a*a*b", "a" * 200),
+        ("*a" * 60 + "*b", "a" * 255),
+        ("*[ab]?*[ab]?*[ab]?*[ab]?*c", "ab" * 127),
+        ("**/a*/**/a*/**/a*/**/b", "/".join(["a" * 5] * 600)),
+        ("/**/*a*/**/*a*/**/*a*/**/*a*/**/*z", "/".join(["aa"] * 1300)),
+        ("a/**\\/a/**\\/a/**\\/a/**\\/b", "/".join(["a"] * 2000)),
+        ("**/" * 40 + "b", "/".join(["a"] * 2000)),
+        ("a*a*/**/a*a*/**/*b", "/".join(["a" * 250] * 16)),
+    ],
+)
+def test_no_pattern_takes_long(pattern: str, path: str) -> None:
+    ignore = Ignore([Source(f"{pattern}\n{pattern}/x\n/{pattern}")], defaults=False)
+    began = time.process_time()
+    assert not ignore.ignores_child(*path.rpartition("/")[::2], False)
+    assert time.process_time() - began < 1.0
+    again = Ignore([Source(pattern)], defaults=False)
+    last = pattern[-1]
+    assert again.ignores(path[:-1] + last if "/" not in path else f"{path}/{last}", False)

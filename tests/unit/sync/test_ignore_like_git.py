@@ -128,6 +128,9 @@ TEXT = st.lists(LINE, min_size=1, max_size=5).map("\n".join)
 @example("a\\ b  \nb\\ \n")
 @example("[!-a]")
 @example("x\\*\n\\[a\\]\na\\\\b")
+@example("**/a/**/b/**/a\n!**/**/b")
+@example("*a*b*\n!a*?*b")
+@example("a/**\\/a\n**\\/b")
 def test_random_rules_match_as_in_git(git: Git, text: str) -> None:
     agree(git, {"": text})
 
