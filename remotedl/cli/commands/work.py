@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import shlex
 import stat
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,22 +25,36 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="An id of `remot
 HostOption = Annotated[
     str | None, typer.Option("--host", "-H", help="Not the default host.", show_default=False)
 ]
-RAW = "remotedl.raw"
+HOST = "remotedl.host"
+SHELL_SYNTAX = re.compile(r"&&|\|\||[|;<>$`*\s]")
 SECOND_CTRL_C_S = 3.0
 
 
 class CommandLine(TyperCommand):
-    """Remembers the words as typed: click itself forgets where `--` stood."""
+    """`[OPTIONS] [HOST] -- CMD…`, or `[OPTIONS] CMD…`, where the first word begins the command.
+
+    Whatever follows that word is the command's: its options, and a `--` of its own too.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta[RAW] = list(args)
-        return super().parse_args(ctx, args)
+        def positional(words: list[str]) -> list[str] | None:
+            """The words that are no options of ours; None where an option is not one of ours."""
+            parser = self.make_parser(ctx)
+            parser.allow_interspersed_args = True
+            try:
+                return list(parser.parse_args(list(words))[0].get("words") or ())
+            except typer.TyperException:
+                return None
+
+        host, options = host_before_dashes(args, positional)
+        ctx.meta[HOST] = host
+        ctx.allow_interspersed_args = False
+        return super().parse_args(ctx, options)
 
 
 def register(app: typer.Typer) -> None:
     panel = "Work"
-    passing = {"ignore_unknown_options": True}
-    app.command(cls=CommandLine, rich_help_panel=panel, context_settings=passing)(run)
+    app.command(cls=CommandLine, rich_help_panel=panel)(run)
     app.command(rich_help_panel=panel)(jobs)
     app.command(rich_help_panel=panel)(logs)
     app.command(rich_help_panel=panel)(stop)
@@ -72,7 +89,8 @@ def run(
     from remotedl.session.errands import JobWish, start_job
     from remotedl.session.options import asked_gpus
 
-    host, argv = split_command(context.meta[RAW], words)
+    host, argv = context.meta[HOST], words
+    refuse_shell_syntax(argv)
     wish = JobWish(after_sync, None if gpus is None else asked_gpus(gpus), notify)
     if _input_waits():
         typer.echo(
@@ -216,20 +234,40 @@ def open_page(
         show_page(url, wait=True)
 
 
-def split_command(raw: list[str], words: list[str]) -> tuple[str | None, list[str]]:
-    """`[HOST] -- CMD…` taken apart; without `--` every word is the command's. Pure."""
-    if "--" not in raw:
-        return None, words
-    argv = raw[raw.index("--") + 1 :]
-    before = words[: len(words) - len(argv)]
-    if not argv:
+def host_before_dashes(
+    args: list[str], positional: Callable[[list[str]], list[str] | None]
+) -> tuple[str | None, list[str]]:
+    """HOST of `HOST -- CMD…`, and the words without it. Pure.
+
+    `positional` tells which words of a command line are no options. A `--` behind more than one
+    such word is the command's own.
+    """
+    if "--" not in args:
+        return None, args
+    at = args.index("--")
+    before, after = args[:at], args[at:]
+    if not after[1:]:
         raise UsageError("nothing to run after --", hint="remotedl run -- python train.py")
-    if len(before) > 1:
-        raise UsageError(
-            f"one HOST at most before --, not {' '.join(before)}",
-            hint="remotedl run HOST -- python train.py",
-        )
-    return (before[0] if before else None), argv
+    found = positional(before)
+    if found is None or len(found) > 1:
+        return None, args
+    for place, word in enumerate(before):
+        rest = before[:place] + before[place + 1 :]
+        # The same word may be the value of an option as well.
+        if [word] == found and positional(rest) == []:
+            return word, rest + after
+    return None, args
+
+
+def refuse_shell_syntax(argv: list[str]) -> None:
+    """One word with spaces or shell syntax is no program. Raises UsageError with what to type."""
+    if len(argv) > 1 or SHELL_SYNTAX.search(argv[0]) is None or Path(argv[0]).exists():
+        return
+    raise UsageError(
+        f"there is no program of the name {argv[0]!r}: a command is given word by word, and no "
+        "shell reads it",
+        hint=f"remotedl run -- bash -c {shlex.quote(argv[0])}",
+    )
 
 
 def _follow(
