@@ -80,7 +80,6 @@ class Carrier:
     def carry(self, cleared: Cleared, step: str, fresh: Fresh) -> Carried:
         """`fresh`: contents by digest that need not be read again. Raises LinkLost, SyncError."""
         carried = Carried()
-        self.ledger.begin(cleared.to_remote, cleared.to_laptop)
         Upload(self, step, carried, fresh).run(cleared.to_remote)
         _Download(self, step, carried).run(cleared.to_laptop)
         return carried

@@ -171,6 +171,10 @@ class Sync:
         """The laptop's folder was not there: what happened in it meanwhile, no event told."""
         self._rules_unread = False
         """The user was told that the rules cannot be read now."""
+        self._in_hand = 0
+        """Keys that are being decided upon."""
+        self._news = 0
+        """What is being looked at here, or was told by the agent and is being taken in."""
         self._counted = False
         """While paused: how much waits is known."""
         self._runs = False
@@ -240,7 +244,8 @@ class Sync:
             return self._foresee()
 
     def _foresee(self) -> Verdict:
-        verdict = self._decide()
+        self._know_own_past()
+        verdict = self._decide(self._changed)
         self._outcome = self._outcome._replace(
             conflicts=verdict.conflicts, frozen=verdict.frozen, left_out=verdict.left_out
         )
@@ -331,11 +336,12 @@ class Sync:
     def status(self) -> SyncStatus:
         """How things stand; never blocks for long and asks nobody."""
         pair = self._open_pair
+        unsettled = self._unsettled()
         outcome = self._outcome
         return SyncStatus(
             state=self._state,
             last_success=self._last_success,
-            pending=outcome.pending,
+            pending=unsettled + outcome.pending,
             transfers=pair.transfers.progress() if pair else (),
             conflicts=outcome.conflicts,
             frozen=outcome.frozen,
@@ -346,6 +352,22 @@ class Sync:
             halt=self._halt,
             files=count_files(pair.ancestor) if pair else 0,
         )
+
+    def _unsettled(self) -> int:
+        """How much is known to have changed, on either side, and is not decided upon yet.
+
+        From any thread: "in step" is said only where this is 0.
+        """
+        pair = self._open_pair
+        if pair is None:
+            return 0
+        # In the order in which a change goes from one to the next: none is missed between them.
+        found = pair.follower.waiting + pair.peer.untold + self._news
+        changed = self._changed
+        if self._state not in (State.PAUSED, State.HALTED):  # there they are counted as pending
+            found += 1 if changed is None else len(changed)
+        found += self._in_hand
+        return found + max(0, pair.ledger.outstanding - self._outcome.pending)
 
     def pause(self) -> None:
         """Change nothing until `resume`; what waits meanwhile is counted."""
@@ -472,7 +494,7 @@ class Sync:
         if isinstance(result, Halt):
             self._stop_at(result)
         verdict, carried = result
-        self._record(verdict, carried, step)
+        self._record(verdict, carried, step, None)
         self._finish_scan()
         self._changed = None
         return Outcome(to_remote=carried.to_remote)
@@ -488,19 +510,35 @@ class Sync:
         self._take_news()
         self._check_roots()
         self._catch_up()
+        self._know_own_past()
         self._ask_for_digests()
         if self._changed is not None and not (
             self._changed or self._moved or self._outcome.pending
         ):
             return self._rest()
+        self._in_hand = 1 if self._changed is None else len(self._changed)
+        changed, self._changed = self._changed, set()
+        try:
+            return self._cycle_over(changed)
+        except BaseException:
+            known = changed is not None and self._changed is not None
+            self._changed = {*(changed or ()), *(self._changed or ())} if known else None
+            raise
+        finally:
+            self._in_hand = 0
+
+    def _cycle_over(self, changed: set[str] | None) -> Outcome:
+        """`changed`: keys that may differ from the ancestor; None: all of them."""
         pair = self._pair
-        verdict = self._decide()
+        verdict = self._decide(changed)
         cleared = self._clear(verdict, self._allowed)
         if isinstance(cleared, Halt):
             self._stop_at(cleared)
         for notice in cleared.notices:
             self._report.note(notice)
         step = self._new_step()
+        pair.ledger.begin(cleared.to_remote, cleared.to_laptop)
+        self._in_hand = 0
         try:
             carried = pair.carrier.carry(cleared, step, self._fresh)
         except FolderGone as exc:  # an ancestor that is behind costs nothing
@@ -508,17 +546,16 @@ class Sync:
             self._check_roots()
             raise FolderUnusable(f"{self._request.root}: {exc.strerror}") from exc
         self._fresh.clear()
-        self._record(verdict, carried, step)
+        self._record(verdict, carried, step, changed)
         if carried.doubtful:
             self._look(lambda: pair.replica.look(carried.doubtful))
         return self._conclude(verdict, carried, cleared.notices)
 
-    def _decide(self) -> Verdict:
-        self._know_own_past()
+    def _decide(self, changed: set[str] | None) -> Verdict:
         pair = self._pair
         policy = self._policy()
-        changed = None if self._changed is None else self._changed | self._candidates
-        return reconcile(pair.ancestor, pair.replica.side, pair.picture.side, policy, changed)
+        keys = None if changed is None else changed | self._candidates
+        return reconcile(pair.ancestor, pair.replica.side, pair.picture.side, policy, keys)
 
     def _clear(self, verdict: Verdict, allowed: frozenset[HaltKind]) -> Cleared | Halt:
         pair = self._pair
@@ -546,18 +583,22 @@ class Sync:
         ignore, decisions = pair.replica.scanner.ignore, pair.database.decisions()
         return policy_of(self._config, ignore, decisions, self._instructions)
 
-    def _record(self, verdict: Verdict, carried: Carried, step: str) -> None:
-        """What was done becomes what both agree on: in memory and, in one transaction, on disk."""
+    def _record(
+        self, verdict: Verdict, carried: Carried, step: str, changed: set[str] | None
+    ) -> None:
+        """What was done becomes what both agree on: in memory and, in one transaction, on disk.
+
+        `changed`: keys that may differ from the ancestor; None: all of them.
+        """
         pair = self._pair
         done_laptop = {op.key for op in carried.done_laptop}
         done_remote = {op.key for op in carried.done_remote}
         agreed = {**pair.ledger.agreed, **settle(verdict, done_laptop, done_remote)}
         amend(pair.ancestor, agreed)
-        whole = self._changed is None
-        if self._changed is None:  # all keys may differ otherwise than the database remembers
+        if changed is None:  # all keys may differ otherwise than the database remembers
             touched = changed_keys(pair.ancestor, pair.picture.tree)
         else:
-            touched = {*agreed, *done_remote, *verdict.candidates, *self._changed}
+            touched = {*agreed, *done_remote, *verdict.candidates, *changed}
         remote = {key: self._difference(key) for key in touched}
         steps = [
             _as_step(step, self._now(), where, ops)
@@ -567,7 +608,7 @@ class Sync:
             )
             if ops
         ]
-        if agreed or steps or verdict.spent or self._changed != set() or pair.ledger.is_open:
+        if agreed or steps or verdict.spent or changed != set() or pair.ledger.is_open:
             pair.database.record(
                 pair.ancestor,
                 agreed,
@@ -575,7 +616,7 @@ class Sync:
                 pair.picture.version,
                 verdict.spent,
                 steps,
-                whole=whole,
+                whole=changed is None,
                 open_batches=pair.ledger.open_after(agreed),
             )
             pair.ledger.recorded(agreed)
@@ -586,7 +627,6 @@ class Sync:
             for op in carried.done_laptop:
                 self._losses.note(self._now(), op.key, op.expected, op.new)
         self._candidates = {*verdict.candidates, *done_laptop, *done_remote}
-        self._changed = set()
         self._moved = bool(agreed or steps or carried.again)
 
     def _difference(self, key: str) -> tuple[bool, Entry | None]:
@@ -605,9 +645,10 @@ class Sync:
             notices=tuple(notices),
         )
         self._outcome = outcome
+        self._pair.ledger.outstanding = 0
         self._allowed = frozenset()
         self._halt = None
-        if not outcome.pending:
+        if not (outcome.pending or self._unsettled()):
             self._last_success = self._now()
         self._plan_retry(carried)
         return outcome
@@ -615,7 +656,8 @@ class Sync:
     def _rest(self) -> Outcome:
         """Nothing happened since the last cycle."""
         self._halt = None
-        self._last_success = self._now()
+        if not self._unsettled():
+            self._last_success = self._now()
         old = self._outcome
         self._outcome = old._replace(to_laptop=Counts(), to_remote=Counts(), notices=())
         return self._outcome
@@ -643,6 +685,7 @@ class Sync:
         """What the agent has told since the last time."""
         pair = self._pair
         pair.peer.check()
+        self._news = pair.peer.untold
         for listing in pair.peer.listings():
             whole = listing.whole
             changed = pair.picture.take(listing)
@@ -650,6 +693,7 @@ class Sync:
                 self._changed = None
             else:
                 self._note(changed)
+        self._news = 0
 
     def _ask_for_digests(self) -> None:
         """The agent reads no file above the limit, but where the laptop knows the same path."""
@@ -674,12 +718,15 @@ class Sync:
 
         Where that is gone, `_check_roots` says what it means.
         """
+        self._news = 1
         try:
             found = set(look())
+            self._note(found)
         except FolderGone:
             self._root_was_gone = True
             return False
-        self._note(found)
+        finally:
+            self._news = 0
         return bool(found)
 
     def _know_own_past(self) -> None:

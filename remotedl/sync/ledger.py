@@ -36,6 +36,8 @@ class Ledger:
         """Keys that one acknowledgement does not settle."""
         self.agreed: dict[str, Entry | None] = {}
         """What was acknowledged since the ancestor was last recorded; None: it was deleted."""
+        self.outstanding = 0
+        """Operations of the cycle of now that are not done, or given up."""
         self.is_open = False
         """Whether there are batches that the last record does not cover."""
         for side, arrived, rows in database.batches():
@@ -48,6 +50,7 @@ class Ledger:
     def begin(self, *operations: Iterable[Operation]) -> None:
         """Before the first batch of a cycle: all that it is to do."""
         ops = [op for side in operations for op in side]
+        self.outstanding = len(ops)
         count = Counter(op.key for op in ops)
         self._apart = frozenset(op.key for op in ops if count[op.key] > 1 or not op.settles)
 
@@ -65,6 +68,7 @@ class Ledger:
         self, number: int, batch: Sequence[Operation], done: Sequence[Operation]
     ) -> dict[str, Entry | None]:
         """It was acknowledged; what both sides agree on by that."""
+        self.outstanding = max(0, self.outstanding - len(batch))
         agreed = {op.key: op.new for op in done if op.key not in self._apart}
         rows: list[tuple[str, Entry | None]] = []
         if len(done) < len(batch):

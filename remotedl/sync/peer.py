@@ -95,6 +95,8 @@ class Peer:
         """Streams of GETs: their answer comes after their data."""
         self._hello = Reply()
         self.told = Reply()
+        self.looking = 0
+        """How many paths of the host are known to have changed and are not told yet."""
         self.not_taken: dict[bytes, str] = {}
         """Contents that came and could not be written here, and why."""
         self._listings: queue.SimpleQueue[Listing] = queue.SimpleQueue()
@@ -188,6 +190,11 @@ class Peer:
     @property
     def has_listings(self) -> bool:
         return not self._listings.empty()
+
+    @property
+    def untold(self) -> int:
+        """Changes of the host that nobody has taken notice of: still looked at, or just told."""
+        return self.looking + self._listings.qsize()
 
     def snap(self, since: Version | None, *, scan: bool) -> Reply:
         """Ask for what changed; the answer follows its listings. Raises LinkLost."""
@@ -321,6 +328,8 @@ class Peer:
                 self._acknowledge(frame)
         elif kind is Type.CREDIT:
             self._wire.more_credit(_number(frame.payload))
+        elif kind is Type.LOOKING:
+            self.looking = _number(frame.payload)
         elif kind is Type.HELLO:
             self._hello.set(protocol.unpack_json(frame.payload))
             self._send_ping()

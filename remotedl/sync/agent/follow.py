@@ -18,6 +18,8 @@ POLL_S = 10.0
 BACKGROUND_S = 600.0
 """How often everything is looked at although the kernel tells what changes."""
 COOKIE_S = 2.0
+HEARD_S = 0.3
+"""An event counts as something that waits from then on: our own changes make events, too."""
 SHARE = 9
 """A scan that took one second is followed by so many without one."""
 
@@ -81,6 +83,18 @@ class Follower:
         with self._lock:
             self._hints.add(path, hint, self._clock())
         self._poke()
+
+    @property
+    def waiting(self) -> int:
+        """How much is known to have changed, or is being looked at, and is not told yet."""
+        with self._lock:
+            heard = self._hints.count(self._clock() - HEARD_S)
+        return heard + self.replica.scanner.unsettled
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether there are events whose paths have not been looked at."""
+        return len(self._hints) > 0
 
     def scan(self) -> Set[str]:
         """Look at everything; the keys that changed. Raises FolderGone."""

@@ -95,6 +95,10 @@ class Hints:
             return [ROOT]
         return sorted(due)
 
+    def count(self, before: float) -> int:
+        """How many wait since `before` or longer."""
+        return sum(1 for one in self._waiting.values() if one.since <= before)
+
     def all(self) -> List[str]:
         """Every path that waits, ripe or not; they are forgotten."""
         paths = sorted(self._waiting)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import struct
 import threading
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional
@@ -33,6 +34,8 @@ PROOF_S = 25.0
 """How long an agent may take to find out whether its laptop still speaks, see `Agent.doubt`."""
 ROOT_S = 3.0
 """How often the root is looked for at its path: no event tells that a folder above it was moved."""
+LOOKING_S = 0.2
+"""How often it is told how much there is to look at."""
 SAVE_S = 300.0
 """A changed picture is saved after so long; a session that ends well saves it anyway."""
 
@@ -63,6 +66,8 @@ class Keeper:
         self._told: Optional[Version] = None
         """What the laptop knows."""
         self._told_around: Optional[Around] = None
+        self._looking = (0, 0.0)
+        """What was said last about how much there is to look at, and when."""
         self._gone = ""
         self._marker: Optional[str] = None
         self._saved: Optional[Version] = None
@@ -122,6 +127,7 @@ class Keeper:
             self._saved = self._generations.version
         if request.get("watch"):
             self._follower.start_watching(_open_watch)
+            replica.scanner.on_pile = self._between
         traits = replica.side.traits
         self._marker = replica.marker()
         return {
@@ -228,6 +234,7 @@ class Keeper:
             return
         self._look(self._follower.look_ripe)
         self._say_changes()
+        self._say_looking()
         unsaved = self._saved != self._generations.version
         if unsaved and self._clock() - self._saved_at > SAVE_S:
             self._save()
@@ -237,6 +244,8 @@ class Keeper:
         if self._follower is None or self._told is None:
             return None
         waits = [self._follower.patience(), ROOT_S]
+        if self._follower.has_heard:
+            waits.append(LOOKING_S)
         if self._saved != self._generations.version:
             waits.append(self._saved_at + SAVE_S - self._clock())
         return max(0.001, min(waits))
@@ -267,7 +276,20 @@ class Keeper:
         if up_to_date:
             self._told = self._generations.version
 
+    def _between(self) -> None:
+        """In the middle of a long look."""
+        self._say_looking()
+
     # Telling
+
+    def _say_looking(self) -> None:
+        """How much is known to have changed here that the laptop has not been told of."""
+        if self._follower is None or self._told is None:
+            return
+        (said, at), now, count = self._looking, self._clock(), self._follower.waiting
+        if count != said and (not count or now - at >= LOOKING_S):
+            self._looking = (count, now)
+            self._wire.control(Type.LOOKING, 0, struct.pack(">Q", count))
 
     def _say_changes(self) -> None:
         if self._told is not None and self._told != self._generations.version:

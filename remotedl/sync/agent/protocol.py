@@ -22,6 +22,7 @@ what was wrong. No I/O: bytes come in, bytes go out.
 | PING | both | echoed with its first byte set |
 | FLUSH | laptop | JSON: a cookie to write and to wait for |
 | CREDIT | both | 8 bytes: so many more bytes of DATA may be sent |
+| LOOKING | agent | 8 bytes: so many paths are known to have changed and are not told yet |
 | BYE | laptop | nothing: end in order |
 """
 
@@ -94,6 +95,7 @@ class Type(IntEnum):
     BYE = 14
     DEFLATED = 15
     PREPARE = 16
+    LOOKING = 17
 
 
 class Frame(NamedTuple):

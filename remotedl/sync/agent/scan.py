@@ -175,6 +175,11 @@ class Scanner:
         self.marks = Marks()
         self.judged = True
         """Whether all of `stamps` was found not to be ignored by the rules of now."""
+        self.unsettled = 0
+        """What the look of now has found changed, and what it has still to read."""
+        self.on_pile: Optional[Callable[[], None]] = None
+        """Called again and again while contents are read, from the thread that looks; the picture
+        is as sound as between two looks then."""
         self.edits = 0
         """Counts changes of the picture."""
         self.sure: Set[str] = set()
@@ -305,10 +310,14 @@ class Scanner:
 
     def _renew(self, tops: Collection[str]) -> Set[str]:
         look = _Look(self)
-        with Way(self.folder) as way:
-            for top in tops:
-                look.at(way, top)
-        look.read_contents()
+        self.unsettled = len(tops)
+        try:
+            with Way(self.folder) as way:
+                for top in tops:
+                    look.at(way, top)
+            look.read_contents()
+        finally:
+            self.unsettled = 0
         return look.changed
 
 
@@ -378,7 +387,7 @@ class _Look:
         helpers = [threading.Thread(target=self._read_piles) for _ in range(count - 1)]
         for helper in helpers:
             helper.start()
-        self._read_piles()
+        self._read_piles(self._own.on_pile)
         for helper in helpers:
             helper.join()
 
@@ -525,11 +534,14 @@ class _Look:
             own.holding.add(parent_of(key))
             self._issue(key, Issue.UNSUPPORTED)
 
-    def _read_piles(self) -> None:
+    def _read_piles(self, between: Optional[Callable[[], None]] = None) -> None:
         """Until no job is left. Runs in several threads; the picture is written under the lock."""
         with Way(self._own.folder) as way:
             while True:
                 with self._lock:
+                    self._own.unsettled = len(self._jobs) + len(self._changed)
+                    if between is not None:
+                        between()
                     pile = self._jobs[-PILE:]
                     del self._jobs[-PILE:]
                 if not pile:
