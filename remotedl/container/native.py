@@ -500,7 +500,8 @@ def _stack() -> Stack:
     package = resources.files("remotedl")
     packed = package / "dockerfiles" / "base"
     base = packed if packed.is_dir() else Path(str(package)).parent / "dockerfiles" / "base"
-    settings = [one for one in (base / "jupyter").iterdir() if one.name.endswith((".json", ".py"))]
+    kinds = (".json", ".py", ".js")
+    settings = [one for one in (base / "jupyter").iterdir() if one.name.endswith(kinds)]
     return Stack(
         (base / "requirements.txt").read_text(encoding="utf-8"),
         (base / "constraints.txt").read_text(encoding="utf-8"),

@@ -82,15 +82,20 @@ def set_up_jupyter(venv: str, files: Dict[str, str]) -> None:
     code = "import sysconfig, jupyter_server_documents; print(sysconfig.get_path('purelib'))"
     asked = subprocess.run([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     etc = os.path.join(venv, "etc", "jupyter")
-    places = {"page_config.json": os.path.join(etc, "labconfig")}
+    places = {"page_config.json": os.path.join(etc, "labconfig", "page_config.json")}
     # Without jupyter_server_documents (a Python older than it wants) there is nothing to mend.
     if asked.returncode == 0:
-        places["remotedl_jupyter.json"] = os.path.join(etc, "jupyter_server_config.d")
-        places["remotedl_jupyter.py"] = asked.stdout.decode().strip()
+        packages = asked.stdout.decode().strip()
+        notice = os.path.join(venv, "share", "jupyter", "labextensions", "remotedl-notice")
+        settings = os.path.join(etc, "jupyter_server_config.d", "remotedl_jupyter.json")
+        places["remotedl_jupyter.json"] = settings
+        places["notice.json"] = os.path.join(notice, "package.json")
+        places["notice.js"] = os.path.join(notice, "static", "notice.js")
+        places.update((name, os.path.join(packages, name)) for name in files if name[-3:] == ".py")
     for name, text in files.items():
         if name in places:
-            os.makedirs(places[name], exist_ok=True)
-            with open(os.path.join(places[name], name), "w", encoding="utf-8") as file:
+            os.makedirs(os.path.dirname(places[name]), exist_ok=True)
+            with open(places[name], "w", encoding="utf-8") as file:
                 file.write(text)
 
 
