@@ -24,7 +24,7 @@ from remotedl.sync.remedies import (
 )
 from remotedl.sync.safety import Halt
 from remotedl.sync.status import Barrier, State, SyncStatus
-from remotedl.sync.verdict import Conflict, Operation, Verdict
+from remotedl.sync.verdict import Conflict, Operation, Verdict, unmerged
 
 LISTED = 1000
 """Paths that are named of each kind; more would not be read."""
@@ -42,7 +42,7 @@ def sync_line(status: SyncStatus, mode: str) -> SyncLine:
         mode=mode,
         last_success=status.last_success,
         pending=status.pending,
-        conflicts=tuple(one.key for one in status.conflicts[:LISTED]),
+        conflicts=(*(one.key for one in status.conflicts), *status.unmerged)[:LISTED],
         failures=tuple(shown_failure(one) for one in status.failures[:LISTED]),
         frozen=tuple(shown_frozen(one) for one in status.frozen[:LISTED]),
         left_out=tuple(shown_left_out(one) for one in status.left_out[:LISTED]),
@@ -85,6 +85,12 @@ def conflict_row(conflict: Conflict) -> dict[str, Any]:
     return row | {
         side: None if entry is None else entry_row(entry) for side, entry in sides.items()
     }
+
+
+def unmerged_row(key: str) -> dict[str, Any]:
+    """A version that could not be merged where the file was open, for JSON."""
+    kind = f"could not be merged into {unmerged(key)}, which was open in Jupyter"
+    return {"path": key, "kind": kind, "beside": unmerged(key)}
 
 
 def entry_row(entry: Entry) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from remotedl.session.sync_rows import (
     plan_row,
     step_row,
     sync_line,
+    unmerged_row,
 )
 from remotedl.ssh.remote import Remote
 from remotedl.sync.engine import Sync
@@ -220,7 +221,9 @@ class SessionSync:
             return plan_row(*self._opened().estimate())
 
         def conflicts(_: Mapping[str, Any]) -> Any:
-            return [conflict_row(one) for one in self._opened().status().conflicts]
+            status = self._opened().status()
+            rows = [conflict_row(one) for one in status.conflicts]
+            return rows + [unmerged_row(key) for key in status.unmerged]
 
         def resolve(request: Mapping[str, Any]) -> Any:
             choice = Choice(request["choice"])

@@ -57,8 +57,16 @@ from remotedl.sync.remedies import shown, typed
 from remotedl.sync.rules import is_rules_file, read_rules
 from remotedl.sync.safety import NOTHING_ALLOWED, Cleared, Halt, HaltKind, check_roots, clear
 from remotedl.sync.status import Barrier, Counts, Opening, Outcome, State, SyncStatus
-from remotedl.sync.verdict import Conflict, Operation, Verdict, Where, settle
-from remotedl.sync.versions import compare_versions
+from remotedl.sync.verdict import (
+    Conflict,
+    ConflictKind,
+    Operation,
+    Verdict,
+    Where,
+    settle,
+    unmerged,
+)
+from remotedl.sync.versions import compare_unmerged, compare_versions
 
 RETRY_S = 1.0
 """What was busy or had changed is tried again after so long."""
@@ -155,6 +163,8 @@ class Sync:
         self._outcome = Outcome()
         self._candidates: set[str] = set()
         """Keys of the last cycle that have to be looked at again."""
+        self._unmerged: set[str] = set()
+        """Keys of versions that could not be merged where the file was open in Jupyter."""
         self._moved = False
         """The last cycle did something: what it made possible is decided in another one."""
         self._changed: set[str] | None = None
@@ -351,6 +361,7 @@ class Sync:
             remote_watching=pair.picture.watching if pair else "off",
             halt=self._halt,
             files=count_files(pair.ancestor) if pair else 0,
+            unmerged=tuple(sorted(self._unmerged)),
         )
 
     def _unsettled(self) -> int:
@@ -439,6 +450,8 @@ class Sync:
         with self._lock:
             self._take_news()
             self._foresee()
+            if key in self._unmerged:
+                return compare_unmerged(self._pair, key)
             return compare_versions(self._pair, self._conflict(key))
 
     def history(self, limit: int = 100) -> tuple[PastStep, ...]:
@@ -478,6 +491,9 @@ class Sync:
                 ways = f"remotedl sync resolve {typed(found.key)} --laptop | --remote | --both"
                 message = f"{shown(key)} is part of the conflict {shown(found.key)}"
                 raise UsageError(message, hint=ways)
+        if key in self._unmerged:
+            hint = f"take what you need into {typed(unmerged(key) or '')}, then: rm {typed(key)}"
+            raise UsageError(f"{shown(key)} is a copy that was kept beside its file", hint=hint)
         raise UsageError(f"{shown(key)} is no conflict", hint="remotedl sync conflicts")
 
     # The first copy
@@ -555,7 +571,23 @@ class Sync:
         pair = self._pair
         policy = self._policy()
         keys = None if changed is None else changed | self._candidates
-        return reconcile(pair.ancestor, pair.replica.side, pair.picture.side, policy, keys)
+        self._note_unmerged(keys)
+
+        def decide(policy: Policy) -> Verdict:
+            return reconcile(pair.ancestor, pair.replica.side, pair.picture.side, policy, keys)
+
+        verdict = decide(policy)
+        if any(one.kind is ConflictKind.BOTH_EDITED for one in verdict.conflicts):
+            opened = pair.peer.ops("open").wait(PLAN_S)["keys"]
+            verdict = decide(policy._replace(opened=frozenset(opened)))
+        return verdict
+
+    def _note_unmerged(self, changed: set[str] | None) -> None:
+        """What could not be merged stands beside its file until the user removes it."""
+        tree = self._pair.replica.side.tree
+        keys = tree if changed is None else changed
+        stand = {key for key in keys if unmerged(key) is not None and key in tree}
+        self._unmerged = stand | (set() if changed is None else self._unmerged - changed)
 
     def _clear(self, verdict: Verdict, allowed: frozenset[HaltKind]) -> Cleared | Halt:
         pair = self._pair

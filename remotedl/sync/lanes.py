@@ -57,6 +57,8 @@ class Policy(NamedTuple):
     decisions: Mapping[str, Decision] = {}
     """By key of the conflict."""
     instructions: Instructions = Instructions()
+    opened: frozenset[str] = frozenset()
+    """Keys of files that are open in Jupyter, which merges an outside change."""
 
     def lane(self, key: str, kind: Kind) -> Lane:
         """How changes of `key` travel. Output patterns overrule the mode; no pattern and no mode

@@ -504,11 +504,18 @@ class _Cycle:
         if decision is not None and decision.version == version:
             self.valid.add(key)
             return decision.choice, Reason.RESOLVED
+        if key in self.policy.opened and self._may_be_merged(key):
+            return Choice.LAPTOP, Reason.MERGED_LIVE
         if laptop is not None and self.policy.mode is SyncMode.LAPTOP_WINS:
             lane, changed = self.policy.lane(key, laptop.kind), laptop != self.ancestor.get(key)
             if lane is Lane.MIRROR or (lane is Lane.HELD and changed):
                 return Choice.LAPTOP, Reason.LAPTOP_WINS
         return None, Reason.RESOLVED
+
+    def _may_be_merged(self, key: str) -> bool:
+        """Where it is open: a file on all sides, and one that may come back."""
+        files = all(one is not None and one.kind is Kind.FILE for one in self.seen[key])
+        return files and self.policy.lane(key, Kind.FILE) is Lane.MIRROR
 
     def _overrule(self, key: str, loser: _Replica, reason: Reason) -> bool:
         """Put the winner's version in the loser's place. False if the loser cannot make room."""

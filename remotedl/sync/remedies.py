@@ -168,6 +168,9 @@ def _all(status: SyncStatus) -> Iterator[Remedy]:
         if held:
             what = f"held back, they tell a program of the laptop what to do: {_some(held)}"
             yield Remedy(what, f"remotedl sync resolve {typed(held[0])} --remote | --laptop")
+    if status.unmerged:
+        kept = _some(list(status.unmerged))
+        yield Remedy(f"kept beside files that were open: {kept}", "remotedl sync conflicts --diff")
     yield from _of_failures(status.failures)
     yield from _of_frozen(status.frozen)
     waiting = status.pending - len(status.failures)

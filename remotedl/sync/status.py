@@ -108,6 +108,8 @@ class SyncStatus(NamedTuple):
     remote_watching: str
     halt: Halt | None
     files: int
+    unmerged: tuple[str, ...] = ()
+    """Copies that stand beside files: what could not be merged where they were open in Jupyter."""
 
 
 class Progress(NamedTuple):

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
+from remotedl.sync.agent.opened import MERGES
 from remotedl.sync.agent.tree import Entry, Issue, join, name, parent
 
 
@@ -36,6 +37,8 @@ class Reason(StrEnum):
     """Removed because something else takes the place of a dir above it, or its name by case."""
     LAPTOP_WINS = "laptop wins"
     RESOLVED = "resolved"
+    MERGED_LIVE = MERGES
+    """Edited on both sides and open in Jupyter, which merges the laptop's version into its own."""
 
 
 class Phase(IntEnum):
@@ -162,7 +165,9 @@ def settle(
     return agreed
 
 
-_COPY = re.compile(r"(?P<stem>.+?)\.conflict-host-[0-9a-f]{8}(?:-[0-9]+)?(?P<rest>\.[^.]*)?")
+_COPY = re.compile(
+    r"(?P<stem>.+?)\.conflict-(?P<side>host|disk)-[0-9a-f]{8}(?:-[0-9]+)?(?P<rest>\.[^.]*)?"
+)
 
 
 def conflict_copy(key: str, digest: bytes, attempt: int = 1) -> str:
@@ -181,6 +186,17 @@ def conflict_copy(key: str, digest: bytes, attempt: int = 1) -> str:
     count = "" if attempt == 1 else f"-{attempt}"
     label = f".conflict-host-{digest.hex()[:8]}{count}{dot}{ending}"
     return join(parent(key), _fitting(stem, 255 - len(_raw(label))) + label)
+
+
+def unmerged(key: str) -> str | None:
+    """The file of which `key` is the version that could not be merged where it is open in Jupyter.
+
+    None if it is no such copy. See dockerfiles/base/jupyter/remotedl_documents.py.
+    """
+    known = _COPY.fullmatch(name(key)) if ".conflict-disk-" in key else None
+    if known is None or known["side"] != "disk":
+        return None
+    return join(parent(key), known["stem"] + (known["rest"] or ""))
 
 
 def _raw(text: str) -> bytes:

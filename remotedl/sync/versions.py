@@ -11,8 +11,11 @@ from remotedl.sync.agent.staging import NoContent
 from remotedl.sync.agent.transfer import Wanted
 from remotedl.sync.agent.tree import DIR, Entry, sort_key
 from remotedl.sync.conflicts import (
+    HOST,
+    LAPTOP,
     LIMIT,
     Comparison,
+    How,
     Part,
     compare,
     compare_held,
@@ -20,7 +23,7 @@ from remotedl.sync.conflicts import (
     is_readable,
 )
 from remotedl.sync.opening import Pair
-from remotedl.sync.verdict import Conflict
+from remotedl.sync.verdict import Conflict, ConflictKind, unmerged
 
 BLOCK = 1 << 18
 
@@ -63,6 +66,27 @@ def _read_part(pair: Pair, key: str) -> Part:
         _read_here(pair, here.path(key)) if laptop and is_readable(laptop) else None,
         _read_there(pair, there.path(key), remote) if remote and is_readable(remote) else None,
     )
+
+
+def compare_unmerged(pair: Pair, key: str) -> Comparison:
+    """What differs between a file and the copy of it at `key` that could not be merged."""
+    tree, original = pair.replica.side.tree, unmerged(key)
+    copy, file = tree.get(key), tree.get(original or "")
+    if copy is None or file is None:
+        return Comparison(key, How.NOT_COMPARED, ("the file that it was kept beside is gone",))
+    paths = (pair.replica.side.path(one) for one in (original or "", key))
+    texts = [_read_here(pair, path) for path in paths]
+    conflict = Conflict(key, None, file, copy, ConflictKind.BOTH_EDITED, "")
+    found = compare(conflict, *texts)
+    return found._replace(lines=tuple(_of_copy(line) for line in found.lines))
+
+
+def _of_copy(line: str) -> str:
+    """Both stand on the laptop: no side is named then, but which of the two."""
+    if line.startswith(("--- ", "+++ ", "@@", "laptop: ", "host: ", " (a ")):
+        for side, said in ((LAPTOP, "file"), (HOST, "copy")):
+            line = line.replace(f"on the {side}", f"in the {said}").replace(side, said)
+    return line
 
 
 def _read_here(pair: Pair, path: str) -> bytes | None:

@@ -100,7 +100,17 @@ class MergingFileAPI(YRoomFileAPI):
 
     def stop(self) -> None:
         self._sign.take_down()
+        if self._merges and not self.is_as_seen():  # the save that follows takes it in
+            self._save_scheduled = True
         super().stop()
+
+    def is_as_seen(self) -> bool:
+        """Whether the file is the one that was last read or written; true where it is gone."""
+        try:
+            stat = os.stat(self._os_path())
+        except OSError:
+            return True
+        return self._seen is not None and mark_of(stat) == self._seen.mark
 
     async def _check_file(self, jupyter_ydoc: Any) -> None:
         if not self._merges:
@@ -272,8 +282,12 @@ class _Sign:
         folder = os.path.join(own, "open")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         name = hashlib.sha256(os.fsencode(key)).hexdigest()[:32]
-        self._file = open(os.path.join(folder, name), "wb")  # noqa: SIM115
-        fcntl.flock(self._file, fcntl.LOCK_SH)
+        for _ in range(3):  # who finds it without a lock removes it
+            self._file = open(os.path.join(folder, name), "wb")  # noqa: SIM115
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+            if os.fstat(self._file.fileno()).st_nlink:
+                break
+            self._file.close()
         self._file.write(os.fsencode(key))
         self._file.flush()
 

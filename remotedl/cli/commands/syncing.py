@@ -233,11 +233,16 @@ def conflicts(
         typer.echo(f"{shown(row['path'])}: {row['kind']}")
         for line in texts.get(row["path"], {"lines": ()})["lines"]:
             typer.echo(printable(line))
-    if rows:
-        path = typed(rows[0]["path"])
-        ways = "--laptop | --remote" + (" | --both" if rows[0]["laptop"] else "")
+    apart = [row for row in rows if "beside" not in row]
+    copies = [row for row in rows if "beside" in row]
+    if apart:
+        path = typed(apart[0]["path"])
+        ways = "--laptop | --remote" + (" | --both" if apart[0]["laptop"] else "")
         typer.echo(completed(f"next: remotedl sync resolve {path} {ways}"), err=True)
-    else:
+    if copies:
+        file, copy = typed(copies[0]["beside"]), typed(copies[0]["path"])
+        typer.echo(f"next: take what you need into {file}, then: rm {copy}", err=True)
+    if not rows:
         typer.echo("no conflicts", err=True)
 
 

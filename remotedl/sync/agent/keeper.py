@@ -20,6 +20,7 @@ from remotedl.sync.agent.folder import FolderBusy, FolderGone, FolderReplaced
 from remotedl.sync.agent.follow import Follower
 from remotedl.sync.agent.ignore import Ignore, Source
 from remotedl.sync.agent.listing import Around, Generations, Listing, Version, pack_listing
+from remotedl.sync.agent.opened import MERGES, open_documents
 from remotedl.sync.agent.protocol import Type, pack_json, parts
 from remotedl.sync.agent.replica import Replica
 from remotedl.sync.agent.scan import Limits
@@ -163,7 +164,7 @@ class Keeper:
         `failed`: contents that did not arrive, and why.
         """
         try:
-            outcomes = self.replica.apply(changes, step, reasons)
+            outcomes = self._apply(changes, step, reasons)
         except FolderGone as exc:
             self._note_gone(exc)
             outcomes = [Outcome(Status.REFUSED, str(exc))] * len(changes)
@@ -176,6 +177,22 @@ class Keeper:
         answers = [list(end) for _, end in pairs]
         answer = {"outcomes": answers, "version": list(self._generations.version)}
         self._wire.control(Type.ACK, stream, pack_json(answer))
+
+    def _apply(self, changes: List[Change], step: str, reasons: List[str]) -> List[Outcome]:
+        """What Jupyter is to merge is put down only where the file is still open there."""
+        if MERGES not in reasons:
+            return self.replica.apply(changes, step, reasons)
+        opened = open_documents(self.replica.folder)
+        closed = Outcome(Status.CHANGED, "it is open no more")
+        fit = [why != MERGES or key(change.path) in opened for change, why in zip(changes, reasons)]
+        done = iter(
+            self.replica.apply(
+                [change for change, fits in zip(changes, fit) if fits],
+                step,
+                [why for why, fits in zip(reasons, fit) if fits],
+            )
+        )
+        return [next(done) if fits else closed for fits in fit]
 
     def flush(self, stream: int, cookie: str) -> None:
         """FLUSH: everything that was written here before now is told before the answer."""

@@ -24,6 +24,7 @@ from remotedl.sync.agent.compiled import keep_compiled
 from remotedl.sync.agent.disk import Disk, this_disk, write_all
 from remotedl.sync.agent.keeper import Keeper, Refused
 from remotedl.sync.agent.listing import Version
+from remotedl.sync.agent.opened import open_documents
 from remotedl.sync.agent.protocol import Content, Frame, Malformed, Parser, Type
 from remotedl.sync.agent.transfer import SMALL, Arrived, Intake, Outflow, unpack_get
 from remotedl.sync.agent.trash import entry_from_json
@@ -179,6 +180,8 @@ class Agent:
             staging = self._keeper.replica.staging
             contents = [Content(bytes.fromhex(one), int(size)) for one, size in asked["contents"]]
             return {"offsets": [staging.resumes_at(content) for content in contents]}
+        elif op == "open":
+            return {"keys": sorted(open_documents(self._keeper.replica.folder))}
         elif op == "trash":
             return self._keeper.list_trash()
         elif op == "undo":
