@@ -68,6 +68,33 @@ def test_laptop_wins_stays_a_conflict_where_ignored_data_is_in_the_way() -> None
 
 # --- upload-only
 
+OPENED = Policy(opened=frozenset({"a", "d"}))
+
+
+def test_what_both_edited_goes_to_the_jupyter_that_has_it_open() -> None:
+    got = world(tree(a="1", b="1"), tree(a="2", b="2"), tree(a="3", b="3")).decide(OPENED)
+    assert brief(got.to_there) == ["~a"] and not got.to_here
+    assert got.to_there[0].reason is Reason.MERGED_LIVE
+    assert [conflict.key for conflict in got.verdict.conflicts] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("old", "here", "there"),
+    [(EMPTY, tree(a="2"), tree(a="3")), (tree(d=DIR), tree(d="1"), tree(d=DIR, d__x="1"))],
+    ids=["both new", "kinds"],
+)
+def test_without_a_version_in_common_it_stays_a_conflict(
+    old: Tree, here: Tree, there: Tree
+) -> None:
+    got = world(old, here, there).decide(OPENED)
+    assert len(got.verdict.conflicts) == 1 and not got.to_there and not got.to_here
+
+
+def test_upload_only_hands_nothing_to_jupyter() -> None:
+    policy = UPLOAD_ONLY._replace(opened=frozenset({"a"}))
+    got = world(tree(a="1"), tree(a="2"), tree(a="3")).decide(policy)
+    assert len(got.verdict.conflicts) == 1 and not got.to_there
+
 
 def test_upload_only_sends_edits_and_deletes_up() -> None:
     old = tree(a="1", b="1", d=DIR, d__c="1")
