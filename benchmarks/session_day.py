@@ -47,8 +47,8 @@ def _idle(pid: int) -> list[Row]:
 
 def _latency(trip: Trip) -> list[Row]:
     quiet = _edits(trip, "quiet")
-    port = next(t.port for t in trip.look().tunnels if t.name == "TensorBoard")
-    download = Download(port)
+    url = next(t.url or "" for t in trip.look().tunnels if t.name == "TensorBoard")
+    download = Download(url)
     download.start()
     busy = _edits(trip, "busy")
     download.stop()

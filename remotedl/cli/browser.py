@@ -5,19 +5,17 @@ an address of our own that works once, for this user only, and leads on to the p
 """
 
 import http.server
-import os
 import secrets
-import sys
 import threading
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import typer
 
+from remotedl.tunnel import peer
+
 PATIENCE_S = 20.0
 LOOK_S = 0.1
-CONNECTIONS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
 def show_page(url: str, *, wait: bool = False) -> None:
@@ -37,7 +35,7 @@ class OneTimeDoor:
         """`own_uids`: who may come in (default: this user, and root, who sees all anyway)."""
         self.passed = threading.Event()
         self._left = [url]
-        self._uids = own_uids if own_uids is not None else _own_uids()
+        self._uids = own_uids if own_uids is not None else peer.own_uids()
         self._key = secrets.token_urlsafe(24)
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -62,7 +60,7 @@ class OneTimeDoor:
             return None
 
     def _ours(self, port: int) -> bool:
-        return not self._uids or uid_of(port, self._server.server_port) in self._uids
+        return not self._uids or peer.uid_of(port, self._server.server_port) in self._uids
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         door = self
@@ -86,24 +84,3 @@ class OneTimeDoor:
                 """Nobody reads it."""
 
         return Handler
-
-
-def uid_of(port: int, server_port: int) -> int | None:
-    """Who holds the loopback connection from `port` to `server_port`, by the kernel's table."""
-    wanted = f":{port:04X}", f":{server_port:04X}"
-    for table in CONNECTIONS:
-        try:
-            lines = table.read_text(encoding="ascii").splitlines()[1:]
-        except OSError:
-            continue
-        for cells in map(str.split, lines):
-            if cells[1].endswith(wanted[0]) and cells[2].endswith(wanted[1]):
-                return int(cells[7])
-    return None
-
-
-def _own_uids() -> frozenset[int]:
-    """Empty where the system does not tell who is at the other end."""
-    if sys.platform != "linux":
-        return frozenset()
-    return frozenset({os.getuid(), 0})

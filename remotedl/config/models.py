@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +21,7 @@ from remotedl.config import values
 
 AUTO_GPUS = re.compile(r"auto:([1-9][0-9]*)")
 GPUS_EXPECTED = '"all", "none", a number, a list of numbers or "auto:N"'
-PORT_PAIR = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
+PORT_PAIR = re.compile(r"(?P<laptop>[0-9]{1,5})(?::(?P<remote>[0-9]{1,5}))?(?P<raw>/tcp)?")
 
 SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)?\s*[bkmgtBKMGT]?i?[bB]?")
 MOUNT = re.compile(r"[^:]+:/[^:]*(?::(?:ro|rw))?")
@@ -128,7 +129,7 @@ class HostConfig(Strict):
     autostop_poweroff: bool = False
     """Shut the host down once autostop has stopped the container, if nobody else is on it."""
     ports: tuple[str, ...] = ()
-    """Further tunnels of this host, LAPTOP:HOST or one number for both."""
+    """Further tunnels of this host, LAPTOP:HOST or one number for both; /tcp as below."""
 
     @field_validator("gpus", mode="before")
     @classmethod
@@ -223,7 +224,10 @@ class ProjectConfig(Strict):
     cpus: float | None = None
     memory: str | None = None
     ports: tuple[str, ...] = ()
-    """Further container ports that are tunnelled, LAPTOP:CONTAINER or one number for both."""
+    """Further container ports that are tunnelled, LAPTOP:CONTAINER or one number for both.
+
+    A browser is let in by its link; with /tcp behind it, what it carries need not be HTTP.
+    """
     sync: SyncConfig = SyncConfig()
     jupyter: JupyterConfig = JupyterConfig()
     tensorboard: TensorBoardConfig = TensorBoardConfig()
@@ -293,9 +297,30 @@ def is_image_name(text: str) -> bool:
     return text.endswith("devcontainer.json") or IMAGE_NAME.fullmatch(text) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class PortPair:
+    """One entry of `ports`, taken apart."""
+
+    laptop: int
+    remote: int
+    raw: bool
+    """Carried as it is, and asked for nothing: a database, a debugger."""
+
+
+def port_pair(text: str) -> PortPair:
+    """Raises ValueError."""
+    match = PORT_PAIR.fullmatch(text)
+    if match is not None:
+        laptop = int(match["laptop"])
+        pair = PortPair(laptop, int(match["remote"] or laptop), bool(match["raw"]))
+        if 1 <= pair.laptop <= 65535 and 1 <= pair.remote <= 65535:
+            return pair
+    raise ValueError(
+        f'LAPTOP:REMOTE or one number, 1 to 65535, with /tcp where it is no HTTP, not "{text}"'
+    )
+
+
 def _check_ports(value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
-        match = PORT_PAIR.fullmatch(text)
-        if match is None or not all(1 <= int(p) <= 65535 for p in match.groups() if p):
-            raise ValueError(f'LAPTOP:REMOTE or one number, 1 to 65535, not "{text}"')
+        port_pair(text)
     return value

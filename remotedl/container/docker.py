@@ -44,7 +44,14 @@ from remotedl.container.runtime import (
     Wanted,
     unless_jobs_run,
 )
-from remotedl.container.services import JUPYTER_PORT, Service, Tools, Where, services
+from remotedl.container.services import (
+    JUPYTER_PORT,
+    Service,
+    Tools,
+    Where,
+    door_ports,
+    services,
+)
 from remotedl.container.spec import (
     DATA,
     GROUP_BASE,
@@ -76,8 +83,6 @@ STOP_GRACE_S = 10
 SMOKE_S = 60.0
 """A driver in trouble can make nvidia-smi hang."""
 JOB_GRACE_S = 5
-BIND = "0.0.0.0"
-"""Inside the container; published on the host's 127.0.0.1 only."""
 LOST_LIMIT = 1000
 SNAPSHOT_LABEL = "remotedl.snapshot"
 """Holds the image's own tag, as `remotedl image snapshot` writes it: such an image is kept."""
@@ -103,12 +108,12 @@ class DockerRuntime:
         clock: Clock = WALL_CLOCK,
         dial: Dial | None = None,
     ) -> None:
-        """`dial`: in place of the remote's own, where its sshd forbids forwarding."""
+        """`dial`: to a unix socket, in place of the remote's own where sshd forbids forwarding."""
         self._remote = remote
         self._engine = engine
         self._project = project
         self._clock = clock
-        self._dial = dial or remote.dial
+        self._dial = dial or remote.dial_unix
         self._tools: Tools | None = None
 
     @property
@@ -135,14 +140,16 @@ class DockerRuntime:
         refuse_hidden_risks(extra, check_mounts(self._remote, extra))
         token = token_of(self._remote, ground)
         found = _services(wanted, spec)
-        changed = furnish(self._remote, ground, furnishing(found, spec.image.tools, wanted.secrets))
+        doors = door_ports(wanted.config, found)
+        files = furnishing(found, spec.image.tools, wanted.secrets, doors)
+        changed = furnish(self._remote, ground, files)
         old = self._find(ground.user.name)
         plan = self._plan(spec, old, ground)
         container = self._bring_about(plan, spec, old, ground, report, consent)
         if plan.change is Change.KEEP:
             self._refresh(container, changed)
         if wanted.config.jupyter.enabled:
-            self._wait(container, report)
+            self._wait(container, ground, report)
         if wanted.config.autostop is not None or ground.watched:
             watch = Autostop(self._remote, ground.folders.run)
             off = wanted.host.autostop_poweroff
@@ -164,7 +171,7 @@ class DockerRuntime:
             container = self._again(container.id)
         listed = self._remote.run(["cat", f"{ground.folders.run}/services.json"]).stdout
         if "jupyter" in json.loads(listed):
-            self._wait(container, report)
+            self._wait(container, ground, report)
         if ground.watched:
             Autostop(self._remote, ground.folders.run).resume()
         return _running(container, change, ground, token_of(self._remote, ground))
@@ -208,15 +215,9 @@ class DockerRuntime:
             name=container.name,
             image=container.image,
             since=container.started_at,
-            ports=_host_ports(container),
             detail=_detail(container),
             gpus=_gpus_of(container),
         )
-
-    def ports(self) -> Mapping[int, int]:
-        """Container port → port on the host's 127.0.0.1."""
-        container = self._look()
-        return {} if container is None else _host_ports(container)
 
     def service_log(self, name: str, lines: int) -> str:
         """The end of the log of a service; of supervisord where it has not come that far."""
@@ -399,7 +400,7 @@ class DockerRuntime:
             script = f"kill -HUP $(cat {RUN_FOLDER}/supervisord.pid)"
             self._engine.execs.run(container.id, ["sh", "-c", script])
 
-    def _wait(self, container: Container, report: Report) -> None:
+    def _wait(self, container: Container, ground: Ground, report: Report) -> None:
         report.note("waiting for Jupyter to answer")
 
         def still_there() -> str:
@@ -414,7 +415,7 @@ class DockerRuntime:
 
         wait_until_answers(
             self._dial,
-            _host_ports(container)[JUPYTER_PORT],
+            f"{ground.folders.sockets}/{JUPYTER_PORT}",
             "/api",
             still_there=still_there,
             log=lambda: self.service_log("jupyter", 10),
@@ -479,7 +480,7 @@ def _running(container: Container, change: Change, ground: Ground, token: str) -
         id=container.id,
         name=container.name,
         change=change,
-        ports=_host_ports(container),
+        sockets=ground.folders.sockets,
         user=ground.user,
         folders=ground.folders,
         token=token,
@@ -487,7 +488,7 @@ def _running(container: Container, change: Change, ground: Ground, token: str) -
 
 
 def _services(wanted: Wanted, spec: ContainerSpec) -> list[Service]:
-    where = Where(workspace=WORKSPACE, run=RUN_FOLDER, bind=BIND)
+    where = Where(workspace=WORKSPACE, run=RUN_FOLDER)
     return services(wanted.config, where, spec.image.tools, root=spec.inner.uid == 0)
 
 
@@ -513,14 +514,6 @@ def _gpus_of(container: Container) -> tuple[str, ...]:
     """What it was given when it was made: "auto:1" may pick another one by now."""
     listed = container.labels.get(LABEL_GPUS, "")
     return tuple(listed.split(",")) if listed else ()
-
-
-def _host_ports(container: Container) -> dict[int, int]:
-    return {
-        port.container_port: port.host_port
-        for port in container.ports
-        if port.protocol == "tcp" and port.host_ip == "127.0.0.1"
-    }
 
 
 def _state(container: Container) -> State:

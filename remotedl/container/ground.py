@@ -10,17 +10,17 @@ import hashlib
 import json
 import re
 import secrets as chance
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 from remotedl.config.models import HostConfig
-from remotedl.container.services import Service, Tools, services_json, supervisord_conf
+from remotedl.container.services import DOORS, Service, Tools, services_json, supervisord_conf
 from remotedl.container.spec import Folders, ProjectName, User
 from remotedl.errors import ContainerError, RemoteCommandFailed, StateCorrupt
 from remotedl.ssh.remote import Remote
 
-PAYLOAD = ("launch.py", "job.py", "health.py", "keep.py", "idle.py")
+PAYLOAD = ("launch.py", "job.py", "health.py", "keep.py", "idle.py", "door.py", "board.py")
 TOKEN = re.compile(r"[0-9a-f]{64}")
 STAMP = "furnished.sha256"
 ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
@@ -39,9 +39,16 @@ absolute() {
 run=$HOME/.remotedl/run/$1
 work=$(absolute "$2")
 data=$(absolute "$3")
-for folder in "$run/logs" "$run/home" "$run/jobs" "$data"; do
+for folder in "$run/logs" "$run/home" "$run/jobs" "$run/s" "$data"; do
     mkdir -p "$folder" || exit 9
 done
+# Who can reach the sockets in there is who the services are for: nobody but us.
+for folder in "$run" "$run/s"; do
+    [ -O "$folder" ] && [ ! -L "$folder" ] && continue
+    echo "$folder belongs to somebody else" >&2
+    exit 9
+done
+chmod 700 "$run" "$run/s" || exit 9
 gone=
 if [ -d "$work" ] || [ "$(cat "$run/workdir" 2>/dev/null)" != "$work" ]; then
     mkdir -p "$work" || exit 9
@@ -150,12 +157,15 @@ def token_of(
     return remote.run(argv).text.strip()
 
 
-def furnishing(found: list[Service], tools: Tools, secrets: Mapping[str, str]) -> dict[str, bytes]:
+def furnishing(
+    found: list[Service], tools: Tools, secrets: Mapping[str, str], doors: Sequence[int] = ()
+) -> dict[str, bytes]:
     """The files of the run folder that remotedl writes, by name."""
     payload = resources.files("remotedl.container") / "payload"
     files = {name: (payload / name).read_bytes() for name in PAYLOAD}
     files["services.conf"] = supervisord_conf(found, tools)
     files["services.json"] = services_json(found)
+    files[DOORS] = json.dumps(list(doors)).encode()
     files["env.json"] = json.dumps(dict(secrets), sort_keys=True).encode()
     return files
 

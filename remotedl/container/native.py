@@ -1,7 +1,7 @@
 """`NativeRuntime`: a venv in the user's home in place of a container. For hosts without sudo.
 
 It stands on `Remote` alone. What a container gets from an engine it gets from payload/keep.py (the
-services survive the connection, keep their ports, come back when they die) and payload/venv.py (the
+services survive the connection, come back when they die) and payload/venv.py (the
 stack of the base image, made once for all projects of a user).
 
 What it cannot give: another system than the host's, limits, and a restart after the host's reboot;
@@ -49,6 +49,7 @@ from remotedl.container.services import (
     ON_PATH,
     Service,
     Where,
+    door_ports,
     services,
     services_json,
 )
@@ -84,7 +85,7 @@ class NativeRuntime:
         self._remote = remote
         self._project = project
         self._clock = clock
-        self._dial = dial or remote.dial
+        self._dial = dial or remote.dial_unix
         self._random = random
         self._host_python = host_python
         self._requirements = requirements
@@ -124,11 +125,12 @@ class NativeRuntime:
             report.note("the services are started anew: " + "; ".join(plan.why))
             consent(plan)
             self.stop()
-        furnish(self._remote, ground, furnishing(found, ON_PATH, _environment(wanted)))
+        doors = door_ports(wanted.config, found)
+        furnish(self._remote, ground, furnishing(found, ON_PATH, _environment(wanted), doors))
         if plan.change is not Change.KEEP:
             self._remote.put(_asked(wanted, ground, venv), f"{ground.folders.run}/native.json")
-        ports = [service.port for service in found]
-        running = self._started(plan.change, ground, token, venv, ports, report)
+        jupyter = wanted.config.jupyter.enabled
+        running = self._started(plan.change, ground, token, venv, jupyter, report)
         if wanted.config.autostop is not None or ground.watched:
             watch = Autostop(self._remote, ground.folders.run, host_python=self._host_python)
             off = wanted.host.autostop_poweroff
@@ -147,9 +149,9 @@ class NativeRuntime:
             )
         state = self._state()
         change = Change.KEEP if state and state["running"] else Change.START
-        ports = [int(service["port"]) for service in before["services"].values()]
+        jupyter = "jupyter" in before["services"]
         token = token_of(self._remote, ground, self._random)
-        running = self._started(change, ground, token, str(before["venv"]), ports, report)
+        running = self._started(change, ground, token, str(before["venv"]), jupyter, report)
         if ground.watched:
             Autostop(self._remote, ground.folders.run, host_python=self._host_python).resume()
         return running
@@ -193,14 +195,8 @@ class NativeRuntime:
             name=self._name,
             image=str(state.get("tools", "")),
             since=str(state.get("started", "")),
-            ports=_numbers(state) if state["running"] else {},
             gpus=tuple(self._before().get("devices", ())) or ("all",),
         )
-
-    def ports(self) -> Mapping[int, int]:
-        """Port as the service knows it → port on the host's 127.0.0.1."""
-        state = self._state()
-        return _numbers(state) if state and state["running"] else {}
 
     def service_log(self, name: str, lines: int) -> str:
         """The end of the log of a service."""
@@ -217,10 +213,14 @@ class NativeRuntime:
         self._keep("stop")
 
     def remove(self) -> None:
-        """Stop it and forget its ports. The venv stays: other projects may use it."""
+        """Stop it and forget it. The venv stays: other projects may use it."""
         forget_idleness(self._remote, self._folder(), self._host_python)
         self.stop()
-        files = [f"{self._folder()}/{name}" for name in ("keep.json", "ports.json", "native.json")]
+        if self._state() is not None:
+            self._keep("forget")
+        files = [
+            f"{self._folder()}/{name}" for name in ("keep.json", "sockets.json", "native.json")
+        ]
         self._remote.run(["rm", "-f", *files])
 
     # ------------------------------------------------------------ bringing it about
@@ -257,21 +257,21 @@ class NativeRuntime:
         ground: Ground,
         token: str,
         venv: str,
-        ports: list[int],
+        jupyter: bool,
         report: Report,
     ) -> Running:
-        wanted = [str(port) for port in ports]
-        state = self._keep("start", self._random(16), f"{venv}/bin", *wanted)
+        state = self._keep("start", self._random(16), f"{venv}/bin")
         running = Running(
             id=str(state["id"]),
             name=self._name,
             change=change,
-            ports=_numbers(state),
+            sockets=str(state["sockets"]),
             user=ground.user,
             folders=ground.folders,
             token=token,
         )
-        self._wait(running, report)
+        if jupyter:
+            self._wait(running, report)
         return running
 
     @property
@@ -351,8 +351,6 @@ class NativeRuntime:
         )
 
     def _wait(self, running: Running, report: Report) -> None:
-        if JUPYTER_PORT not in running.ports:
-            return
         report.note("waiting for Jupyter to answer")
 
         def still_there() -> str:
@@ -363,7 +361,7 @@ class NativeRuntime:
 
         wait_until_answers(
             self._dial,
-            running.ports[JUPYTER_PORT],
+            f"{running.sockets}/{JUPYTER_PORT}",
             "/api",
             still_there=still_there,
             log=lambda: self.service_log("jupyter", 10) or self.service_log("keep", 5),
@@ -464,7 +462,7 @@ def _environment(wanted: Wanted) -> dict[str, str]:
 
 
 def _services(wanted: Wanted, ground: Ground) -> list[Service]:
-    where = Where(ground.folders.workdir, ground.folders.run, "127.0.0.1")
+    where = Where(ground.folders.workdir, ground.folders.run, shared=True)
     return services(wanted.config, where, ON_PATH, root=ground.user.uid == 0)
 
 
@@ -479,10 +477,6 @@ def _asked(wanted: Wanted, ground: Ground, venv: str) -> bytes:
             "env": dict(wanted.config.env),
         }
     )
-
-
-def _numbers(state: Mapping[str, Any]) -> dict[int, int]:
-    return {int(name): int(port) for name, port in sorted(state.get("ports", {}).items())}
 
 
 @dataclass(frozen=True, slots=True)

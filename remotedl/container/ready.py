@@ -9,7 +9,8 @@ from typing import Protocol
 from remotedl.errors import ContainerError, LinkLost, TunnelError
 from remotedl.ssh.remote import Stream
 
-Dial = Callable[[str, int], Stream]
+Dial = Callable[[str], Stream]
+"""To a unix socket of the host."""
 POLL_S = 0.1
 LIMIT_S = 300.0
 """The first start on a slow disk reads half a gigabyte of Python."""
@@ -34,21 +35,21 @@ WALL_CLOCK: Clock = _WallClock()
 
 def wait_until_answers(
     dial: Dial,
-    port: int,
-    path: str,
+    socket_path: str,
+    page: str,
     *,
     still_there: Callable[[], str],
     log: Callable[[], str],
     clock: Clock = WALL_CLOCK,
     limit_s: float = LIMIT_S,
 ) -> None:
-    """Until GET `path` on the host's 127.0.0.1:`port` is answered.
+    """Until GET `page` at the host's unix socket is answered.
 
     `still_there` says why waiting makes no sense any more, or "". It is asked every second or so.
     Raises ContainerError with that reason, or after `limit_s` with the end of `log`.
     """
     began = asked = clock.monotonic()
-    while not answers(dial, port, path):
+    while not answers(dial, socket_path, page):
         now = clock.monotonic()
         if now - asked > 1:
             asked = now
@@ -62,21 +63,21 @@ def wait_until_answers(
         clock.sleep(POLL_S)
 
 
-def answers(dial: Dial, port: int, path: str) -> bool:
+def answers(dial: Dial, socket_path: str, page: str) -> bool:
     """Whether a plain GET gets any answer below 500. Raises LinkLost when it cannot dial."""
     try:
-        stream = dial("127.0.0.1", port)
+        stream = dial(socket_path)
     except TunnelError:
         return False
     try:
-        request = f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+        request = f"GET {page} HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
         stream.sendall(request.encode())
         head = b""
         while b"\r\n" not in head and (more := stream.recv(1024)):
             head += more
     except LinkLost:
-        # A port whose service is not up yet resets what it took. If the link itself has gone, the
-        # next dial says so.
+        # A service that is not up yet resets what it took. If the link itself has gone, the next
+        # dial says so.
         return False
     finally:
         stream.close()

@@ -91,8 +91,8 @@ class Running:
     """The container's id, or one that native services get at their start; kept while they are."""
     name: str
     change: Change
-    ports: Mapping[int, int]
-    """Port as the service knows it → port on the host's 127.0.0.1."""
+    sockets: str
+    """The host's folder of the sockets: what the container knows as port 8888 is "8888" there."""
     user: User
     folders: Folders
     token: str = field(repr=False)
@@ -117,7 +117,6 @@ class Status:
     name: str = ""
     image: str = ""
     since: str = ""
-    ports: Mapping[int, int] = field(default_factory=dict)
     detail: str = ""
     gpus: tuple[str, ...] = ()
     """Of the host, by index, that programs in there see; or ("all",)."""
@@ -180,10 +179,6 @@ class Runtime(Protocol):
         ...
 
     def status(self) -> Status: ...
-
-    def ports(self) -> Mapping[int, int]:
-        """As in `Running`; empty when it does not run."""
-        ...
 
     def service_log(self, name: str, lines: int) -> str:
         """The end of the log of `jupyter` or `tensorboard`."""

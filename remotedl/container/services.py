@@ -1,4 +1,4 @@
-"""What runs in the container at all times: Jupyter and TensorBoard under supervisord. Pure.
+"""What runs in the container at all times: Jupyter, TensorBoard and the doors. Pure.
 
 `services` says which programs there are, `supervisord_conf` writes the supervisor's configuration
 and `services_json` what each program's command is. The configuration holds no text of the user's:
@@ -8,6 +8,12 @@ settings, and no path needs quoting.
 
 Decision: a program that dies is started again for ever. supervisord waits a second more after each
 failure in a row, so a broken one costs little and one that was mended comes back by itself.
+
+Decision: nothing listens on a TCP port. Each service is a unix socket in the run folder, which is
+the SSH user's alone (0700), named by the number that it is known by: `s/8888`. Published ports were
+open to every user of the host and, by the container's address, to its network; they also changed
+whenever the container was started again. Programs of the user's do listen on ports, on the
+loopback of the container; door.py brings those of `project.ports` to a socket each.
 """
 
 from __future__ import annotations
@@ -16,10 +22,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from remotedl.config.models import ProjectConfig
+from remotedl.config.models import ProjectConfig, port_pair
 
 JUPYTER_PORT = 8888
 TENSORBOARD_PORT = 6006
+SOCKETS = "s"
+"""The folder of the sockets, in the run folder. Short: a socket's path has 107 bytes at most."""
+DOORS = "doors.json"
+"""Which ports door.py serves; it looks at the file, so that nothing is started anew for one."""
 TRIES = 1_000_000
 LOG_BYTES = "10MB"
 LOG_FILES = 3
@@ -47,33 +57,45 @@ ON_PATH = Tools()
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One supervised program. "{port}" in its argv is the port that it really gets."""
+    """One supervised program. "{sockets}" in its argv is the folder of the sockets."""
 
     name: str
     argv: tuple[str, ...]
     cwd: str
-    port: int
+    port: int | None = None
+    """The number that its socket is named by; None: it has none of its own."""
     env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The three things that differ between a container and a native venv."""
+    """What differs between a container and a native venv."""
 
     workspace: str
     run: str
-    bind: str
-    """0.0.0.0 in a container, whose ports are published on the host's 127.0.0.1; else 127.0.0.1."""
+    shared: bool = False
+    """Whether other users' programs are on the same loopback."""
 
 
 def services(config: ProjectConfig, where: Where, tools: Tools, *, root: bool) -> list[Service]:
     """The programs of this project, sorted by name."""
-    found = []
+    found = [_door(where, tools)]
     if config.jupyter.enabled:
         found.append(_jupyter(where, tools, root))
     if config.tensorboard.enabled:
         found.append(_tensorboard(config, where, tools))
     return sorted(found, key=lambda service: service.name)
+
+
+def door_ports(config: ProjectConfig, found: Sequence[Service]) -> tuple[int, ...]:
+    """The ports of `project.ports`, as the container knows them, that door.py brings out."""
+    own = {service.port for service in found}
+    return tuple(sorted(set(container_ports(config)) - own))
+
+
+def container_ports(config: ProjectConfig) -> tuple[int, ...]:
+    """The ports of `project.ports`, as the container knows them."""
+    return tuple(sorted({port_pair(text).remote for text in config.ports}))
 
 
 def services_json(found: Sequence[Service]) -> bytes:
@@ -125,10 +147,8 @@ def _jupyter(where: Where, tools: Tools, root: bool) -> Service:
     argv = [
         tools.path("jupyter-lab"),
         "--no-browser",
-        f"--ServerApp.ip={where.bind}",
-        "--ServerApp.port={port}",
-        # Another port than the published one would be a server that nobody finds.
-        "--ServerApp.port_retries=0",
+        f"--ServerApp.sock={{sockets}}/{JUPYTER_PORT}",
+        "--ServerApp.sock_mode=0600",
         f"--ServerApp.root_dir={where.workspace}",
     ]
     if root:
@@ -138,10 +158,18 @@ def _jupyter(where: Where, tools: Tools, root: bool) -> Service:
 
 
 def _tensorboard(config: ProjectConfig, where: Where, tools: Tools) -> Service:
-    argv = (
-        tools.path("tensorboard"),
+    argv = [
+        tools.python,
+        f"{where.run}/board.py",
+        f"{{sockets}}/{TENSORBOARD_PORT}",
         f"--logdir={where.workspace}/{config.tensorboard.logdir}",
-        f"--host={where.bind}",
-        "--port={port}",
-    )
-    return Service("tensorboard", argv, where.workspace, TENSORBOARD_PORT)
+    ]
+    if where.shared:
+        # Its data server is a port of its own, and asks nobody who they are.
+        argv.append("--load_fast=false")
+    return Service("tensorboard", tuple(argv), where.workspace, TENSORBOARD_PORT)
+
+
+def _door(where: Where, tools: Tools) -> Service:
+    argv = (tools.python, f"{where.run}/door.py", f"{where.run}/{DOORS}", "{sockets}")
+    return Service("door", argv, where.run)

@@ -20,13 +20,18 @@ from dataclasses import dataclass, field, replace
 
 from remotedl.config.models import HostConfig, ProjectConfig
 from remotedl.container.gpus import NO_GPUS, GpuRequest, GpuWay
-from remotedl.container.services import JUPYTER_PORT, ON_PATH, TENSORBOARD_PORT, Tools
+from remotedl.container.services import (
+    JUPYTER_PORT,
+    ON_PATH,
+    SOCKETS,
+    TENSORBOARD_PORT,
+    Tools,
+)
 from remotedl.engine.types import (
     Container,
     Healthcheck,
     Mount,
     NewContainer,
-    PortRequest,
     Ulimit,
 )
 from remotedl.errors import ConfigError
@@ -44,7 +49,7 @@ LABEL_GPUS = "remotedl.gpus"
 LABEL_TOOLS = "remotedl.tools"
 """On images and containers: the folder of a Jupyter of remotedl's own; absent: on PATH."""
 
-FORMAT = 1
+FORMAT = 2
 """Part of the hash; raised when the same spec has to give another container."""
 
 ROOT_GROUPS = frozenset(["docker", "podman", "lxd", "incus", "incus-admin", "libvirt", "disk"])
@@ -98,6 +103,10 @@ class Folders:
     def home(self) -> str:
         return f"{self.run}/home"
 
+    @property
+    def sockets(self) -> str:
+        return f"{self.run}/{SOCKETS}"
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -132,7 +141,6 @@ class ContainerSpec:
     home: str
     command: tuple[str, ...]
     mounts: tuple[Mount, ...]
-    ports: tuple[int, ...]
     env: Mapping[str, str]
     gpus_wanted: str
     gpus: GpuRequest
@@ -142,6 +150,8 @@ class ContainerSpec:
     memory_bytes: int | None
     healthcheck: tuple[str, ...] | None
     ulimits: tuple[Ulimit, ...] = ULIMITS
+    network: str = ""
+    """"": the engine's own bridge. Not part of the hash: it is how, not what."""
     init: bool = True
     restart: str = "unless-stopped"
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -153,6 +163,10 @@ class ContainerSpec:
     def without_ulimits(self) -> ContainerSpec:
         """For engines that may not raise them (rootless, or inside another container)."""
         return replace(self, ulimits=())
+
+    def on_network(self, name: str) -> ContainerSpec:
+        """The same on a network of the engine."""
+        return replace(self, network=name)
 
     def with_gpus(self, request: GpuRequest) -> ContainerSpec:
         """The same GPUs, asked for in another way."""
@@ -188,7 +202,6 @@ def container_spec(
         home=home,
         command=image.tools.supervisord(f"{RUN_FOLDER}/services.conf"),
         mounts=_mounts(config, folders, user.home, home),
-        ports=_ports(config),
         env=dict(sorted(env.items())),
         gpus_wanted=str(host.gpus),
         gpus=gpus,
@@ -224,7 +237,6 @@ def spec_hash(spec: ContainerSpec) -> str:
         "groups": list(spec.groups),
         "command": list(spec.command),
         "mounts": [[m.source, m.target, m.read_only] for m in spec.mounts],
-        "ports": list(spec.ports),
         "env": dict(spec.env),
         "gpus": [spec.gpus_wanted, spec.gpus.way is not GpuWay.NONE],
         "shm": spec.shm_bytes,
@@ -273,8 +285,7 @@ def new_container(spec: ContainerSpec, version: str) -> NewContainer:
         groups=tuple(str(gid) for gid in spec.groups),
         workdir=WORKSPACE,
         mounts=spec.mounts,
-        # On loopback and on a port of the engine's choice: published ports bypass firewalls.
-        ports=tuple(PortRequest(port) for port in spec.ports),
+        network=spec.network,
         init=spec.init,
         ipc="host" if spec.shm_bytes is None else "",
         shm_size=spec.shm_bytes or 0,
@@ -302,7 +313,7 @@ def differences(old: Container, new: ContainerSpec) -> list[str]:
     found += [f"mount gone: {target}" for target in sorted(was.keys() - want.keys())]
     found += [f"mount: {want[t].source}:{t}" for t in sorted(want) if was.get(t) != want[t]]
     found += [f"env: {name}" for name in sorted(new.env) if old.env.get(name) != new.env[name]]
-    return found or ["its settings (ports, GPUs, limits)"]
+    return found or ["its settings (GPUs, limits, network)"]
 
 
 def parse_size(text: str, key: str) -> int:
@@ -333,11 +344,6 @@ def parse_mount(text: str, user_home: str) -> Mount:
             hint="a path in the home folder may start with ~/",
         )
     return Mount(source.rstrip("/") or "/", target.rstrip("/"), mode == "ro")
-
-
-def container_ports(config: ProjectConfig) -> tuple[int, ...]:
-    """The ports of `project.ports`, as the container knows them."""
-    return tuple(sorted({int(text.rpartition(":")[2]) for text in config.ports}))
 
 
 def passwd_file(base: str, user: User, home: str, shell: str = "/bin/bash") -> str:
@@ -391,18 +397,10 @@ def _mounts(
     return (*own, *sorted(extra, key=lambda mount: mount.target))
 
 
-def _ports(config: ProjectConfig) -> tuple[int, ...]:
-    ports = set(container_ports(config))
-    if config.jupyter.enabled:
-        ports.add(JUPYTER_PORT)
-    if config.tensorboard.enabled:
-        ports.add(TENSORBOARD_PORT)
-    return tuple(sorted(ports))
-
-
 def _healthcheck(config: ProjectConfig, tools: Tools) -> tuple[str, ...] | None:
+    folder = f"{RUN_FOLDER}/{SOCKETS}"
     if config.jupyter.enabled:
-        return (tools.python, f"{RUN_FOLDER}/health.py", str(JUPYTER_PORT), "/api")
+        return (tools.python, f"{RUN_FOLDER}/health.py", f"{folder}/{JUPYTER_PORT}", "/api")
     if config.tensorboard.enabled:
-        return (tools.python, f"{RUN_FOLDER}/health.py", str(TENSORBOARD_PORT), "/")
+        return (tools.python, f"{RUN_FOLDER}/health.py", f"{folder}/{TENSORBOARD_PORT}", "/")
     return None

@@ -48,7 +48,6 @@ from remotedl.session.registry import Record, drop_record, read_record, running_
 from remotedl.session.status import Phase, Snapshot
 from remotedl.session.sync_rows import AS_IT_IS, require_as_saved
 from remotedl.session.syncing import SessionSync
-from remotedl.session.tunnels import JUPYTER, TENSORBOARD
 from remotedl.session.watching import job_row
 from remotedl.session.workplace import (
     Workplace,
@@ -515,13 +514,17 @@ def only_sync(record: Record) -> SessionError:
 
 
 def page_url(errand: Errand, page: str) -> str:
-    """The address of `jupyter` or `tensorboard` on this laptop."""
-    name = {"jupyter": JUPYTER, "tensorboard": TENSORBOARD}[page]
+    """The address of `jupyter`, `tensorboard` or a port of `ports` on this laptop."""
     record = errand.session()
     if record is not None and record.alone:
         raise only_sync(record)
     snapshot = Snapshot.from_json(ask_session(errand, "status", timeout_s=STATUS_S))
     for tunnel in snapshot.tunnels:
-        if tunnel.name == name and tunnel.url is not None:
+        if tunnel.page == page and tunnel.url is not None:
             return tunnel.url
-    raise SessionError(f"{name} is switched off for this project", hint="edit hosts.toml")
+    if page.isdigit():
+        raise SessionError(
+            f"port {page} is not among the ports of this session, or is no HTTP",
+            hint=f'ports = ["{page}"] under [project] in hosts.toml, then: remotedl up',
+        )
+    raise SessionError(f"{page} is switched off for this project", hint="edit hosts.toml")

@@ -30,6 +30,7 @@ from remotedl.session.beside import beside
 from remotedl.session.control import ControlServer
 from remotedl.session.digest import digest, job_end_line
 from remotedl.session.errands import NOTIFY
+from remotedl.session.gate_key import gate_key
 from remotedl.session.gpu_claims import Claim, released_on_failure
 from remotedl.session.hearing import Heard
 from remotedl.session.interrupt import interrupt_main_thread
@@ -45,7 +46,6 @@ from remotedl.session.status import Phase, Snapshot
 from remotedl.session.syncing import SessionSync, passed_on
 from remotedl.session.tunnels import (
     JUPYTER,
-    TENSORBOARD,
     SessionTunnels,
     check_ports,
     wanted_tunnels,
@@ -175,7 +175,7 @@ class Session:
         self._report.stage("tunnel")
         config = stages.with_ports(self.project.config.project, forward_ports)
         wants = wanted_tunnels(config, self.host)
-        self._tunnels = SessionTunnels(wants, self.host_name, self._report)
+        self._tunnels = SessionTunnels(wants, self.host_name, gate_key(self._folder), self._report)
         for name, wished, port in self._tunnels.moved():
             self._report.warn(*moved_line(name, wished, port, holder_of(wished)))
         self._connect_tunnels()
@@ -185,7 +185,7 @@ class Session:
     def _connect_tunnels(self) -> None:
         if self._tunnels is None or self._running is None or self._links is None:
             raise SessionError("the session is not up")
-        self._tunnels.connect(self._links.tunnels.wait(), self._running.ports)
+        self._tunnels.connect(self._links.tunnels.wait(), self._running.sockets)
 
     def _gpu_claim(self, given: Sequence[str]) -> Claim:
         return Claim(self.project.id, given, name=self.project.label)
@@ -338,12 +338,8 @@ class Session:
 
     def addresses(self) -> list[str]:
         """The lines to print once it is up."""
-        lines = []
-        for name in (JUPYTER, TENSORBOARD):
-            url = self._url(name)
-            if url is not None:
-                lines.append(f"{name:<12} {url}")
-        return lines
+        tunnels = self._tunnels.status(self._url_on) if self._tunnels is not None else ()
+        return [f"{one.name:<12} {one.url}" for one in tunnels if one.url is not None]
 
     def snapshot(self, wait_s: float = 0.0) -> Snapshot:
         """How everything stands right now; from any thread, never blocks on the link.
@@ -381,7 +377,7 @@ class Session:
     def _url_on(self, name: str, port: int) -> str | None:
         if name == JUPYTER and self._running is not None:
             return f"http://127.0.0.1:{port}/lab?token={self._running.token}"
-        return f"http://127.0.0.1:{port}/" if name == TENSORBOARD else None
+        return self._tunnels.link(name) if self._tunnels is not None else None
 
     def _hear(self, stage: str, detail: str) -> None:
         if self._phase is Phase.STARTING:

@@ -21,7 +21,7 @@ from remotedl.container.runtime import (
     Wanted,
     unless_jobs_run,
 )
-from remotedl.container.services import Tools
+from remotedl.container.services import Tools, container_ports
 from remotedl.container.spec import LABEL_TOOLS, Image
 from remotedl.engine import Engine
 from remotedl.errors import ConfigError, ContainerError, EngineError
@@ -311,7 +311,7 @@ def _reachable(host: HostConfig, proxy: str) -> bool:
 
 def with_ports(config: ProjectConfig, more: tuple[int, ...]) -> ProjectConfig:
     """The configuration with further container ports, each once. Pure."""
-    known = {int(text.rpartition(":")[2]) for text in config.ports}
+    known = container_ports(config)
     added = tuple(str(port) for port in more if port not in known)
     return config.model_copy(update={"ports": (*config.ports, *added)})
 

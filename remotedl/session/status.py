@@ -32,6 +32,10 @@ class TunnelStatus:
     total: int
     bytes_up: int
     bytes_down: int
+    page: str = ""
+    """What `remotedl open` takes for it."""
+    open_to: str = ""
+    """Who gets in without a link or a token; "": nobody."""
 
 
 @dataclass(frozen=True, slots=True)

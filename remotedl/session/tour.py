@@ -44,7 +44,8 @@ def tour(demo: Demo, report: Report) -> None:
 
 def _scalars(demo: Demo) -> int:
     url = next(t.url for t in demo.session.snapshot().tunnels if t.name == "TensorBoard")
-    return sum(len(tags) for tags in _get(f"{url}data/plugin/scalars/tags").values())
+    base, _, secret = (url or "").partition("?")
+    return sum(len(tags) for tags in _get(f"{base}data/plugin/scalars/tags?{secret}").values())
 
 
 def _api(demo: Demo, path: str) -> str:

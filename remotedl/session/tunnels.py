@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from remotedl.config.models import HostConfig, ProjectConfig
+from remotedl.config.models import HostConfig, ProjectConfig, port_pair
 from remotedl.container.services import JUPYTER_PORT, TENSORBOARD_PORT
 from remotedl.errors import TunnelError
 from remotedl.report import Report
+from remotedl.session.gate_key import secret_of
 from remotedl.session.status import TunnelStatus
 from remotedl.ssh.remote import Remote, Stream
 from remotedl.tunnel.entrance import Dial
 from remotedl.tunnel.forward import LOOPBACK, TcpPlace
+from remotedl.tunnel.gate import Door, link
+from remotedl.tunnel.gated import GatedEntrance
 from remotedl.tunnel.listen import bind
-from remotedl.tunnel.tunnel import Tunnel, TunnelWish, open_tunnel
+from remotedl.tunnel.peer import own_uids
+from remotedl.tunnel.tunnel import Tunnel, TunnelWish, open_tunnel, start_tunnel
 from remotedl.tunnel.way import Way
 
 JUPYTER, TENSORBOARD = "Jupyter", "TensorBoard"
+PAGES = (JUPYTER, TENSORBOARD)
 PRIVILEGED = 1024
 
 
@@ -28,8 +33,20 @@ class Want:
     name: str
     laptop_port: int
     service_port: int | None
-    """A port of the container, published where the engine chose; None: a port of the host."""
+    """A port as the container knows it, reached by its socket; None: a port of the host."""
     host_port: int | None = None
+    raw: bool = False
+    """Carried as it is, and let in without a link."""
+
+    @property
+    def gated(self) -> bool:
+        """Whether a browser has to show its secret; Jupyter asks for a token of its own."""
+        return not self.raw and self.name != JUPYTER
+
+    @property
+    def page(self) -> str:
+        """What `remotedl open` takes for it."""
+        return self.name.lower() if self.name in PAGES else str(self.service_port or self.host_port)
 
 
 def wanted_tunnels(project: ProjectConfig, host: HostConfig) -> list[Want]:
@@ -40,11 +57,12 @@ def wanted_tunnels(project: ProjectConfig, host: HostConfig) -> list[Want]:
     if project.tensorboard.enabled:
         wants.append(Want(TENSORBOARD, project.tensorboard.port, TENSORBOARD_PORT))
     for text in project.ports:
-        laptop, service = _pair(text)
-        wants.append(Want(f"port {service}", laptop, service))
+        pair = port_pair(text)
+        wants.append(Want(f"port {pair.remote}", pair.laptop, pair.remote, raw=pair.raw))
     for text in host.ports:
-        laptop, port = _pair(text)
-        wants.append(Want(f"host port {port}", laptop, None, port))
+        pair = port_pair(text)
+        name = f"host port {pair.remote}"
+        wants.append(Want(name, pair.laptop, None, pair.remote, raw=pair.raw))
     return wants
 
 
@@ -61,24 +79,36 @@ def check_ports(wants: list[Want]) -> None:
 class SessionTunnels:
     """Bound once, for the session's whole life; the link behind them is exchanged."""
 
-    def __init__(self, wants: list[Want], host_name: str, report: Report) -> None:
+    def __init__(self, wants: list[Want], host_name: str, key: bytes, report: Report) -> None:
+        """`key`: what the secrets of the links are made of."""
         self._wants = wants
-        self._ports: Mapping[int, int] = {}
+        self._key = key
+        self._sockets = ""
         self._way: Way | None = None
         self._report = report
         self._tunnels: list[tuple[Want, Tunnel[Dial]]] = []
         try:
             for want in wants:
-                wish = TunnelWish(want.name, TcpPlace(None, want.laptop_port), host_name)
-                self._tunnels.append((want, open_tunnel(wish, None)))  # who has it: `moved`
+                place = TcpPlace(None, want.laptop_port)
+                wish = TunnelWish(want.name, place, host_name, private=True)
+                self._tunnels.append((want, self._open(want, wish)))  # who has it: `moved`
         except TunnelError:
             self.close()
             raise
 
-    def connect(self, remote: Remote, ports: Mapping[int, int]) -> None:
-        """From now on connections go through `remote`; `ports`: service → port on the host."""
+    def _open(self, want: Want, wish: TunnelWish) -> Tunnel[Dial]:
+        if not want.gated:
+            return open_tunnel(wish, None)
+        door = Door(want.name, self._secret(want), f"remotedl open {want.page}")
+        return start_tunnel(wish, GatedEntrance(door, wish.host), None)
+
+    def _secret(self, want: Want) -> str:
+        return secret_of(self._key, want.name)
+
+    def connect(self, remote: Remote, sockets: str) -> None:
+        """From now on connections go through `remote`; `sockets`: their folder on the host."""
         self._leave()
-        self._way, self._ports = Way(remote, report=self._report), dict(ports)
+        self._way, self._sockets = Way(remote, report=self._report), sockets
         for want, tunnel in self._tunnels:
             tunnel.set_dial(self._dial(want))
 
@@ -91,6 +121,13 @@ class SessionTunnels:
     def port(self, name: str) -> int | None:
         """The laptop's port of the tunnel `name`."""
         return next((tunnel.port for want, tunnel in self._tunnels if want.name == name), None)
+
+    def link(self, name: str) -> str | None:
+        """The address that lets a browser in to the tunnel `name`; None where none is needed."""
+        for want, tunnel in self._tunnels:
+            if want.name == name and want.gated:
+                return link(f"http://{LOOPBACK}:{tunnel.port}/", self._secret(want))
+        return None
 
     def moved(self) -> list[tuple[str, int, int]]:
         """Tunnels that did not get the port they wished for: name, that port, their own."""
@@ -119,19 +156,11 @@ class SessionTunnels:
             way = self._way
             if way is None:
                 raise TunnelError("there is no link to the host")
-            port = want.host_port
-            if want.service_port is not None:
-                port = self._ports.get(want.service_port)
-            if port is None:
-                raise TunnelError(f"{want.name} is not published by the container")
-            return way.dial(LOOPBACK, port)
+            if want.host_port is not None:
+                return way.dial(LOOPBACK, want.host_port)
+            return way.dial_unix(f"{self._sockets}/{want.service_port}")
 
         return dial
-
-
-def _pair(text: str) -> tuple[int, int]:
-    first, _, second = text.partition(":")
-    return int(first), int(second or first)
 
 
 def _status(
@@ -149,4 +178,13 @@ def _status(
         total=counters.total,
         bytes_up=counters.to_remote,
         bytes_down=counters.to_laptop,
+        page=want.page,
+        open_to=_open_to(want),
     )
+
+
+def _open_to(want: Want) -> str:
+    """Who gets in without a link or a token; "" where nobody does."""
+    if not want.raw:
+        return ""
+    return "your programs on this laptop" if own_uids() else "every program on this laptop"

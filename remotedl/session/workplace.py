@@ -50,7 +50,7 @@ class Workplace:
     """None for the native runtime."""
     access: EngineAccess | None = None
     way: Way | None = None
-    """How the runtime's ports are reached, also where sshd forbids forwarding."""
+    """How the runtime's sockets are reached, also where sshd forbids forwarding."""
 
     def jobs(self, run_folder: str) -> Jobs:
         return Jobs(self.remote, self.runtime, run_folder)
@@ -79,14 +79,14 @@ def open_workplace(
 ) -> Workplace:
     """Wire the rooms. `access` may be None for the native runtime alone."""
     name = ProjectName(project.id, project.slug)
-    way = Way(remote, hasten=False)  # a look at a port now and then
+    way = Way(remote, hasten=False)  # a look at a service now and then
     if host.runtime is RuntimeKind.NATIVE:
-        native = NativeRuntime(remote, name, dial=way.dial)
+        native = NativeRuntime(remote, name, dial=way.dial_unix)
         return Workplace(remote, project, native, None, way=way)
     if access is None:
         raise EngineError("how the engine is reached is not known", hint="remotedl up")
     engine = open_engine(remote, access, way)
-    runtime = DockerRuntime(remote, engine, name, dial=way.dial)
+    runtime = DockerRuntime(remote, engine, name, dial=way.dial_unix)
     return Workplace(remote, project, runtime, engine, access, way)
 
 

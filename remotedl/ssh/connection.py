@@ -24,6 +24,7 @@ from remotedl.errors import (
 from remotedl.ssh import quoting
 from remotedl.ssh.address import stranded
 from remotedl.ssh.channel import Channel, ChannelRefused
+from remotedl.ssh.mux import UNIX_SOCKET
 from remotedl.ssh.opener import Opened
 from remotedl.ssh.process import RemoteProcess, RemoteStream
 from remotedl.ssh.prompt import Prompt
@@ -153,8 +154,16 @@ class Connection:
             lane.meet(address, port)
         return stream
 
-    def dial_unix(self, path: str) -> RemoteStream:
-        return self._dial(path, "direct-streamlocal@openssh.com", path, "", 0)
+    def dial_unix(self, path: str) -> Stream:
+        lane = self._lane
+        if lane is not None and lane.ready:
+            fast = lane.dial(path, UNIX_SOCKET)
+            if fast is not None:
+                return fast
+        stream = self._dial(path, "direct-streamlocal@openssh.com", path, "", 0)
+        if lane is not None:
+            lane.meet(path, UNIX_SOCKET)
+        return stream
 
     def listen_remote(self, address: str, port: int, handler: Handler) -> RemoteListener:
         """A port on the host (0: any free one) whose connections `handler` gets, each in a thread.

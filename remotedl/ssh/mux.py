@@ -87,7 +87,10 @@ class Master:
             return not self._lost
 
     def dial(self, address: str, port: int) -> SocketStream:
-        """A target that refuses shows as an end without a word. Raises NoForward, LinkLost."""
+        """`port` UNIX_SOCKET: the address is a path. Raises NoForward, LinkLost.
+
+        A target that refuses shows as an end without a word.
+        """
         path = self._path_to(address, port)
         try:
             end = _connect(path)

@@ -38,6 +38,15 @@ class Refusal:
     reason: str
 
 
+class Answered(Exception):
+    """A client that has all that it gets, without the host."""
+
+    def __init__(self, refused: str = "") -> None:
+        """`refused`: why; "" where nothing was wrong."""
+        super().__init__(refused)
+        self.refused = refused
+
+
 class Caller(Protocol[Link_contra]):
     """One client whose wish is known."""
 
@@ -62,7 +71,7 @@ class Entrance(Protocol[Link_contra]):
     """Receives clients. One serves a tunnel; `greet` is called in many threads."""
 
     def greet(self, client: socket.socket) -> Caller[Link_contra]:
-        """Learn what the client wants. Raises OSError when it makes no sense."""
+        """Learn what the client wants. Raises OSError when it makes no sense, Answered."""
         ...
 
 
@@ -93,19 +102,21 @@ class _PlainCaller:
         self.client.settimeout(PATIENCE_S)
         if not _read_http_head(self.client):
             return
-        self.client.sendall(self._page(refused))
+        self.client.sendall(explained(self.name, self.host, refused))
         self.client.shutdown(socket.SHUT_WR)
         # Closing with unread bytes would send a reset, and the client would lose the page.
         while self.client.recv(LONGEST_HEAD):
             pass
 
     def explanation(self, start: bytes, refused: Refusal) -> bytes:
-        return self._page(refused) if refusal.is_http(start) else b""
+        return explained(self.name, self.host, refused) if refusal.is_http(start) else b""
 
-    def _page(self, refused: Refusal) -> bytes:
-        if refused.why is Why.NO_LINK:
-            return refusal.reconnecting(self.name, self.host)
-        return refusal.not_answering(self.name, self.host, refused.reason)
+
+def explained(name: str, host: str, refused: Refusal) -> bytes:
+    """The page about a tunnel that cannot be connected."""
+    if refused.why is Why.NO_LINK:
+        return refusal.reconnecting(name, host)
+    return refusal.not_answering(name, host, refused.reason)
 
 
 def _read_http_head(client: socket.socket) -> bool:

@@ -10,15 +10,16 @@ HTTP_START = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) \S")
 LONGEST_METHOD = len(b"OPTIONS ")
 
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta http-equiv="refresh" content="{retry}">
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>{refresh}
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; margin: 20vh auto; max-width: 34em; padding: 0 1em;
        color: #222; background: #fff }}
 @media (prefers-color-scheme: dark) {{ body {{ color: #ddd; background: #1b1b1b }} }}
 </style></head>
-<body><h1>{title}</h1><p>{text}</p><p>This page tries again every {retry} seconds.</p></body></html>
+<body><h1>{title}</h1><p>{text}</p>{again}</body></html>
 """
+REFRESH = f'<meta http-equiv="refresh" content="{RETRY_AFTER_S}">'
+AGAIN = f"<p>This page tries again every {RETRY_AFTER_S} seconds.</p>"
 
 
 def is_http(start: bytes) -> bool | None:
@@ -32,18 +33,27 @@ def is_http(start: bytes) -> bool | None:
 
 def unavailable(title: str, text: str) -> bytes:
     """A whole HTTP/1.1 503 answer with a page of its own that names no other resource."""
-    page = PAGE.format(title=html.escape(title), text=html.escape(text), retry=RETRY_AFTER_S)
-    body = page.encode()
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\n"
-        f"Retry-After: {RETRY_AFTER_S}\r\n"
-        "Content-Type: text/html; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\n"
-        "Cache-Control: no-store\r\n"
-        "Connection: close\r\n"
-        "\r\n"
-    )
-    return head.encode() + body
+    return page("503 Service Unavailable", title, text, retry=True)
+
+
+def page(status: str, title: str, text: str, *, retry: bool = False) -> bytes:
+    """A whole answer of HTTP/1.1, for people; `retry`: it comes back by itself."""
+    body = PAGE.format(
+        title=html.escape(title),
+        text=html.escape(text),
+        refresh=REFRESH if retry else "",
+        again=AGAIN if retry else "",
+    ).encode()
+    lines = [f"HTTP/1.1 {status}"]
+    if retry:
+        lines.append(f"Retry-After: {RETRY_AFTER_S}")
+    lines += [
+        "Content-Type: text/html; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        "Cache-Control: no-store",
+        "Connection: close",
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
 def reconnecting(name: str, host: str) -> bytes:

@@ -26,9 +26,18 @@ from typing import Generic, TypeVar
 
 from remotedl.errors import LinkLost, RemotedlError
 from remotedl.report import SILENT, Report
-from remotedl.tunnel.entrance import Caller, Dial, Entrance, PlainEntrance, Refusal, Why
+from remotedl.tunnel.entrance import (
+    Answered,
+    Caller,
+    Dial,
+    Entrance,
+    PlainEntrance,
+    Refusal,
+    Why,
+)
 from remotedl.tunnel.forward import Place, TcpPlace
 from remotedl.tunnel.listen import Bound, bind, is_loopback
+from remotedl.tunnel.peer import GONE, own_uids, stranger
 from remotedl.tunnel.splice import Splice
 from remotedl.tunnel.workers import Workers
 
@@ -44,6 +53,7 @@ GREETING_S = 10.0
 """How long a client may take to say where it wants to go."""
 LOOK_S = 2.0
 """How often open connections are looked at for clients that vanished without a word."""
+HUNG_UP = "it hung up before it could be told whose it is"
 BREATH_S = 0.1
 """Pause after an accept that failed (no more descriptors), so that it does not spin."""
 
@@ -59,6 +69,8 @@ class TunnelWish:
     """What the user calls the host."""
     may_move: bool = True
     """Whether the next free port will do when this one is taken."""
+    private: bool = False
+    """Whether other users of the laptop are refused, where the system tells who is who."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +163,7 @@ class Tunnel(Generic[Link]):
         self.moved_from = bound.moved_from
         self._bound = bound
         self._entrance = entrance
+        self._own = own_uids() if wish.private else frozenset()
         self._grace_s = grace_s
         self._limit = limit
         self._changed = threading.Condition()
@@ -287,8 +300,14 @@ class Tunnel(Generic[Link]):
 
     def _connect(self, visit: _Visit) -> str:
         """From the greeting to the end of the last byte; the error, or ""."""
+        other = stranger(visit.client, self._own)
+        if other is not None:
+            return HUNG_UP if other == GONE else f"uid {other} of this laptop was refused"
         visit.client.settimeout(GREETING_S)
-        caller = self._entrance.greet(visit.client)
+        try:
+            caller = self._entrance.greet(visit.client)
+        except Answered as answered:
+            return answered.refused
         found = self._reach(visit, caller)
         if isinstance(found, Refusal):
             with contextlib.suppress(OSError):  # it may have gone, or be slow to say its wish

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from remotedl.errors import ForwardingForbidden
+from remotedl.errors import ForwardingForbidden, TunnelError
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Remote, Stream
 from remotedl.tunnel.forward import LOOPBACK, Place, UnixPlace
@@ -33,7 +33,7 @@ class Way:
         self._starting = threading.Lock()
         self._relay: Relay | None = None
         self._forbidden: set[str] = set()
-        """Targets that sshd was asked for in vain; a permission may be of single ports."""
+        """Targets that sshd forbids; a permission may be of single ports."""
         if hasten and isinstance(remote, Hastened):
             remote.hasten()
 
@@ -47,11 +47,12 @@ class Way:
 
     def dial_unix(self, path: str) -> Stream:
         """As `Remote.dial_unix`."""
-        return self._dial(
-            path,
-            lambda: self._remote.dial_unix(path),
-            lambda: self.relay().dial_unix(path),
-        )
+        if path in self._forbidden:
+            return self.relay().dial_unix(path)
+        try:
+            return self._remote.dial_unix(path)
+        except TunnelError as refused:
+            return self._dial_unix_relayed(path, refused)
 
     def dial_place(self, place: Place) -> Stream:
         """Whatever the place is. Raises TunnelError, LinkLost."""
@@ -76,6 +77,23 @@ class Way:
             if self._relay is not None:
                 self._relay.close()
 
+    def _dial_unix_relayed(self, path: str, refused: TunnelError) -> Stream:
+        """OpenSSH's sshd says the same of a socket that it forbids (AllowStreamLocalForwarding no),
+        of one that is not there, of one that refuses and of a path that is too long for it. The
+        relay tells them apart, and connects where that can be done."""
+        try:
+            relay = self.relay()
+        except TunnelError:
+            raise refused from None
+        stream = relay.dial_unix(path)
+        try:
+            directly = self._remote.dial_unix(path)
+        except TunnelError:
+            self._note_forbidden(path)
+            return stream
+        stream.close()  # it has only just begun to listen
+        return directly
+
     def _dial(
         self, where: str, directly: Callable[[], Stream], relayed: Callable[[], Stream]
     ) -> Stream:
@@ -83,10 +101,13 @@ class Way:
             try:
                 return directly()
             except ForwardingForbidden:
-                if not self._forbidden:
-                    self._report.note(
-                        f"sshd on {self._remote.name} forbids forwarding: "
-                        "tunnels go through a command there, which is slower"
-                    )
-                self._forbidden.add(where)
+                self._note_forbidden(where)
         return relayed()
+
+    def _note_forbidden(self, where: str) -> None:
+        if not self._forbidden:
+            self._report.note(
+                f"sshd on {self._remote.name} forbids forwarding: "
+                "tunnels go through a command there, which is slower"
+            )
+        self._forbidden.add(where)

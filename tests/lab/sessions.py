@@ -67,8 +67,9 @@ class Live:
     def page(self, name: str) -> Page:
         url = next(t["url"] for t in self.status()["tunnels"] if t["name"] == name)
         parts = urlsplit(url)
-        token = parse_qs(parts.query).get("token", [""])[0]
-        return Page(f"{parts.scheme}://{parts.netloc}", token)
+        query = parse_qs(parts.query)
+        token, gate = (query.get(name, [""])[0] for name in ("token", "remotedl_token"))
+        return Page(f"{parts.scheme}://{parts.netloc}", token, gate)
 
     @property
     def jupyter(self) -> Page:
@@ -88,6 +89,8 @@ class Page:
 
     base: str
     token: str
+    gate: str = ""
+    """What its tunnel asks for."""
 
     def get(self, path: str, *, token: str | None = None) -> requests.Response:
         """GET with the session's token, another one, or none ("")."""
@@ -100,8 +103,9 @@ class Page:
 
         used = self.token if token is None else token
         headers = {"Authorization": f"token {used}"} if used else {}
+        params = {"remotedl_token": self.gate} if self.gate else {}
         url = self.base + path
-        return requests.request(method, url, json=body, headers=headers, timeout=20)
+        return requests.request(method, url, json=body, params=params, headers=headers, timeout=20)
 
 
 def eventually(check: Callable[[], object], limit_s: float = SOON_S) -> object:

@@ -214,16 +214,19 @@ def shell(context: typer.Context, host: HostArgument = None) -> None:
 
 def open_page(
     context: typer.Context,
-    page: Annotated[str, typer.Argument(help="jupyter or tensorboard.")] = "jupyter",
+    page: Annotated[
+        str, typer.Argument(help="jupyter, tensorboard or a port of `ports`.")
+    ] = "jupyter",
     host: HostOption = None,
     print_only: Annotated[bool, typer.Option("--print", help="Only print the address.")] = False,
 ) -> None:
-    """Open Jupyter or TensorBoard of the running session in the browser."""
+    """Open Jupyter, TensorBoard or a port of the running session in the browser."""
     from remotedl.session.errands import page_url
 
-    if page not in ("jupyter", "tensorboard"):
+    if page not in ("jupyter", "tensorboard") and not page.isdigit():
         raise UsageError(
-            f"no page {page}", hint="remotedl open jupyter, or remotedl open tensorboard"
+            f"no page {page}",
+            hint="remotedl open jupyter, remotedl open tensorboard, or a port of `ports`",
         )
     with errand_of(context, host, quiet=True) as errand:
         url = page_url(errand, page)

@@ -22,6 +22,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,7 +41,8 @@ ENDS_S = 15.0
 PEOPLE = range(1000, 60000)
 """Numbers of users that are people."""
 POLL_S = 0.05
-ESTABLISHED = "01"
+CONNECTED = "03"
+TABLE = "/proc/%s/net/unix"
 
 
 def main(argv: List[str]) -> int:
@@ -153,40 +155,40 @@ def reasons(settings: Dict[str, Any], before: Dict[str, Any]) -> List[str]:
 
     `before` keeps what the last look saw.
     """
-    ports = published(settings)
-    if ports is None:
+    place = standing(settings)
+    if place is None:
         return ["it cannot be told whether it is used"]
-    if not ports.pop("running"):
+    if not place["running"]:
         return GONE
     found = []
     if time.time() < float(read("idle-postponed.json").get("until", 0)):
         found.append("postponed")
     found += jobs()
-    if connections(list(ports.values())):
+    if connections(place["table"], place["inside"]):
         found.append("somebody is connected")
-    if "8888" in ports:
-        found += kernels(ports["8888"])
+    found += kernels(os.path.join(place["sockets"], "8888"))
     found += programs_at_work(settings, before)
     return found + gpus(settings.get("gpus"))
 
 
-def published(settings: Dict[str, Any]) -> Optional[Dict[str, int]]:
-    """Service port → port on this host, and "running"; None when that cannot be told."""
+def standing(settings: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    """Whether it runs, where its sockets are, and the table of who is connected to them.
+
+    None when that cannot be told. `inside`: how the sockets are called in that table.
+    """
     name = settings.get("container")
     if name is None:
         argv = [sys.executable, os.path.join(RUN, "keep.py"), "status"]
         state = json.loads(subprocess.check_output(argv))
-        return dict(state["ports"], running=int(state["running"]))
-    told = engine(["inspect", "-f", "{{json .NetworkSettings.Ports}} {{.State.Running}}", name])
+        place = {"running": state["running"], "sockets": state["sockets"]}
+        return dict(place, inside=state["sockets"], table=TABLE % "self")
+    told = engine(["inspect", "-f", "{{.State.Pid}} {{.State.Running}}", name])
     if told is None:
         return None
-    rows, _, running = told.rpartition(" ")
-    bound = {
-        key.partition("/")[0]: int(ends[0]["HostPort"])
-        for key, ends in (json.loads(rows) or {}).items()
-        if ends
-    }
-    return dict(bound, running=int(running == "true"))
+    pid, _, running = told.partition(" ")
+    # A container's network is its own, and so is the table of its unix sockets.
+    place = {"running": running == "true", "sockets": os.path.join(RUN, "s")}
+    return dict(place, inside="/run/remotedl/s", table=TABLE % pid)
 
 
 def jobs() -> List[str]:
@@ -197,24 +199,34 @@ def jobs() -> List[str]:
     return [f"job {row['id']}" for row in json.loads(done.stdout) if row["state"] == "running"]
 
 
-def connections(ports: List[int]) -> bool:
-    """Whether anybody holds a connection to one of our ports."""
-    for name in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/net/{name}", encoding="ascii") as file:
-                rows = [line.split() for line in file.readlines()[1:]]
-        except OSError:
-            continue
-        for row in rows:
-            ends = {int(end.rpartition(":")[2], 16) for end in row[1:3]}
-            if row[3] == ESTABLISHED and ends & set(ports):
-                return True
-    return False
+def connections(table: str, folder: str) -> bool:
+    """Whether anybody holds a connection to one of our sockets."""
+    try:
+        with open(table, encoding="utf-8", errors="replace") as file:
+            rows = [line.split() for line in file.readlines()[1:]]
+    except OSError:
+        return True  # what cannot be told counts as in use
+    return any(
+        len(row) > 7 and row[5] == CONNECTED and row[7].startswith(folder + "/") for row in rows
+    )
 
 
-def kernels(port: int) -> List[str]:
+class Connection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("127.0.0.1", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def kernels(path: str) -> List[str]:
     """Kernels that compute. A server that does not answer has none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = Connection(path)
     try:
         with open(os.path.join(RUN, "token"), encoding="ascii") as file:
             headers = {"Authorization": "token " + file.read().strip()}

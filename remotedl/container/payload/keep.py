@@ -1,12 +1,14 @@
 """Keeps the services of a native project alive: supervisord's own keeper, detached from any login.
 
-    keep.py start ID BIN PORT…   starts them unless they run; prints the state
-    keep.py status               prints the state as JSON: running, id, ports, started
+    keep.py start ID BIN   starts them unless they run; prints the state
+    keep.py status         prints the state as JSON: running, id, sockets, started
     keep.py stop
+    keep.py forget         stops them, and removes what lies outside of this folder
 
 A container has an engine that starts it again; without one, this process does it. It holds the lock
 `keep.lock`, so that whether the services run is told by the lock and never by a pid file alone.
-Ports are free ones of the host's loopback, chosen once and kept in ports.json over restarts.
+The services listen on unix sockets, since a port would be every user's of the host. Where the path
+of our own folder is too long for a socket, they lie in a private folder below /tmp (sockets.json).
 """
 
 from __future__ import annotations
@@ -14,38 +16,45 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
-import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any, Dict, List
 
 RUN = os.path.dirname(os.path.abspath(__file__))
 STOP_S = 20.0
 POLL_S = 0.05
+SHORT = "s"
+LONGEST = 103
+"""Bytes of a socket's path: Linux takes 107, macOS 103."""
 
 
 def main(argv: List[str]) -> int:
     os.umask(0o077)
     if argv[:1] == ["start"]:
-        return start(argv[1], argv[2], argv[3:])
+        return start(argv[1], argv[2])
     if argv[:1] == ["status"]:
         print(json.dumps(state()))
         return 0
     if argv[:1] == ["stop"]:
         return stop()
+    if argv[:1] == ["forget"]:
+        return stop() or forget()
     sys.stderr.write(__doc__ or "")
     return 2
 
 
-def start(identity: str, tools: str, ports: List[str]) -> int:
+def start(identity: str, tools: str) -> int:
     lock = open_lock()
     if not taken(lock):
         print(json.dumps(state()))
         return 0
     end_orphan()
-    write("ports.json", chosen_ports(ports))
+    write("sockets.json", {"folder": chosen_folder()})
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.close(reading)
@@ -157,7 +166,8 @@ def orphans() -> List[int]:
 
 
 def state() -> Dict[str, Any]:
-    found = dict(read("keep.json"), ports=read("ports.json"), running=False)
+    found = dict(read("keep.json"), running=False)
+    found["sockets"] = read("sockets.json").get("folder", os.path.join(RUN, SHORT))
     if os.path.exists(os.path.join(RUN, "keep.lock")):
         lock = open_lock()
         try:
@@ -184,26 +194,30 @@ def taken(lock: int) -> bool:
     return False
 
 
-def chosen_ports(wanted: List[str]) -> Dict[str, int]:
-    """A free port for each, the same one as last time where that is still free."""
-    before = read("ports.json")
-    held: List[socket.socket] = []
-    found = {}
-    for name in wanted:
-        for port in (int(before.get(name, 0)), 0):
-            end = socket.socket()
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                end.bind(("127.0.0.1", port))
-            except OSError:
-                end.close()
-                continue
-            held.append(end)
-            found[name] = int(end.getsockname()[1])
-            break
-    for end in held:
-        end.close()
-    return found
+def chosen_folder() -> str:
+    """Where the sockets lie: in our own folder, unless its path is too long for them."""
+    own = os.path.join(RUN, SHORT)
+    if len(os.fsencode(own)) + len("/65535") <= LONGEST:
+        return own
+    before = str(read("sockets.json").get("folder", ""))
+    return before if is_private(before) else tempfile.mkdtemp(prefix="remotedl-")
+
+
+def forget() -> int:
+    folder = str(read("sockets.json").get("folder", ""))
+    if os.path.dirname(folder) != RUN and is_private(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def is_private(folder: str) -> bool:
+    """Whether it is a folder, no link, and ours alone: below /tmp anybody can make anything."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    mine = found.st_uid == os.getuid() and found.st_mode & 0o077 == 0
+    return stat.S_ISDIR(found.st_mode) and mine
 
 
 def read(name: str) -> Dict[str, Any]:

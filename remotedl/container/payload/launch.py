@@ -5,7 +5,7 @@
     launch.py shell             the best shell there is
 
 The files beside this one hold what must not be in an argv or in the container's settings:
-env.json (the project's secrets), token, and ports.json where ports were chosen on the host.
+env.json (the project's secrets), token, and sockets.json where the sockets lie elsewhere.
 """
 
 from __future__ import annotations
@@ -36,10 +36,17 @@ def main(argv: List[str]) -> int:
 
 def service(name: str) -> int:
     entry = load("services.json")[name]
-    port = load("ports.json").get(str(entry["port"]), entry["port"])
     os.environ.update(entry["env"])
     os.chdir(entry["cwd"])
-    return become([part.replace("{port}", str(port)) for part in entry["argv"]])
+    folder = sockets()
+    return become([part.replace("{sockets}", folder) for part in entry["argv"]])
+
+
+def sockets() -> str:
+    """Where the services listen: a folder of ours in which nobody else has any business."""
+    folder = str(load("sockets.json").get("folder", os.path.join(RUN, "s")))
+    os.makedirs(folder, 0o700, exist_ok=True)
+    return folder
 
 
 def secrets() -> Dict[str, str]:

@@ -35,6 +35,8 @@ BY_HOST = 1 << 31
 """Streams that begin on the host are numbered from here on."""
 CONNECT_LIMIT_S = 30.0
 BACKLOG = 128
+LONGEST_PATH = 107
+"""Bytes of a socket's path, as Linux has it."""
 
 OPEN = 1
 """Laptop: connect to the address in the payload (`tcp HOST PORT` or `unix PATH`, NUL between)."""
@@ -206,7 +208,7 @@ class Relay:
             if kind == "unix":
                 end = socket.socket(socket.AF_UNIX)
                 end.settimeout(CONNECT_LIMIT_S)
-                end.connect(address[0])
+                _connect_unix(end, address[0])
             else:
                 end = socket.create_connection((address[0], int(address[1])), CONNECT_LIMIT_S)
         except (OSError, ValueError) as exc:
@@ -391,6 +393,18 @@ def _remove_dead_socket(path: str) -> None:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
+
+
+def _connect_unix(end: socket.socket, path: str) -> None:
+    """A path that is too long for a socket is reached by way of its folder."""
+    if len(os.fsencode(path)) <= LONGEST_PATH:
+        end.connect(path)
+        return
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        end.connect("/proc/self/fd/%d/%s" % (folder, os.path.basename(path)))  # noqa: UP031
+    finally:
+        os.close(folder)
 
 
 def _address(payload: bytes) -> Tuple[str, List[str]]:

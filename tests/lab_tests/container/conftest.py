@@ -22,6 +22,7 @@ from remotedl.config.models import HostConfig, ProjectConfig
 from remotedl.container.docker import DockerRuntime
 from remotedl.container.jobs import Jobs
 from remotedl.container.native import NativeRuntime
+from remotedl.container.payload.health import Connection
 from remotedl.container.runtime import Running, Runtime, Wanted
 from remotedl.container.spec import Image, ProjectName
 from remotedl.engine import Engine
@@ -95,8 +96,7 @@ class Place:
 
     def get(self, path: str, port: int = 8888, token: str | None = None) -> tuple[int, bytes]:
         """GET from a service; (0, b"") while it does not answer."""
-        there = dict(self.runtime.ports())[port]
-        connection = http.client.HTTPConnection("127.0.0.1", there, timeout=5)
+        connection = Connection(f"{self.running.sockets}/{port}", 5)
         headers = {"Authorization": f"token {token}"} if token else {}
         try:
             connection.request("GET", path, headers=headers)

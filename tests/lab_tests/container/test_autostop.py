@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +15,7 @@ from websockets.sync.client import connect
 from remotedl.config.models import ProjectConfig
 from remotedl.container.autostop import Autostop
 from remotedl.container.docker import DockerRuntime
+from remotedl.container.payload.health import Connection
 from remotedl.container.runtime import State, Wanted
 from remotedl.container.spec import Image
 from remotedl.engine import Engine
@@ -104,8 +104,7 @@ def test_connections_and_computing_kernels_count_as_use(native_place: Place) -> 
     watching = replace(place.wanted, config=ProjectConfig(autostop="5s"))
     place.running = place.runtime.ensure(watching)
     watch = Autostop(place.remote, place.running.folders.run)
-    port = place.runtime.ports()[8888]
-    with socket.create_connection(("127.0.0.1", port)):
+    with unix_socket(place):
         until(lambda: "somebody is connected" in watch.status().busy, "the connection is seen")
     kernel = _post(place, "/api/kernels")["id"]
     _execute(place, kernel, "import time\nwhile True: time.sleep(0.1)")
@@ -140,21 +139,28 @@ def test_computing_counts_as_use(roots_place: Place) -> None:
 
 
 def _post(place: Place, path: str) -> dict[str, str]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{place.runtime.ports()[8888]}{path}",
-        method="POST",
-        data=b"{}",
-        headers={"Authorization": f"token {place.running.token}"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return dict(json.loads(answer.read() or b"{}"))
+    connection = Connection(f"{place.running.sockets}/8888", 30)
+    headers = {"Authorization": f"token {place.running.token}"}
+    connection.request("POST", path, body=b"{}", headers=headers)
+    answer = connection.getresponse().read()
+    connection.close()
+    return dict(json.loads(answer or b"{}"))
+
+
+def unix_socket(place: Place) -> socket.socket:
+    """Connected to Jupyter."""
+    end = socket.socket(socket.AF_UNIX)
+    end.connect(f"{place.running.sockets}/8888")
+    return end
 
 
 def _execute(place: Place, kernel: str, code: str) -> None:
     """Start it, see that the kernel has begun, and go away."""
-    address = f"ws://127.0.0.1:{place.runtime.ports()[8888]}/api/kernels/{kernel}/channels"
+    address = f"ws://127.0.0.1/api/kernels/{kernel}/channels"
     headers = {"Authorization": f"token {place.running.token}"}
-    with connect(address, additional_headers=headers, open_timeout=30) as socket_:
+    with connect(
+        address, sock=unix_socket(place), additional_headers=headers, open_timeout=30
+    ) as socket_:
         header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "version": "5.3"}
         header |= {"username": "", "session": uuid.uuid4().hex, "date": "2026-01-01T00:00:00Z"}
         content = {"code": code, "silent": False, "store_history": False, "user_expressions": {}}

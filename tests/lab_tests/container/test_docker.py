@@ -179,10 +179,9 @@ def test_limits_shared_memory_and_init(own_place: Place) -> None:
 
 
 def test_two_projects_side_by_side(own_place: Place, docker_place: Place) -> None:
-    own_place.runtime.ensure(own_place.asking_for(ports=("8888",)))
     assert own_place.running.id != docker_place.running.id
     assert own_place.running.token != docker_place.running.token
-    assert own_place.runtime.ports()[8888] != docker_place.runtime.ports()[8888]
+    assert own_place.running.sockets != docker_place.running.sockets
 
 
 def test_names_that_strangers_have_are_told_and_nothing_is_touched(own_place: Place) -> None:

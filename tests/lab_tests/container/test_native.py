@@ -25,7 +25,6 @@ from remotedl.ssh.remote import Pty
 from tests.lab_tests.container.conftest import (
     BARE,
     HOST,
-    Place,
     all_processes,
     fresh_project,
     until,
@@ -200,16 +199,26 @@ def test_the_projects_own_packages_are_there(remote: LocalRemote) -> None:
     runtime.remove()
 
 
-def test_ports_are_kept_over_restarts_unless_somebody_took_them(native_place: Place) -> None:
-    place = native_place
-    before = dict(place.runtime.ports())
-    place.runtime.stop()
-    with http.server.HTTPServer(("127.0.0.1", before[6006]), http.server.BaseHTTPRequestHandler):
-        place.running = place.runtime.ensure(place.wanted)
-        after = dict(place.runtime.ports())
-    assert place.running.change is Change.START
-    assert after[8888] == before[8888]
-    assert after[6006] != before[6006]
+def test_a_home_with_a_long_path_gets_its_sockets_elsewhere_and_private(tmp_path: Path) -> None:
+    home = tmp_path / ("deep" * 20) / "home"
+    home.mkdir(parents=True)
+    remote = LocalRemote(home)
+    runtime = small(remote)
+    try:
+        running = runtime.ensure(WANTED)
+        folder = Path(running.sockets)
+        assert len(str(folder)) < 90
+        assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (os.getuid(), 0o700)
+        runtime.stop()
+        assert runtime.ensure(WANTED).sockets == running.sockets, "kept over restarts"
+        folder.chmod(0o777)
+        runtime.stop()
+        assert runtime.ensure(WANTED).sockets != running.sockets, "not once others can get in"
+        last = Path(runtime.resume(HOST).sockets)
+    finally:
+        runtime.remove()
+        remote.close()
+    assert not last.exists()
 
 
 def test_a_killed_keeper_leaves_nothing_that_a_new_one_would_trip_over(

@@ -2,7 +2,7 @@
 
 Named `supervisord` in a venv that only looks like one, so that a whole `remotedl up` on a real sshd
 costs two seconds. What is Jupyter's own (kernels) is tested with the real venv. It answers on the
-ports of ports.json in the folder that it is started in, as the real services do.
+unix sockets that the real services have, and runs the real door.py for further ports.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import http.server
 import json
 import re
 import signal
+import socketserver
+import subprocess
 import sys
 import threading
 from http import HTTPStatus
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection, unix_serve
 
 JUPYTER, FILES = "8888", "6006"
 SIZE = 40_000_000
@@ -60,20 +62,36 @@ class Files(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
     def handle_error(self, *_: object) -> None: ...
 
 
 def main() -> None:
-    ports = json.loads(Path("ports.json").read_text(encoding="utf-8"))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    if FILES in ports:
-        files = Server(("127.0.0.1", ports[FILES]), Files)
+    services = json.loads(Path("services.json").read_text(encoding="utf-8"))
+    folder = Path(json.loads(Path("sockets.json").read_text(encoding="utf-8"))["folder"])
+    folder.mkdir(mode=0o700, exist_ok=True)
+    door = subprocess.Popen([sys.executable, "door.py", "doors.json", str(folder)])
+
+    def end(*_: object) -> None:
+        door.kill()
+        door.wait()
+        sys.exit()
+
+    signal.signal(signal.SIGTERM, end)
+    if "tensorboard" in services:
+        files = Server(fresh(folder / FILES), Files)
         threading.Thread(target=files.serve_forever, daemon=True).start()
-    if JUPYTER in ports:
-        with serve(echo, "127.0.0.1", ports[JUPYTER], process_request=page) as server:
+    if "jupyter" in services:
+        with unix_serve(echo, fresh(folder / JUPYTER), process_request=page) as server:
             server.serve_forever()
     signal.pause()
+
+
+def fresh(path: Path) -> str:
+    path.unlink(missing_ok=True)
+    return str(path)
 
 
 if __name__ == "__main__":

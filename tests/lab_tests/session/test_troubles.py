@@ -58,9 +58,13 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
         # What the first reconnect loads once is no leak.
         trip.link.reset()
         eventually(lambda: "back after" in str(trip.look().events), BACK_S)
-        with traffic(port(trip, "TensorBoard"), port(trip, "Jupyter")) as (download, chat):
+        with traffic(link(trip, "TensorBoard"), port(trip, "Jupyter")) as (download, chat):
             eventually(lambda: download.whole and chat.echoes)
         yield Day(trip, pid, job.stdout.strip(), settled(pid))
+
+
+def link(trip: Trip, name: str) -> str:
+    return next(tunnel.url or "" for tunnel in trip.look().tunnels if tunnel.name == name)
 
 
 def port(trip: Trip, name: str) -> int:
@@ -85,7 +89,7 @@ def survives(
     before = trip.look()
     workdir, name = Path(before.workdir), uuid.uuid4().hex[:8]
     here, there = f"laptop-{name}", f"host-{name}"
-    with traffic(port(trip, "TensorBoard"), port(trip, "Jupyter")) as (download, chat):
+    with traffic(link(trip, "TensorBoard"), port(trip, "Jupyter")) as (download, chat):
         eventually(lambda: download.whole and chat.echoes)
         began = time.monotonic()
         trouble()

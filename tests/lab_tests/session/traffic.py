@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
+from urllib.parse import urlsplit
 
 import psutil
 from websockets.exceptions import WebSocketException
@@ -26,9 +27,10 @@ PATIENCE_S = 4.0
 class Download(threading.Thread):
     """Fetches the file over and over, going on where a connection broke; checks each byte."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
-        self._port = port
+        parts = urlsplit(url)
+        self._place, self._path = parts.netloc, f"/?{parts.query}"
         self._end = threading.Event()
         self.whole = 0
         """Files that came whole."""
@@ -52,9 +54,9 @@ class Download(threading.Thread):
         assert not self.wrong, self.wrong
 
     def _fetch(self, at: int) -> int:
-        client = HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
+        client = HTTPConnection(self._place, timeout=PATIENCE_S)
         with contextlib.closing(client):
-            client.request("GET", "/", headers={"Range": f"bytes={at}-"})
+            client.request("GET", self._path, headers={"Range": f"bytes={at}-"})
             reply = client.getresponse()
             if reply.status != 206:
                 raise HTTPException(f"status {reply.status}")
@@ -96,7 +98,7 @@ class Chat(threading.Thread):
 
 
 @contextlib.contextmanager
-def traffic(files: int, chat: int) -> Iterator[tuple[Download, Chat]]:
+def traffic(files: str, chat: int) -> Iterator[tuple[Download, Chat]]:
     """Both clients for as long as the block runs; fails where a byte was wrong."""
     download, talk = Download(files), Chat(chat)
     download.start()

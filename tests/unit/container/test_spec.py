@@ -89,18 +89,25 @@ def test_an_engine_without_root_runs_it_as_its_root_which_is_the_ssh_user() -> N
     assert spec_hash(rootless) != spec_hash(spec(ProjectConfig(mounts=("~/big:/big",))))
 
 
-def test_ports_are_on_the_hosts_loopback_and_picked_by_the_engine() -> None:
-    new = new_container(spec(ProjectConfig(ports=("7860", "9000:9100"))), "1.0")
-    assert [port.container_port for port in new.ports] == [6006, 7860, 8888, 9100]
-    assert {(port.host_ip, port.host_port) for port in new.ports} == {("127.0.0.1", 0)}
+def test_nothing_is_published() -> None:
+    assert new_container(spec(ProjectConfig(ports=("7860", "9000:9100"))), "1.0").ports == ()
 
 
-def test_services_that_are_off_publish_nothing() -> None:
+def test_another_port_is_no_other_container() -> None:
+    """Doors are opened and closed while it runs."""
+    assert spec_hash(spec(ProjectConfig(ports=("7860",)))) == spec_hash(spec())
+
+
+def test_a_network_is_how_and_not_what() -> None:
+    assert new_container(spec().on_network("remotedl-1000"), "1.0").network == "remotedl-1000"
+    assert spec_hash(spec().on_network("remotedl-1000")) == spec_hash(spec())
+
+
+def test_services_that_are_off_are_not_asked_how_they_are() -> None:
     config = ProjectConfig(
         jupyter=JupyterConfig(enabled=False), tensorboard=TensorBoardConfig(enabled=False)
     )
     new = new_container(spec(config), "1.0")
-    assert new.ports == ()
     assert new.healthcheck is None
 
 
@@ -183,12 +190,11 @@ def test_the_hash_is_of_values_and_not_of_their_order() -> None:
         ProjectConfig(env={"A": "1"}),
         ProjectConfig(shm_size="4g"),
         ProjectConfig(mounts=("/mnt/x:/x",)),
-        ProjectConfig(ports=("7860",)),
         ProjectConfig(cpus=2.0),
         ProjectConfig(memory="8g"),
         ProjectConfig(jupyter=JupyterConfig(enabled=False)),
     ],
-    ids=["env", "shm", "mount", "port", "cpus", "memory", "jupyter off"],
+    ids=["env", "shm", "mount", "cpus", "memory", "jupyter off"],
 )
 def test_what_was_asked_for_changes_the_hash(config: ProjectConfig) -> None:
     assert spec_hash(spec(config)) != spec_hash(spec())
@@ -232,7 +238,7 @@ def test_differences_are_told_in_words() -> None:
         "env: SEED",
     ]
     assert differences(_as_it_is(spec()), spec(ProjectConfig(cpus=2.0))) == [
-        "its settings (ports, GPUs, limits)"
+        "its settings (GPUs, limits, network)"
     ]
 
 
