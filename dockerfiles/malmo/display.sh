@@ -14,9 +14,8 @@ case $1 in
         exec x11vnc -display :1 -localhost -rfbport 5900 -forever -shared -nopw -quiet
         ;;
     page)
-        # As Jupyter and TensorBoard: all addresses of the container, published on the host's
-        # 127.0.0.1 alone and reached through the tunnel.
-        exec websockify --web /usr/share/novnc 0.0.0.0:6080 127.0.0.1:5900
+        # The container's own loopback: remotedl's door leads here, and its gate asks who it is.
+        exec websockify --web /usr/share/novnc 127.0.0.1:6080 127.0.0.1:5900
         ;;
     *)
         echo "display.sh screen | windows | vnc | page" >&2

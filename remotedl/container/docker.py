@@ -44,6 +44,7 @@ from remotedl.container.runtime import (
     Wanted,
     unless_jobs_run,
 )
+from remotedl.container.separation import leave_network, own_network
 from remotedl.container.services import (
     JUPYTER_PORT,
     Service,
@@ -240,6 +241,7 @@ class DockerRuntime:
         if container is not None:
             self.stop()
             self._engine.containers.remove(container.id, force=True)
+            leave_network(self._engine, container)
 
     # ------------------------------------------------------------ bringing it about
 
@@ -297,6 +299,7 @@ class DockerRuntime:
         """Created and started; nothing stays behind where the engine refuses."""
         if spec.gpus.way is not GpuWay.NONE:
             spec = spec.with_gpus(self._proved(spec, report))
+        spec = spec.on_network(own_network(self._engine, ground.user, report))
         try:
             return self._create_once(spec, ground)
         except EngineError as exc:

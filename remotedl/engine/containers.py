@@ -281,6 +281,7 @@ def parse_container(found: Mapping[str, Any]) -> Container:
         user=str(config.get("User") or ""),
         env=parse_env(config.get("Env")),
         runtime=str(host.get("Runtime") or ""),
+        network=str(host.get("NetworkMode") or ""),
     )
 
 

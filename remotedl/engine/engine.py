@@ -1,4 +1,4 @@
-"""`Engine`: one Docker Engine, its four rooms, and what it tells about itself.
+"""`Engine`: one Docker Engine, its five rooms, and what it tells about itself.
 
 Making one does no I/O; the first call dials. It may be used from several threads.
 """
@@ -14,6 +14,7 @@ from remotedl.engine.client import DialledClient, translated
 from remotedl.engine.containers import Containers
 from remotedl.engine.execs import Execs
 from remotedl.engine.images import Images
+from remotedl.engine.networks import Networks
 from remotedl.engine.stream import Dial
 from remotedl.engine.types import NOTHING, EngineReport, Event
 
@@ -36,6 +37,7 @@ class Engine:
         self.images = Images(self._connected)
         self.containers = Containers(self._connected)
         self.execs = Execs(self._connected)
+        self.networks = Networks(self._connected)
 
     def report(self) -> EngineReport:
         """What the engine is and can do."""

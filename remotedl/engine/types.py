@@ -190,6 +190,21 @@ class Container:
     user: str
     env: Mapping[str, str]
     runtime: str
+    network: str = ""
+    """What it was asked to be on: a network's name, "default", "bridge", "host", …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A bridge on the host."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    mtu: int
+    """0: the engine's own."""
+    separate: bool
+    """Whether its containers do not reach each other."""
 
 
 @dataclass(frozen=True, slots=True)
