@@ -212,7 +212,11 @@ def job_lines(now: Snapshot) -> tuple[str, ...]:
 def _title(now: Snapshot, at: float) -> Text:
     from rich.text import Text
 
-    style = {Phase.LIVE: "green", Phase.RECONNECTING: "bold yellow"}.get(now.phase, "cyan")
+    style = {
+        Phase.LIVE: "green",
+        Phase.RECONNECTING: "bold yellow",
+        Phase.DOWN: "bold yellow",
+    }.get(now.phase, "cyan")
     title = Text.assemble(
         ("● ", style),
         (f"{now.project} on {now.host}", "bold"),

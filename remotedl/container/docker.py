@@ -19,6 +19,7 @@ from dataclasses import replace
 from remotedl import __version__
 from remotedl.config.models import HostConfig
 from remotedl.container.autostop import Autostop, forget_idleness
+from remotedl.container.fate import ASKED_BEFORE_S, end_of, fate
 from remotedl.container.gpus import GpuRequest, GpuWay, smoke_container, smoke_count
 from remotedl.container.ground import (
     Ground,
@@ -75,7 +76,7 @@ from remotedl.container.spec import (
     spec_hash,
 )
 from remotedl.engine.engine import Engine
-from remotedl.engine.types import Container, Health, NewContainer
+from remotedl.engine.types import Container, Event, Health, NewContainer
 from remotedl.errors import ContainerError, EngineError
 from remotedl.report import SILENT, Report
 from remotedl.ssh.remote import Process, Pty, Remote, Result
@@ -216,9 +217,24 @@ class DockerRuntime:
             name=container.name,
             image=container.image,
             since=container.started_at,
-            detail=_detail(container),
+            detail="" if container.running else self._fate(container),
             gpus=_gpus_of(container),
         )
+
+    def _fate(self, container: Container) -> str:
+        """Why it does not run; the engine is asked what happened then."""
+        ended = end_of(container)
+        events: tuple[Event, ...] = ()
+        if ended is not None:
+            labels = {LABEL_PROJECT: self._project.id}
+            try:
+                happened = self._engine.happened(
+                    labels=labels, since_s=ended - ASKED_BEFORE_S, until_s=ended + 1
+                )
+            except EngineError:
+                happened = ()  # it says less then
+            events = tuple(one for one in happened if one.id == container.id)
+        return fate(container, events)
 
     def service_log(self, name: str, lines: int) -> str:
         """The end of the log of a service; of supervisord where it has not come that far."""
@@ -525,12 +541,6 @@ def _state(container: Container) -> State:
     if container.health is Health.UNHEALTHY:
         return State.UNHEALTHY
     return State.STARTING if container.health is Health.STARTING else State.RUNNING
-
-
-def _detail(container: Container) -> str:
-    if container.oom_killed:
-        return "it ran out of memory"
-    return container.error or ("" if container.running else f"exit status {container.exit_code}")
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

@@ -282,6 +282,8 @@ def parse_container(found: Mapping[str, Any]) -> Container:
         env=parse_env(config.get("Env")),
         runtime=str(host.get("Runtime") or ""),
         network=str(host.get("NetworkMode") or ""),
+        finished_at=str(state.get("FinishedAt") or ""),
+        memory=int(host.get("Memory") or 0),
     )
 
 

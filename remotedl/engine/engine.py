@@ -63,6 +63,24 @@ class Engine:
             for line in self._connected().lines("GET", "/events", params=params):
                 yield _event(line)
 
+    def happened(
+        self, *, labels: Mapping[str, str], since_s: float, until_s: float
+    ) -> tuple[Event, ...]:
+        """What it remembers of things with these labels, between two Unix times of its clock.
+
+        Waits where `until_s` is in its future. It remembers the last few hundred events.
+        """
+        filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
+        params = {
+            "filters": json.dumps(filters),
+            "since": f"{since_s:.9f}",
+            "until": f"{until_s:.9f}",
+        }
+        with translated("asking the Docker Engine what happened"):
+            return tuple(
+                _event(line) for line in self._connected().lines("GET", "/events", params=params)
+            )
+
     def close(self) -> None:
         """Ends every connection; the engine object may be used again and dials anew."""
         with self._first_call:

@@ -192,6 +192,10 @@ class Container:
     runtime: str
     network: str = ""
     """What it was asked to be on: a network's name, "default", "bridge", "host", …"""
+    finished_at: str = ""
+    """When it ended last, as the engine writes times."""
+    memory: int = 0
+    """Its limit in bytes; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,8 @@ FLUSH_S = 600.0
 NOTIFY = "notify"
 """In a job's note: whoever started it wants to be told of its end."""
 STATUS_S = 3.0
+REVIVE_S = 400.0
+"""A container that starts, and Jupyter on a slow disk."""
 WAITS_SILENTLY_S = 3.0
 LOOK_S = 1.0
 RUN_FOLDER_THERE = 'test -d "$HOME/.remotedl/run/$1"'
@@ -179,6 +181,14 @@ def ask_record(record: Record, do: str, *, timeout_s: float = 30, **fields: Any)
             f"the session of {name} (process {record.pid}): {exc.message}",
             hint=wake_hint(record.pid),
         ) from exc
+
+
+def revive(record: Record) -> str:
+    """Have a live session bring back its container, where that is down; what was done.
+
+    Raises what kept it from running.
+    """
+    return str(ask_record(record, "revive", timeout_s=REVIVE_S))
 
 
 def wake_hint(pid: int) -> str:
@@ -463,8 +473,9 @@ def require_running(errand: Errand, place: Workplace) -> None:
     """Raises ContainerError with the way on where nothing runs."""
     status = place.runtime.status()
     if status.state in (State.ABSENT, State.STOPPED):
+        stands = f"{status.state.value}{f' ({status.detail})' if status.detail else ''}"
         raise ContainerError(
-            f"{errand.project.root.name} does not run on {errand.host_name}: {status.state.value}",
+            f"{errand.project.root.name} does not run on {errand.host_name}: {stands}",
             hint=f"remotedl up {errand.host_name}",
         )
 

@@ -82,11 +82,13 @@ class Session:
         self._folder = project.state_folder(host_name)
         self._lock = SessionLock(self._folder)
         self._stop = threading.Event()
+        self._reviving = threading.Lock()
         self._phase, self._detail = Phase.STARTING, ""
         self._since = time.time()
         self._events: deque[tuple[float, str]] = deque(maxlen=EVENTS_KEPT)
         self._place: Workplace | None = None
         self._links: stages.Links | None = None
+        self._ready: stages.Ready | None = None
         self._running: Running | None = None
         self._image = ""
         self._sync: SessionSync | None = None
@@ -113,6 +115,7 @@ class Session:
         )
         self._links = links
         place, ready, running = self._start_work(links.work)
+        self._ready = ready
         self._sync = SessionSync(
             self.project, self._folder, self._report, self._tell, self._prompt.confirm
         )
@@ -129,6 +132,7 @@ class Session:
             on_end=self._job_ended,
             autostop=self.project.config.project.autostop is not None,
             claim=self._gpu_claim(given) if place.engine is None else None,
+            on_change=self._tell,
         )
         self._phase, self._detail, self._since = Phase.LIVE, "", time.time()
 
@@ -347,6 +351,7 @@ class Session:
         `wait_s`: how long the host's GPUs may take to be looked at once more.
         """
         running, tunnels, sync, watch = self._running, self._tunnels, self._sync, self._watch
+        down = self._down()
         return Snapshot(
             host=self.host_name,
             address=self.host.address,
@@ -354,8 +359,8 @@ class Session:
             root=str(self.project.root),
             workdir=running.folders.workdir if running else "",
             pid=os.getpid(),
-            phase=self._phase,
-            detail=self._detail,
+            phase=Phase.DOWN if down else self._phase,
+            detail=down or self._detail,
             since=self._since,
             runtime=self.host.runtime.value,
             image=self._image or None,
@@ -366,9 +371,17 @@ class Session:
             jobs=watch.jobs if watch else (),
             gpu_lines=watch.gpu_lines(wait_s) if watch else (),
             events=tuple(self._events),
-            warnings=watch.warnings if watch else (),
+            warnings=(*_way_back(down, self.host_name), *(watch.warnings if watch else ())),
             autostop=idleness_row(watch.idleness) if watch and watch.idleness else None,
         )
+
+    def _down(self) -> str:
+        """What became of the container of a session that is live otherwise; "" where it runs."""
+        watch = self._watch
+        if watch is None or self._phase is not Phase.LIVE or not watch.down:
+            return ""
+        idle = watch.idleness is not None and watch.idleness.ended is not None
+        return "it was stopped for idleness" if idle else watch.down
 
     def _url(self, name: str) -> str | None:
         port = self._tunnels.port(name) if self._tunnels is not None else None
@@ -399,7 +412,35 @@ class Session:
                 interrupt_main_thread()
             return True
 
-        return {"status": status, "stop": stop, **passed_on(lambda: self._sync)}
+        def revive(_: Mapping[str, Any]) -> Any:
+            return self._revive()
+
+        own = {"status": status, "stop": stop, "revive": revive}
+        return {**own, **passed_on(lambda: self._sync)}
+
+    def _revive(self) -> str:
+        """Bring back the container of a live session; what was done. For the control channel."""
+        place, ready, links, watch = self._place, self._ready, self._links, self._watch
+        if place is None or ready is None or links is None or watch is None:
+            raise SessionError(
+                f"there is no link to {self.host_name} at the moment", hint="remotedl status"
+            )
+        with self._reviving:
+            watch.look_at_container()
+            if not watch.down:
+                return "it runs already"
+            consent = stages.consent_of(self.options, self._prompt, stages.QUIET)
+            running = stages.start_runtime(place, self.host, ready, stages.QUIET, consent)
+            if self._running is not None and self._running.sockets != running.sockets:
+                self._running = running
+                self._connect_tunnels()
+            self._running = running
+            watch.look_at_container()
+        return f"{running.name} ({running.change.value})"
+
+
+def _way_back(down: str, host: str) -> tuple[tuple[str, str], ...]:
+    return ((down, f"remotedl up {host}"),) if down else ()
 
 
 def _first(pulses: list[Pulse]) -> RemotedlError | None:

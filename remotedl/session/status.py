@@ -13,6 +13,8 @@ class Phase(StrEnum):
     STARTING = "starting"
     LIVE = "live"
     RECONNECTING = "reconnecting"
+    DOWN = "container down"
+    """The link stands, and what the work runs in does not."""
     STOPPED = "stopped"
     SILENT = "silent"
     """Told by others: its process is there and does not answer."""

@@ -17,6 +17,7 @@ from remotedl.errors import LinkLost, RemotedlError
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.findings import Grade
 from remotedl.provision.guardian import Readings, judge, watch
+from remotedl.session.container_watch import ContainerWatch
 from remotedl.session.gpu_claims import Claim
 from remotedl.session.gpu_watch import GpuWatch
 from remotedl.session.workplace import Workplace
@@ -42,13 +43,16 @@ class HostWatch:
         on_end: Callable[[Job], None] = lambda job: None,
         autostop: bool = False,
         claim: Claim | None = None,
+        on_change: Callable[[str], None] = lambda what: None,
     ) -> None:
-        """`on_end` is told of each job that ends while somebody watches, once.
+        """`on_end` is told of each job that ends while somebody watches, once; `on_change`, in
+        words, of a container that ends or is started again.
 
         `claim`: what is held of the host's GPUs, where no container's label says so.
         """
         self._place, self._run_folder, self._clock = place, run_folder, clock
         self._host_name, self._container = host_name, container
+        self._stands = ContainerWatch(place.runtime, on_change)
         self._gpus = GpuWatch(place.remote, facts.driver.smi if facts is not None else None)
         self._next = self._next_guard = 0.0
         self._readings: Readings | None = None
@@ -82,6 +86,7 @@ class HostWatch:
         self.close()
         self._place, self._next, self._next_guard = place, 0.0, 0.0
         self._gpus.move(place.remote)
+        self._stands.move(place.runtime)
 
     def lost(self) -> LinkLost | None:
         """Why it looks no more, if that ended by itself."""
@@ -104,16 +109,25 @@ class HostWatch:
         """One line a GPU. `wait_s`: how long a newer sample is worth."""
         return self._gpus.look(wait_s)
 
+    @property
+    def down(self) -> str:
+        """What became of the container, where it does not run; "" where it does."""
+        return self._stands.down
+
+    def look_at_container(self) -> None:
+        """At once. Raises LinkLost, RemotedlError."""
+        self._stands.look(now=True)
+
     def look(self) -> None:
         """Look again if it is time. Raises LinkLost; other failures are told as a warning.
 
         One thing that cannot be looked at keeps nobody from the others.
         """
-        if self._clock() < self._next:
-            return
-        self._next = self._clock() + EVERY_S
-        looks = {"the jobs": self._look_at_jobs, "autostop": self._look_at_autostop}
-        if self._clock() >= self._next_guard:
+        looks: dict[str, Callable[[], None]] = {"the container": self._stands.look}
+        if self._clock() >= self._next:
+            self._next = self._clock() + EVERY_S
+            looks |= {"the jobs": self._look_at_jobs, "autostop": self._look_at_autostop}
+        if self._clock() >= self._next_guard and not self.down:
             self._next_guard = self._clock() + GUARD_EVERY_S
             looks["GPUs and disks"] = self._guard
         for what, look in looks.items():

@@ -117,6 +117,7 @@ def up(
             )
         typer.echo(f"a session with {target.host_name} runs already: this is it", err=True)
         _tell_of_new_settings(target, running.started)
+        _revive(running)
         if not detach:
             _attach(target, plain=plain, as_json=as_json)
         elif as_json:
@@ -226,6 +227,17 @@ def _tell_of_new_settings(target: Target, since: float) -> None:
             f"  next: remotedl down {target.host_name} && remotedl up {target.host_name}",
             err=True,
         )
+
+
+def _revive(running: "Record") -> None:
+    """Its container is brought back where that has ended, with what the session knows."""
+    from remotedl.session.errands import revive, snapshot_of
+    from remotedl.session.status import Phase
+
+    now = snapshot_of(running)
+    if now.phase is Phase.DOWN:
+        typer.echo(f"{now.detail}: starting it again", err=True)
+        typer.echo(f"running again: {revive(running)}", err=True)
 
 
 def _launch(

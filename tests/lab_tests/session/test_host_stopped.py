@@ -1,4 +1,4 @@
-"""A host that is switched off and on again under a live session with a container."""
+"""A live session whose host, engine or container ends under it, and comes back."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ RUN chmod +x /opt/remotedl/bin/supervisord
 SERVICES = """\
 #!/usr/bin/perl
 # Answers as Jupyter would, with what it takes for its token. Every Debian has Perl.
-use IO::Socket::INET;
-my $door = IO::Socket::INET->new(LocalPort => 8888, Listen => 16, ReuseAddr => 1) or die;
+use IO::Socket::UNIX;
+unlink "/run/remotedl/s/8888";
+my $door = IO::Socket::UNIX->new(Local => "/run/remotedl/s/8888", Listen => 16) or die;
 while (my $client = $door->accept) {
     while (<$client>) { last if /^\\r?\\n$/ }
     open(my $file, "<", "/run/remotedl/token");
@@ -46,13 +47,7 @@ def test_a_host_stopped_and_started_under_a_live_container(
     make_host: MakeHost, laptop: Laptop
 ) -> None:
     host = make_host(engine=True)
-    (laptop.folder / "Dockerfile").write_text(DOCKERFILE)
-    (laptop.folder / "supervisord").write_text(SERVICES)
-    laptop.know("h1", host.login, gpus="none")
-    services = {"jupyter": {"port": free_port()}, "tensorboard": {"enabled": False}}
-    laptop.settings(project={"image": {"dockerfile": "Dockerfile"}, **services})
-    laptop.run("up", "h1", "-d", "--no-open", timeout_s=200)
-    before = status(laptop)
+    before = live(host, laptop)
     assert token_by(before) in before["tunnels"][0]["url"]
     began = time.monotonic()
 
@@ -80,6 +75,53 @@ def test_a_host_stopped_and_started_under_a_live_container(
     assert host.sh(f"stat -c %U {before['workdir']}/there.txt") == "ada\n"
     assert any(text.startswith("back after") for _, text in after["events"])
     laptop.run("down")
+
+
+def test_a_container_that_ends_under_a_live_session_is_told_and_brought_back(
+    make_host: MakeHost, laptop: Laptop
+) -> None:
+    host = make_host(engine=True)
+    before = live(host, laptop)
+    name, token = before["container"], token_by(before)
+
+    # Its restart, and the engine's: the same socket, so that no session has to learn anything.
+    for restart in (f"docker restart -t 1 {name}", "systemctl restart docker"):
+        host.sh(restart)
+        assert token_by(before) == token
+    assert host.sh(f"docker port {name}") == "", "nothing is published"
+
+    host.sh(f"docker kill {name}")
+    eventually(lambda: status(laptop)["phase"] == Phase.DOWN)
+    down = status(laptop)
+    assert "killed from outside (signal KILL); exit status 137" in down["detail"]
+    assert down["warnings"][0][1] == "remotedl up h1"
+    assert "container down" in laptop.run("status").stdout
+    job = laptop.run("run", "--no-after-sync", "--", "true", check=False)
+    assert (job.code, "next: remotedl up h1" in job.stderr) == (50, True), job.stderr
+
+    again = laptop.run("up", "h1", "-d", "--no-open", timeout_s=120)
+    assert "starting it again" in again.stderr
+    after = status(laptop)
+    assert (after["phase"], after["pid"]) == (Phase.LIVE, before["pid"])
+    assert token_by(after) == token
+
+    host.sh(f"docker rm -f {name}")
+    eventually(lambda: "removed" in status(laptop)["detail"])
+    laptop.run("up", "h1", "-d", "--no-open", timeout_s=120)
+    assert status(laptop)["phase"] == Phase.LIVE
+    assert token_by(before) == token
+    laptop.run("down")
+
+
+def live(host: Host, laptop: Laptop) -> dict[str, Any]:
+    """A session in the background with a container that is there in seconds."""
+    (laptop.folder / "Dockerfile").write_text(DOCKERFILE)
+    (laptop.folder / "supervisord").write_text(SERVICES)
+    laptop.know("h1", host.login, gpus="none")
+    services = {"jupyter": {"port": free_port()}, "tensorboard": {"enabled": False}}
+    laptop.settings(project={"image": {"dockerfile": "Dockerfile"}, **services})
+    laptop.run("up", "h1", "-d", "--no-open", timeout_s=200)
+    return status(laptop)
 
 
 def status(laptop: Laptop) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from remotedl.config.models import Config, HostConfig
+from remotedl.container.runtime import State, Status
 from remotedl.errors import LinkLost, RemoteTimeout
 from remotedl.report import SILENT
 from remotedl.session.options import UpOptions
@@ -19,11 +20,19 @@ from remotedl.session.workplace import Workplace
 from remotedl.ssh.prompt import NOBODY
 
 
+class Running:
+    """A runtime in which all is well."""
+
+    def status(self) -> Status:
+        return Status(State.RUNNING)
+
+
 class PlaceDouble:
     """A workplace whose jobs cannot be told: raises what the test wants."""
 
     remote = cast(Any, None)
     access = None
+    runtime = Running()
 
     def __init__(self, failure: Exception) -> None:
         self.failure = failure
