@@ -146,6 +146,9 @@ def _ways(
         ways.append(_by_runtime(devices))
     if _version(engine.version) >= GPUS_FLAG:
         ways.append(_by_request(devices))
+    if engine.cdi and not any(way.way is GpuWay.CDI for way in ways):
+        why = "the engine has CDI on, and tells no devices"
+        ways.append(replace(_by_cdi(devices, named), why=why))
     if not ways:
         raise ContainerError(
             f"this Docker Engine ({engine.version}) has no way to hand out GPUs",
@@ -184,11 +187,6 @@ def smoke_container(image: str, request: GpuRequest) -> NewContainer:
         runtime=request.runtime,
         device_requests=request.device_requests,
     )
-
-
-def parse_cdi_list(text: str) -> tuple[str, ...]:
-    """The GPUs in the output of `nvidia-ctk cdi list`, which says other things as well."""
-    return tuple(sorted(w for w in text.split() if w.startswith(f"{CDI_KIND}=")))
 
 
 def smoke_count(output: str) -> int:

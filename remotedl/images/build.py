@@ -14,6 +14,7 @@ from remotedl.images.credentials import HUB, auth_for, registry_of
 from remotedl.images.disk import refuse_if_full
 from remotedl.images.order import Order, Sources, base_images
 from remotedl.images.pull import pull
+from remotedl.images.silence import telling_silence
 from remotedl.images.wish import HostCapabilities
 from remotedl.report import Report
 from remotedl.ssh.remote import Remote
@@ -32,10 +33,11 @@ def build(
     """The image of `order`, newly built. Raises BuildFailed, ImageNotFound, EngineError."""
     refuse_if_full(engine, remote, host, order.size, f"building {order.title}")
     _fetch_private_bases(engine, order, host, report)
-    if has_buildx(remote, host):
-        build_buildx(remote, order, sources, host, report)
-    else:
-        build_classic(engine, order, sources, report)
+    with telling_silence(report, host) as heard:
+        if has_buildx(remote, host):
+            build_buildx(remote, order, sources, host, heard)
+        else:
+            build_classic(engine, order, sources, heard)
     image = engine.images.get(order.tag)
     if image is None:
         raise BuildFailed(f"building {order.title} left no image {order.tag} in the engine")

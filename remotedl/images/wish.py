@@ -26,6 +26,8 @@ class HostCapabilities:
     """The docker command line works through sudo only."""
     docker_host: str = ""
     """What DOCKER_HOST must hold for it; "" for its own default."""
+    small_packets: bool = False
+    """Docker sends larger packets than the host's way out carries: downloads in builds hang."""
     disk_free: int | None = None
     """Bytes free where the engine keeps its images; None: not known."""
 

@@ -15,6 +15,7 @@ from remotedl.provision.findings import Finding, Grade, Place
 from remotedl.provision.managers import APT_ENV
 from remotedl.provision.plan import plan
 from remotedl.provision.plan_gpu import describe_gpus
+from remotedl.provision.plan_settings import HANGS, MTU_FINDING, needs_mtu
 from remotedl.provision.settings import SettingsBroken, read_settings
 from remotedl.provision.steps import Plan, Run, Stage, Step, Wish
 from remotedl.provision.symptoms import recognise
@@ -194,7 +195,7 @@ def _one_disk(space: Space, host: str, *, of_images: bool) -> Iterator[Finding]:
         yield Finding(
             "disk",
             Place.DISK,
-            Grade.BAD if full else Grade.WARN,
+            Grade.BAD if full else Grade.NOTE,
             free,
             "a deep-learning image takes 5 to 20 GB, and twice that while it unpacks",
             f"remotedl image prune --host {host}",
@@ -236,6 +237,16 @@ def _engine(facts: HostFacts, host: str) -> Iterator[Finding]:
     name = {"docker": "Docker", "rootless": "rootless Docker", "snap": "Docker from snap"}
     what = f"{name.get(engine.kind, 'Podman')} {engine.version} answers{through}"
     yield Finding("engine", Place.ENGINE, Grade.GOOD, what)
+    if needs_mtu(facts):
+        yield Finding(
+            MTU_FINDING,
+            Place.ENGINE,
+            Grade.BAD,
+            f"{HANGS}: Docker's networks send packets of {engine.mtu} bytes, the host's network "
+            f"card carries {facts.uplink_mtu}",
+            "what is larger is lost without a word, as behind a VPN or in a cloud's network",
+            f"remotedl provision {host}",
+        )
     yield from _open_ports(facts, host)
     if engine.kind == "snap":
         yield Finding(
@@ -398,6 +409,7 @@ def _once(found: list[Finding], whole: Plan, host: str) -> list[Finding]:
         whole = replace(whole, refusal=None)
     if DRIVER_SILENT & troubles.keys() and all(one.stage in OF_DRIVER for one in whole.steps):
         whole = replace(whole, steps=())
+    whole = replace(whole, steps=tuple(s for s in whole.steps if s.finding not in troubles))
     missing = list(_provisioning(replace(whole, notices=tuple(fresh)), host))
     silent = next((one for one in found if one.name in ENGINE_SILENT), None)
     if whole.refusal is not None and silent is not None:
@@ -423,4 +435,5 @@ def _provisioning(found: Plan, host: str) -> Iterator[Finding]:
         mend = f"remotedl provision {host}"
         yield Finding("unprovisioned", Place.ENGINE, grade, what, why, mend)
     for notice in found.notices:
-        yield Finding("notice", Place.HOST, Grade.NOTE, notice.text, mend=notice.hint)
+        grade = Grade.BAD if notice.grave else Grade.NOTE
+        yield Finding("notice", Place.HOST, grade, notice.text, mend=notice.hint)

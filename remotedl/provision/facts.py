@@ -163,6 +163,10 @@ class Engine:
     root_dir: str = ""
     storage_driver: str = ""
     live_restore: bool = False
+    mtu: int = 0
+    """Bytes of a packet on Docker's own bridge; 0: not known."""
+    flags: tuple[str, ...] = ()
+    """Settings that dockerd was given on its command line: "mtu", "data-root"."""
     http_proxy: str = ""
     https_proxy: str = ""
     containers: tuple[HostContainer, ...] = ()
@@ -280,11 +284,11 @@ class Toolkit:
     cdi_hook: bool = False
     cli: bool = False
     specs: tuple[str, ...] = ()
-    """Files in /etc/cdi and /var/run/cdi."""
+    """CDI specifications of NVIDIA's GPUs, in the folders where the engine looks for them."""
     no_cgroups: bool = False
     """It leaves cgroups alone: what rootless engines need of it, and root's own must not have."""
     devices: tuple[str, ...] = ()
-    """What `nvidia-ctk cdi list` names."""
+    """What those specifications name: "nvidia.com/gpu=0"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +351,8 @@ class HostFacts:
     ubuntu_drivers: tuple[str, ...] = ()
     """Driver packages that `ubuntu-drivers list --gpgpu` offers."""
     kernel_says: tuple[str, ...] = ()
+    uplink_mtu: int = 0
+    """Bytes of a packet that the host's way out carries; 0: not known."""
     net: Mapping[str, Reach] = field(default_factory=dict)
     proxies: tuple[str, ...] = ()
     """What the host's own settings name as its way out (environment, apt, dnf); no passwords."""

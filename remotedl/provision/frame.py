@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import codecs
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -24,7 +26,8 @@ class Section:
 
     @property
     def lines(self) -> list[str]:
-        return self.text.splitlines()
+        """A newline ends a line and nothing else does: files of others hold all the rest."""
+        return [line.removesuffix("\r") for line in self.text.split("\n")] if self.text else []
 
 
 NOTHING = Section()
@@ -32,7 +35,7 @@ NOTHING = Section()
 
 def read_frame(answer: bytes) -> dict[str, Section]:
     """The probe's answer as sections. Raises ProbeUnreadable when its end is missing."""
-    lines = answer.decode("utf-8", "replace").splitlines()
+    lines = [line.removesuffix("\r") for line in answer.decode("utf-8", "replace").split("\n")]
     try:
         start = lines.index(FRAME_START)
         end = lines.index(FRAME_END, start)
@@ -73,6 +76,23 @@ def parse_pairs(section: Section) -> dict[str, str]:
         if key:
             pairs.setdefault(key, value.strip())
     return pairs
+
+
+def read_file(fields: str) -> tuple[str, int, str | None]:
+    """ "PATH CHANGED SIZE CONTENT" of the probe's `show_file`; text None where it was not all read.
+
+    What is no UTF-8 comes as surrogates: nobody reads it, and it can be told.
+    """
+    path, changed, size, body = [*fields.rsplit(" ", 3), "", "", ""][:4]
+    if not (changed.isdigit() and size.isdigit()):
+        return fields, 0, None
+    try:
+        data = base64.b64decode(body, validate=True)
+    except ValueError:
+        return path, int(changed), None
+    whole_file = len(data) == int(size)
+    text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    return path, int(changed), text if whole_file else None
 
 
 def first_json(section: Section) -> Mapping[str, object]:

@@ -85,6 +85,7 @@ def parse_facts(sections: Mapping[str, Section]) -> HostFacts:
         podman=podman.get("version", "").rpartition(" ")[2],
         podman_socket=podman.get("socket", ""),
         pci=parse_pci(said("pci")),
+        uplink_mtu=parse_uplink(said("uplink")),
         nvswitch=any(f" {NVIDIA} " in line and " 0x0680" in line for line in said("pci").lines),
         driver=driver,
         gpus=gpus,
@@ -101,7 +102,7 @@ def parse_facts(sections: Mapping[str, Section]) -> HostFacts:
 def parse_distro(section: Section) -> Distro:
     values: dict[str, str] = {}
     for line in section.lines:
-        key, separator, raw = line.partition("=")
+        key, separator, raw = line.removeprefix("\ufeff").partition("=")
         if not separator or line.startswith("#"):
             continue
         try:
@@ -197,6 +198,12 @@ def parse_space(section: Section) -> dict[str, Space]:
         elif path in spaces and int(total) > 0:
             spaces[path] = replace(spaces[path], inodes_free=int(free))
     return spaces
+
+
+def parse_uplink(section: Section) -> int:
+    """The smallest packet of "CARD MTU ROUTE_MTU" lines; a route without one of its own says 0."""
+    sizes = [whole(word) for line in section.lines for word in line.split()[1:]]
+    return min((size for size in sizes if size), default=0)
 
 
 def parse_locks(section: Section) -> tuple[Lock, ...]:

@@ -14,6 +14,7 @@ from remotedl.provision.frame import (
     first_json,
     names_of,
     parse_pairs,
+    read_file,
     text_of,
     whole,
 )
@@ -27,6 +28,7 @@ def parse_engine(sections: Mapping[str, Section]) -> Engine:
     base = parse_docker_files(
         sections.get("docker_files", NOTHING), sections.get("docker_home", NOTHING)
     )
+    bridge = sections.get("docker_bridge", NOTHING)
     base = replace(base, host=pairs.get("at", ""))
     way = pairs.get("way", "none")
     version = text_of(info.get("ServerVersion")) or podman_version(info)
@@ -48,6 +50,8 @@ def parse_engine(sections: Mapping[str, Section]) -> Engine:
         root_dir=text_of(info.get("DockerRootDir")),
         storage_driver=text_of(info.get("Driver")),
         live_restore=info.get("LiveRestoreEnabled") is True,
+        mtu=whole(text_of(first_json(bridge).get("com.docker.network.driver.mtu"))),
+        flags=tuple(line[5:] for line in bridge.lines if line.startswith("flag ")),
         http_proxy=text_of(info.get("HttpProxy")),
         https_proxy=text_of(info.get("HttpsProxy")),
         containers=parse_containers(sections.get("docker_containers", NOTHING)),
@@ -137,12 +141,9 @@ def parse_docker_files(*sections: Section) -> Engine:
     members, stolen, linger = tuple[str, ...](), False, False
     for line in (line for section in sections for line in section.lines):
         word, _, rest = line.partition(" ")
-        if line.startswith(" ") and settings:
-            last = settings[-1]
-            settings[-1] = replace(last, text=(last.text or "") + line[1:] + "\n")
-        elif word == "file":
-            path, _, changed = rest.rpartition(" ")
-            settings.append(ConfigFile(path, "", whole(changed)))
+        if word == "file":
+            path, changed, text = read_file(rest)
+            settings.append(ConfigFile(path, text, changed))
         elif word == "dropin":
             dropins.append(rest)
         elif word == "unit" and len(rest.split()) >= 2:
@@ -155,7 +156,7 @@ def parse_docker_files(*sections: Section) -> Engine:
         elif line.startswith("docker:"):
             members = tuple(m for m in line.rpartition(":")[2].split(",") if m)
     return Engine(
-        settings=tuple(replace(f, text=None) if f.text == "unreadable\n" else f for f in settings),
+        settings=tuple(settings),
         dropins=tuple(dropins),
         units=units,
         group_members=members,

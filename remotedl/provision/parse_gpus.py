@@ -7,8 +7,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from xml.etree import ElementTree
 
+from remotedl.provision.cdi import gpus_of
 from remotedl.provision.facts import Driver, Gpu, GpuClaim, GpuProcess, PciGpu, Toolkit
-from remotedl.provision.frame import Section, first_json, names_of, parse_pairs, text_of, whole
+from remotedl.provision.frame import (
+    Section,
+    first_json,
+    names_of,
+    parse_pairs,
+    read_file,
+    text_of,
+    whole,
+)
 
 
 def parse_pci(section: Section) -> tuple[PciGpu, ...]:
@@ -140,14 +149,17 @@ def parse_toolkit(section: Section, tools: Mapping[str, str]) -> Toolkit:
     """`nvidia-ctk --version` says "NVIDIA Container Toolkit CLI version 1.20.0"."""
     match = re.search(r"version (\d+\.\d+\.\d+\S*)", section.text)
     pairs = [line.partition(" ") for line in section.lines]
+    specs = dict[str, tuple[str, ...] | None]()
+    for path, _, text in (read_file(rest) for word, _, rest in pairs if word == "spec"):
+        specs[path] = None if text is None else gpus_of(text)
     return Toolkit(
         version=match.group(1) if match else "",
         hook="nvidia-container-runtime-hook" in tools,
         cdi_hook="nvidia-cdi-hook" in tools,
         cli="nvidia-container-cli" in tools,
         no_cgroups=any(word == "no_cgroups" for word, _, _ in pairs),
-        specs=tuple(rest.rpartition(" ")[0] for word, _, rest in pairs if word == "spec"),
-        devices=tuple(sorted(rest for word, _, rest in pairs if word == "device")),
+        specs=tuple(sorted(path for path, names in specs.items() if names is None or names)),
+        devices=tuple(sorted({name for names in specs.values() for name in names or ()})),
     )
 
 

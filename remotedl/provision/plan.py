@@ -7,6 +7,7 @@ ready gets a refusal and no steps at all, so that nothing is changed for nothing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from remotedl.config.models import RuntimeKind, SudoMode
@@ -22,6 +23,7 @@ from remotedl.provision.managers import (
 from remotedl.provision.plan_driver import reboot
 from remotedl.provision.plan_engine import docker_urls, expected_release, plan_engine
 from remotedl.provision.plan_gpu import plan_gpu, toolkit_urls
+from remotedl.provision.plan_settings import plan_settings
 from remotedl.provision.steps import Kept, Notice, Plan, Refusal, Run, Stage, Step, Wish
 
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -41,9 +43,14 @@ def plan(facts: HostFacts, wish: Wish) -> Plan:
     if refusal is not None:
         return Plan(notices=tuple(notices), refusal=refusal)
     gpu = plan_gpu(facts, wish, manager, expected_release(facts, engine))
-    if gpu.refusal is not None:
-        return Plan(notices=(*notices, *gpu.notices), refusal=gpu.refusal)
-    steps = [*engine, *gpu.steps, *_plan_group(facts, wish)]
+    kept = [*kept, *gpu.kept]
+    docker = plan_settings(facts, gpu.settings, engine)
+    notices = [*notices, *gpu.notices, *docker.notices]
+    if docker.refusal is not None:
+        return Plan(notices=tuple(notices), refusal=docker.refusal)
+    if gpu.settings == {} and not docker.steps and not _sets(gpu.steps):
+        kept.append(Kept(Stage.SETTINGS, "Docker needs no settings for the GPU"))
+    steps = [*engine, *docker.steps, *gpu.steps, *_plan_group(facts, wish)]
     if any(_installs(step) for step in steps) and _kernel_gone(facts):
         steps = [replace(reboot(facts, KERNEL_GONE), optional=False)]
     if any(_installs(step) for step in steps):
@@ -51,8 +58,8 @@ def plan(facts: HostFacts, wish: Wish) -> Plan:
     order = list(Stage)
     whole = Plan(
         steps=tuple(sorted(steps, key=lambda step: order.index(step.stage))),
-        notices=(*notices, *gpu.notices),
-        kept=(*kept, *gpu.kept),
+        notices=tuple(notices),
+        kept=tuple(kept),
     )
     return _within_rights(whole, facts, wish)
 
@@ -85,6 +92,10 @@ def refuse(facts: HostFacts) -> Refusal | None:
             f"install Docker by its own means, then run this again; or: {NATIVE_HINT}",
         )
     return None
+
+
+def _sets(steps: Sequence[Step]) -> bool:
+    return any(step.stage is Stage.SETTINGS for step in steps)
 
 
 def _installs(step: Step) -> bool:
@@ -195,6 +206,10 @@ def _within_rights(whole: Plan, facts: HostFacts, wish: Wish) -> Plan:
         return replace(
             whole, steps=(), refusal=Refusal(f"{why}, and root must: {what}", NATIVE_HINT)
         )
-    what = "; ".join(step.what for step in whole.steps)
-    notice = Notice(f"the GPU cannot be used: {why}, and root must: {what}", NATIVE_HINT)
-    return replace(whole, steps=(), notices=(*whole.notices, notice))
+    notices = list(whole.notices)
+    for without in dict.fromkeys(step.without for step in whole.steps):
+        steps = [step for step in whole.steps if step.without == without]
+        what = "; ".join(step.what for step in steps)
+        text = f"{without}: {why}, and root must: {what}"
+        notices.append(Notice(text, NATIVE_HINT, steps[0].finding))
+    return replace(whole, steps=(), notices=tuple(notices))

@@ -9,21 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from remotedl.provision.facts import ConfigFile, HostFacts, version_pair
+from remotedl.provision.cdi import GPU_KIND
+from remotedl.provision.facts import HostFacts, version_pair
 from remotedl.provision.managers import Family, Manager, family_of
 from remotedl.provision.plan_driver import driver_steps, driver_urls
-from remotedl.provision.plan_engine import fetch, restart_question
-from remotedl.provision.settings import (
-    CDI_ON,
-    NVIDIA_RUNTIME,
-    SettingsBroken,
-    as_text,
-    cdi_setting,
-    has_runtime,
-    merged,
-    read_settings,
-)
-from remotedl.provision.steps import Kept, Notice, Refusal, Run, Stage, Step, Wish, WriteFile
+from remotedl.provision.plan_engine import fetch
+from remotedl.provision.plan_settings import CDI_POSSIBLE, known_settings
+from remotedl.provision.settings import CDI_ON, NVIDIA_RUNTIME, cdi_setting, has_runtime
+from remotedl.provision.steps import Kept, Notice, Run, Stage, Step, Wish, WriteFile
 
 TOOLKIT_REPOSITORY = "https://nvidia.github.io/libnvidia-container"
 TOOLKIT = (
@@ -36,9 +29,7 @@ TOOLKIT_KEY = "/etc/apt/keyrings/nvidia-container-toolkit.asc"
 TOOLKIT_SOURCE = "/etc/apt/sources.list.d/nvidia-container-toolkit.list"
 TOOLKIT_YUM = "/etc/yum.repos.d/nvidia-container-toolkit.repo"
 TOOLKIT_ZYPP = "/etc/zypp/repos.d/nvidia-container-toolkit.repo"
-DAEMON_JSON = "/etc/docker/daemon.json"
 CDI_SPEC = "/etc/cdi/nvidia.yaml"
-CDI_POSSIBLE = (25, 0)
 PODMAN_CDI = (5, 4)
 """The first podman that heeds CDI requests over its socket (podman#25171)."""
 JIT_CDI = (1, 18)
@@ -52,12 +43,13 @@ class GpuPlan:
     steps: list[Step] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
-    refusal: Refusal | None = None
+    settings: dict[str, object] | None = None
+    """What daemon.json must hold for the GPU; None where it is not looked at."""
 
 
 def toolkit_urls(facts: HostFacts, wish: Wish) -> tuple[str, ...]:
     """What must answer for the toolkit to be installed; empty where it is not to be."""
-    if not wish.gpus or not facts.nvidia_gpus or facts.toolkit.version:
+    if not wish.gpus or not facts.nvidia_gpus or facts.toolkit.version or _way_there(facts):
         return ()
     base = (wish.nvidia_mirror or TOOLKIT_REPOSITORY).rstrip("/")
     return (f"{base}/gpgkey", *driver_urls(facts, wish))
@@ -83,6 +75,9 @@ def plan_gpu(
     done.kept += driver.kept
     if not driver.usable and not driver.steps:
         return done
+    if why := _way_there(facts):
+        done.kept.append(Kept(Stage.TOOLKIT, why))
+        return done
     if facts.engine.kind in ("rootless", "snap", "podman"):
         _foreign_engine(facts, wish, manager, done)
         return done
@@ -90,6 +85,21 @@ def plan_gpu(
     if facts.toolkit.version or any(step.stage is Stage.TOOLKIT for step in done.steps):
         _settings(facts, done, release)
     return done
+
+
+def _way_there(facts: HostFacts) -> str:
+    """How containers get at the GPUs although there is no nvidia-ctk, which only sets that up."""
+    engine = facts.engine
+    if facts.toolkit.version or not engine.works:
+        return ""
+    old_podman = engine.kind == "podman" and engine.release < PODMAN_CDI
+    by_cdi = (engine.kind == "podman" and not old_podman) or bool(engine.cdi_dirs)
+    known = {*engine.cdi_devices, *facts.toolkit.devices}
+    if by_cdi and any(name.startswith(f"{GPU_KIND}=") for name in known):
+        return "the engine finds the GPUs by CDI"
+    if "nvidia" in engine.runtimes and "nvidia-container-runtime" in facts.tools:
+        return "the engine has the nvidia runtime"
+    return ""
 
 
 def _no_gpu(facts: HostFacts, done: GpuPlan) -> None:
@@ -187,7 +197,8 @@ def _toolkit(facts: HostFacts, wish: Wish, manager: Manager, done: GpuPlan) -> N
             Notice(
                 f"the GPU cannot be used in containers: NVIDIA's repository is out of reach "
                 f"({url}: {reach.why})",
-                "mirrors.nvidia or proxy in hosts.toml names another way; or: --via-laptop",
+                "remotedl provision --via-laptop, or set mirrors.nvidia or proxy in hosts.toml",
+                grave=True,
             )
         )
         return
@@ -248,57 +259,17 @@ def _settings(facts: HostFacts, done: GpuPlan, release: tuple[int, int]) -> None
     """As little as the engine's version takes."""
     if release == (0, 0):
         return
-    wanted: dict[str, object] = {}
-    file = next((f for f in facts.engine.settings if f.path == DAEMON_JSON), None)
-    try:
-        settings = read_settings((file.text or "") if file else "")
-    except SettingsBroken as exc:
-        _broken(facts, str(exc), done)
-        return
-    if file is not None and file.text is None:
-        done.refusal = Refusal(f"{DAEMON_JSON} cannot be read, so nothing can be merged into it")
-        return
+    done.settings = {}
+    settings = known_settings(facts)
     if release < CDI_BY_DEFAULT and not has_runtime(settings):
-        wanted.update(NVIDIA_RUNTIME)
+        done.settings.update(NVIDIA_RUNTIME)
     cdi = cdi_setting(settings)
     if (CDI_POSSIBLE <= release < CDI_BY_DEFAULT and not cdi) or (
         release >= CDI_BY_DEFAULT and cdi is False
     ):
-        wanted.update(CDI_ON)
-    if wanted:
-        done.steps.append(_write_settings(file, merged(settings, wanted), wanted))
+        done.settings.update(CDI_ON)
     if release >= CDI_POSSIBLE:
         _specification(facts, done)
-    if wanted or _unread(facts, settings):
-        done.steps.append(_restart(facts, "its settings changed"))
-    if not any(step.stage in (Stage.SETTINGS, Stage.RESTART) for step in done.steps):
-        done.kept.append(Kept(Stage.SETTINGS, "Docker needs no settings for the GPU"))
-
-
-def _broken(facts: HostFacts, problem: str, done: GpuPlan) -> None:
-    if "nvidia" in facts.engine.runtimes or facts.engine.cdi_devices:
-        text = f"{DAEMON_JSON} is {problem}: Docker runs, and will not after its next restart"
-        done.notices.append(Notice(text, f"sudoedit {DAEMON_JSON}, on the host"))
-        return
-    done.refusal = Refusal(
-        f"{DAEMON_JSON} is {problem}; remotedl merges into it and never overwrites it",
-        f"mend {DAEMON_JSON} on the host (or move it away), then: remotedl provision",
-        finding="settings-broken",
-    )
-
-
-def _write_settings(
-    file: ConfigFile | None, settings: dict[str, object], wanted: dict[str, object]
-) -> Step:
-    keys = " and ".join(sorted(wanted))
-    return Step(
-        "write-docker-settings",
-        Stage.SETTINGS,
-        f"set {keys} in {DAEMON_JSON}" + ("; its other settings stay" if file else ""),
-        "Docker does not know the GPU",
-        (WriteFile(DAEMON_JSON, as_text(settings)),),
-        optional=True,
-    )
 
 
 def _specification(facts: HostFacts, done: GpuPlan) -> None:
@@ -325,27 +296,5 @@ def describe_gpus(facts: HostFacts) -> Step:
         "neither /etc/cdi nor /var/run/cdi holds one",
         (run,),
         leaves=("/etc/cdi", CDI_SPEC),
-        optional=True,
-    )
-
-
-def _unread(facts: HostFacts, settings: dict[str, object]) -> bool:
-    """daemon.json says what the running engine does not know yet."""
-    engine = facts.engine
-    if not engine.works:
-        return False
-    if has_runtime(settings) and "nvidia" not in engine.runtimes:
-        return True
-    return bool(cdi_setting(settings)) and engine.release >= CDI_POSSIBLE and not engine.cdi_dirs
-
-
-def _restart(facts: HostFacts, why: str) -> Step:
-    return Step(
-        "restart-docker",
-        Stage.RESTART,
-        "restart Docker",
-        why,
-        (Run(("systemctl", "restart", "docker.service")),),
-        confirm=restart_question(facts),
         optional=True,
     )

@@ -18,7 +18,7 @@ probe() { # NAME ARGUMENT...: run ask_NAME, frame what it says
     shift
     said=$("ask_$asked" "$@" 2>&1)
     echo "@$asked $?"
-    [ -z "$said" ] || printf '%s\n' "$said" | head -c 400000 | sed 's/^/|/'
+    [ -z "$said" ] || printf '%s\n' "$said" | head -c 4000000 | sed 's/^/|/'
 }
 
 as_root() {
@@ -26,6 +26,12 @@ as_root() {
     elif [ "$free_sudo" = yes ]; then limit sudo -n "$@"
     else return 126
     fi
+}
+
+show_file() { # WORD PATH: a line "WORD PATH CHANGED SIZE CONTENT", whatever the file holds
+    # Its first 1 MiB in base64, since programs leave out the last newline, and some put in a NUL.
+    body=$({ limit head -c 1048576 "$2" 2>/dev/null || as_root head -c 1048576 "$2"; } | base64 | tr -d '\n')
+    echo "$1 $2 $(stat -L -c '%Y %s' "$2") $body"
 }
 
 first_of() { # the first of these files that exists
@@ -143,6 +149,13 @@ ask_reboot_wanted() {
     if [ -e /run/reboot-required ]; then echo yes; cat /run/reboot-required.pkgs; fi
 }
 
+ask_uplink() { # the cards of the default routes, and the packets that card and route carry
+    while read -r card to _ _ _ _ _ mask mtu _; do
+        [ "$to$mask" = 0000000000000000 ] && echo "$card $(cat "/sys/class/net/$card/mtu") $mtu"
+    done </proc/net/route
+    true
+}
+
 # ---- packages
 
 ask_locks() { # who holds the package manager; /proc/locks names pid and inode to any user
@@ -205,7 +218,8 @@ ask_sources() {
         /etc/apt/sources.list.d/*.sources /etc/yum.repos.d/*.repo /etc/zypp/repos.d/*.repo; do
         [ -r "$file" ] || continue
         echo "file $file"
-        grep -E '^ *(deb|Types|URIs|Suites|Components|Signed-By|Enabled|baseurl|enabled)' "$file"
+        tr -d '\r\357\273\277' <"$file" |
+            grep -E '^ *(deb|Types|URIs|Suites|Components|Signed-By|Enabled|baseurl|enabled)'
     done
     true
 }
@@ -253,6 +267,12 @@ ask_docker() {
     echo "$docker_said"
 }
 
+ask_docker_bridge() { # what its bridge is made of, and what dockerd was told on its command line
+    pid=$(cat /run/docker.pid 2>/dev/null) &&
+        tr '\0' '\n' <"/proc/$pid/cmdline" | sed -n 's/^--*\([a-z][a-z-]*\).*/flag \1/p'
+    dock network inspect bridge --format '{{json .Options}}'
+}
+
 ask_docker_containers() {
     case $docker_said in *'"Containers":0,'*) return ;; esac
     dock ps -a --no-trunc --format \
@@ -263,8 +283,7 @@ ask_docker_containers() {
 ask_docker_files() { # settings, and what tells whether dockerd has read them
     for file in /etc/docker/daemon.json /var/snap/docker/current/config/daemon.json; do
         [ -e "$file" ] || continue
-        echo "file $file $(stat -c %Y "$file")"
-        { cat "$file" 2>/dev/null || as_root cat "$file" || echo "unreadable"; } | sed 's/^/ /'
+        show_file file "$file"
     done
     for file in /etc/systemd/system/docker.service.d/*.conf /run/systemd/system/docker.service.d/*.conf; do
         [ -e "$file" ] && echo "dropin $file"
@@ -281,10 +300,7 @@ ask_docker_files() { # settings, and what tells whether dockerd has read them
 
 ask_docker_home() { # what of the engine lies in the login user's home
     file=$HOME/.config/docker/daemon.json
-    if [ -e "$file" ]; then
-        echo "file $file $(stat -c %Y "$file")"
-        sed 's/^/ /' "$file"
-    fi
+    [ -e "$file" ] && show_file file "$file"
     [ -e "/var/lib/systemd/linger/$(limit id -un)" ] && echo "linger yes"
     [ -O "$HOME/.docker" ] || [ ! -e "$HOME/.docker" ] || echo "stolen $HOME/.docker"
     [ -d /run/systemd/system ] && echo "unit user:docker.service - $(limit systemctl --user is-active docker.service 2>/dev/null)"
@@ -365,7 +381,7 @@ ask_gpu_processes() { # pid, user, start, container id, name
 
 ask_gpu_claims() { # expiring files that polite remotedl users leave
     for file in /tmp/.remotedl-claim-*.json; do
-        [ -r "$file" ] && echo "$(limit stat -c '%U' "$file") $(head -c 2000 "$file" | tr '\n' ' ')"
+        [ -r "$file" ] && echo "$(limit stat -c '%U' "$file") $(head -c 2000 "$file" | tr '\r\n' '  ')"
     done
     true
 }
@@ -373,10 +389,14 @@ ask_gpu_claims() { # expiring files that polite remotedl users leave
 ask_toolkit() {
     nvidia-ctk --version 2>/dev/null | head -n 1
     grep -qs '^ *no-cgroups *= *true' /etc/nvidia-container-runtime/config.toml && echo "no_cgroups yes"
-    for dir in /etc/cdi /var/run/cdi; do
-        for file in "$dir"/*; do [ -e "$file" ] && echo "spec $file $(stat -c %Y "$file")"; done
+    { # where every engine looks, and where this one was told to
+        printf '/etc/cdi\n/var/run/cdi\n'
+        printf '%s\n' "$docker_said" | sed -n 's/.*"CDISpecDirs":\[\([^]]*\)\].*/\1/p' | tr -d '"' | tr , '\n'
+    } | sort -u | while read -r dir; do
+        for file in "$dir"/*.json "$dir"/*.yaml "$dir"/*.yml; do
+            [ -e "$file" ] && show_file spec "$file"
+        done
     done
-    [ -x /usr/bin/nvidia-cdi-hook ] && limit nvidia-ctk cdi list 2>/dev/null | grep '=' | sed 's/^/device /'
     true
 }
 
@@ -405,11 +425,11 @@ ask_net() {
 
 ask_proxies() { # those that the host's own settings name, without passwords
     {
-        { env; cat /etc/environment; } | tr -d "\"'" |
+        { env; grep -h '' /etc/environment; } | tr -d "\"'\r\357\273\277" |
             sed -n 's/^\(export \)*\(https*_proxy\|HTTPS*_PROXY\)=\([^ ]*\).*/\3/p'
-        cat /etc/apt/apt.conf /etc/apt/apt.conf.d/* |
+        grep -h '' /etc/apt/apt.conf /etc/apt/apt.conf.d/* | tr -d '\r\357\273\277' |
             sed -n 's/^ *[Aa]cquire::[Hh][Tt][Tt][Pp][Ss]*::[Pp]roxy  *"\([^"]*\)".*/\1/p'
-        sed -n 's/^ *proxy *= *\([^ ]*\).*/\1/p' /etc/dnf/dnf.conf /etc/yum.conf
+        sed -n 's/^ *proxy *= *\([^ ]*\).*/\1/p' /etc/dnf/dnf.conf /etc/yum.conf | tr -d '\r'
     } 2>/dev/null | grep : | sed 's|//[^/@]*@|//|' | sort -u
 }
 
@@ -417,7 +437,7 @@ ask_proxies() { # those that the host's own settings name, without passwords
 
 part_user() {
     for name in os machine init person sudo_mode tools memory disk cgroup security clock limits \
-        cloud_init reboot_wanted locks; do
+        uplink cloud_init reboot_wanted locks; do
         probe $name
     done
     probe packages 'docker|containerd|container-selinux|runc|moby|podman|buildx|nvidia|libnvidia|kmod-nvidia|libcuda|cuda-drivers|linux-modules-nvidia|linux-headers|linux-image|kernel|ubuntu-drivers|apparmor|ca-certificates|curl|gnupg|unattended-upgrades|dkms|dnf-plugins|epel-release'
@@ -428,6 +448,7 @@ part_user() {
     probe snap_docker
     find_docker
     probe docker
+    probe docker_bridge
     probe docker_containers
     probe docker_files
     probe docker_home
@@ -469,6 +490,7 @@ part_root() {
     find_docker
     if [ "$docker_way" = direct ]; then docker_way=sudo; fi
     probe docker
+    probe docker_bridge
     probe docker_containers
     probe docker_files
     probe kernel_says

@@ -24,6 +24,8 @@ def read_settings(text: str) -> dict[str, object]:
     """An empty file, and one of blanks, means no settings. Raises SettingsBroken."""
     if not text.strip():
         return {}
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise SettingsBroken("not UTF-8")
     try:
         value = json.loads(text)
     except ValueError as exc:

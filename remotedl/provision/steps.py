@@ -102,7 +102,10 @@ class Step:
     """A question that must be answered with yes first; empty: none."""
     leaves: tuple[str, ...] = ()
     optional: bool = False
-    """Only GPUs need it: where it cannot be done, the work goes on without them."""
+    """Where it cannot be done, the work goes on, and `without` is true."""
+    without: str = "the GPU cannot be used"
+    finding: str = ""
+    """As of a Notice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,8 @@ class Notice:
     hint: str = ""
     finding: str = ""
     """The doctor's finding that says the same; empty: none does."""
+    grave: bool = False
+    """Something that was asked for does not work: such a host is not ready."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from remotedl.images.wish import wish_of as image_wish
 from remotedl.provision.apply import converge
 from remotedl.provision.apply import preview as preview_host
 from remotedl.provision.facts import HostFacts
+from remotedl.provision.plan_settings import needs_mtu
 from remotedl.provision.steps import wish_of
 from remotedl.provision.via_laptop import Door
 from remotedl.report import SILENT, Report
@@ -224,6 +225,7 @@ def image_on_host(
         gpus=len(facts.gpus),
         docker_sudo=facts.engine.access == "sudo",
         docker_host=facts.engine.host,
+        small_packets=needs_mtu(facts),
         disk_free=facts.space["docker"].free if "docker" in facts.space else None,
     )
     wish = image_wish(project.config.project, host, project.places)

@@ -49,7 +49,10 @@ def start(arguments: argparse.Namespace) -> int:
     """Bring a host up and print its SSH configuration."""
     run = LabRun(name=RUN, kept=True)
     options = HostOptions(
-        release=arguments.release, engine=arguments.engine, engine_disk=arguments.engine_disk
+        release=arguments.release,
+        engine=arguments.engine,
+        engine_disk=arguments.engine_disk,
+        mtu=arguments.mtu,
     )
     host = Host(run, arguments.name, options)
     host.create()
@@ -121,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--release", choices=RELEASES, default="bookworm")
     one.add_argument("--engine", action="store_true", help="with Docker on it")
     one.add_argument("--engine-disk", default="", help="size of /var/lib/docker, e.g. 600m")
+    one.add_argument("--mtu", type=int, default=0, help="what its network card carries")
     one.add_argument("--gpu-double", type=int, nargs="?", const=1, default=0, metavar="N")
     one.add_argument("--user", choices=sorted(BY_NAME), help="who NAME logs in as")
     one.add_argument("--sudo", choices=("free", "password", "none"), default="free")

@@ -52,6 +52,9 @@ class HostOptions:
     """An existing volume to take as /var/lib/docker; the lab neither fills nor removes it."""
     config: tuple[str, ...] = ()
     """Lines put in front of sshd's own configuration."""
+    mtu: int = 0
+    """Its network card carries packets of this size at most (0: as the run's network), and what
+    is larger is lost without a word, as behind a VPN or in a cloud's overlay network."""
 
 
 class Host:
@@ -134,6 +137,8 @@ class Host:
     def start(self) -> None:
         """Power on, and wait until it has booted."""
         docker("start", self.container)
+        if self.options.mtu:
+            machine.shrink_card(self._pid(), self.options.mtu)
         self._learn_address()
         self.wait_booted()
 
@@ -234,6 +239,9 @@ class Host:
         if self.options.standin:
             fill(self.container, self.options.seed or seed_volume(self.release))
         return ["-v", f"{self.container}:/var/lib/docker"]
+
+    def _pid(self) -> int:
+        return int(docker("inspect", "-f", "{{.State.Pid}}", self.container))
 
     def _learn_address(self) -> None:
         template = f'{{{{(index .NetworkSettings.Networks "{self.run.network}").IPAddress}}}}'

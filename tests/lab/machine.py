@@ -6,9 +6,13 @@ product's own Dockerfiles.
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
 import pwd
 import re
+import socket
+import struct
 import subprocess
 from pathlib import Path
 
@@ -17,6 +21,11 @@ PUBLIC_CAS = Path("/usr/share/ca-certificates")
 RESOLV_CONFS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
 APT_SOURCES = Path("/etc/apt")
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+SIOCETHTOOL = 0x8946
+ETHTOOL_STSO = 0x1F
+"""Whether a card takes segments larger than its packets from TCP (linux/ethtool.h)."""
+ETHTOOL_SGSO = 0x24
+"""The same, done in the kernel just before the card."""
 APT_SETTINGS = (
     "Acquire::Check-Valid-Until",
     "Acquire::Check-Date",
@@ -95,6 +104,30 @@ def wheel_folder() -> Path | None:
         if (folder := Path(word.removeprefix("file://"))).is_dir():
             return folder
     return None
+
+
+def shrink_card(pid: int, mtu: int) -> None:
+    """eth0 of the network namespace of `pid` takes packets of `mtu` bytes at most.
+
+    Its other end on this machine must cut what it sends into packets as a real network does:
+    as it is, it hands over whole segments of 64 KB, whose size nobody looks at.
+    """
+    namespace = ["nsenter", "-t", str(pid), "-n"]
+    subprocess.run([*namespace, "ip", "link", "set", "eth0", "mtu", str(mtu)], check=True)
+    link = ["cat", "/sys/class/net/eth0/iflink"]
+    # /sys shows the namespace that mounted it
+    done = subprocess.run([*namespace, "-m", *link], check=True, capture_output=True, text=True)
+    other = socket.if_indextoname(int(done.stdout))
+    for command in (ETHTOOL_STSO, ETHTOOL_SGSO):
+        _ethtool(other, command, 0)
+
+
+def _ethtool(interface: str, command: int, value: int) -> None:
+    request = ctypes.create_string_buffer(struct.pack("II", command, value))
+    name = interface.encode()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        argument = struct.pack("16sP8x", name, ctypes.addressof(request))
+        fcntl.ioctl(any_socket, SIOCETHTOOL, argument)
 
 
 def _mirrors() -> tuple[str, str]:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from remotedl.errors import ProvisionError
-from remotedl.provision.frame import read_frame
+from remotedl.provision.frame import Section, read_frame
 from remotedl.provision.gpus import find_smi
 from remotedl.provision.parse import parse_facts
+from remotedl.provision.parse_engine import parse_engine
 from remotedl.provision.probe import ask, gather, script
 from tests.support.local_remote import LocalRemote
 
@@ -78,6 +79,72 @@ def test_proxies_are_told_without_their_passwords(shell: list[str]) -> None:
     done = subprocess.run([*shell, "-s"], input=said, capture_output=True, text=True, env=env)
 
     assert "http://p.example:3128/x" in done.stdout.splitlines() and "hush" not in done.stdout
+
+
+JSON = b'{"mtu": 1400, "log-driver": "local"}'
+CONTENTS = {
+    "no newline at its end": (JSON, JSON.decode()),
+    "empty": (b"", ""),
+    "CRLF": (JSON.replace(b",", b",\r\n"), JSON.decode().replace(",", ",\r\n")),
+    "BOM": (b"\xef\xbb\xbf" + JSON + b"\n", JSON.decode() + "\n"),
+    "NUL": (b'{"a": "\0"}', '{"a": "\0"}'),
+    "other line ends": (b'{"a":\x0b"\xe2\x80\xa8@sudo_mode 0\xc2\x85"}', None),
+    "1 MB": (b" " * (2**20 - len(JSON)) + JSON, " " * (2**20 - len(JSON)) + JSON.decode()),
+    "no UTF-8": (b'{"a": "\xe9"}', '{"a": "\udce9"}'),
+    "frame": (b"|@end 0\n@@end\n@sudo_mode 0\n|root\n", "|@end 0\n@@end\n@sudo_mode 0\n|root\n"),
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_settings_come_over_as_they_are_whatever_they_hold(
+    shell: list[str], tmp_path: Path
+) -> None:
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"no {shell[0]} here")
+    lines = ['\nlimit() { "$@"; }; as_root() { return 126; }', "ask_both() {"]
+    for number, (content, _) in enumerate(CONTENTS.values()):
+        (tmp_path / f"{number}").write_bytes(content)
+        lines.append(f"show_file file {tmp_path}/{number}")
+    lines += [f"show_file file {tmp_path}/absent", "echo socket", "}", "probe both\n"]
+    said = script("probe.sh").decode().replace('\nmain "$@" </dev/null\n', "\n".join(lines))
+
+    done = subprocess.run([*shell, "-s"], input=said.encode(), capture_output=True, check=True)
+
+    answer = b"@@remotedl 1\n" + done.stdout + b"@@end\n"
+    sections = read_frame(answer)
+    assert list(sections) == ["both"] and sections["both"].lines[-1] == "socket"
+    found = parse_engine({"docker_files": sections["both"]}).settings
+    for file, (name, (content, text)) in zip(found, CONTENTS.items(), strict=False):
+        assert file.text == (content.decode() if text is None else text), name
+    assert found[len(CONTENTS)].text is None, "what is not there was not read"
+
+
+def test_a_file_of_more_than_the_probe_reads_is_none_that_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(b" " * (2**20 + 1))
+    said = (
+        script("probe.sh")
+        .decode()
+        .replace(
+            '\nmain "$@" </dev/null\n',
+            f'\nlimit() {{ "$@"; }}; probe_big() {{ show_file file {tmp_path}/big; }}\nprobe_big\n',
+        )
+    )
+    done = subprocess.run(["sh", "-s"], input=said.encode(), capture_output=True, check=True)
+
+    found = parse_engine({"docker_files": Section(0, done.stdout.decode())}).settings
+
+    assert [file.text for file in found] == [None]
+
+
+@pytest.mark.parametrize("text", [
+    'ID=debian\nPRETTY_NAME="Debian 12"', '\ufeffID=debian\r\nPRETTY_NAME="Debian 12"\r\n',
+])  # fmt: skip
+def test_the_systems_name_is_read_with_a_bom_and_crlf(text: str) -> None:
+    answer = "@@remotedl 1\n@os 0\n" + "".join(f"|{line}\n" for line in text.split("\n"))
+
+    found = parse_facts(read_frame((answer + "@@end\n").encode())).distro
+
+    assert (found.id, found.name) == ("debian", "Debian 12")
 
 
 def test_only_the_probes_own_lines_are_commands_that_change_nothing() -> None:

@@ -14,7 +14,6 @@ from remotedl.container.gpus import (
     choose_request,
     idlest,
     job_environment,
-    parse_cdi_list,
     smoke_container,
     smoke_count,
 )
@@ -129,7 +128,8 @@ def test_cdi_where_the_engine_has_it_and_knows_the_devices() -> None:
 
 def test_cdi_of_an_engine_that_does_not_tell_is_looked_up_on_the_host() -> None:
     assert choose_request(("all",), TRIXIE, ("nvidia.com/gpu=all",)).way is GpuWay.CDI
-    assert choose_request(("all",), TRIXIE).way is not GpuWay.CDI
+    request = choose_request(("all",), TRIXIE)
+    assert [request.way, *(one.way for one in request.fallbacks)] == [GpuWay.REQUEST, GpuWay.CDI]
 
 
 def test_cdi_that_is_off_is_not_used_though_a_spec_is_there() -> None:
@@ -176,11 +176,6 @@ def test_counting_what_nvidia_smi_lists() -> None:
     )
     assert smoke_count(said) == 2
     assert smoke_count("No devices were found\n") == 0
-
-
-def test_what_nvidia_ctk_lists() -> None:
-    said = "INFO[0000] Found 3 CDI devices\nnvidia.com/gpu=0\nnvidia.com/gpu=all\nother.com/x=1\n"
-    assert parse_cdi_list(said) == ("nvidia.com/gpu=0", "nvidia.com/gpu=all")
 
 
 def test_what_does_not_work_has_a_next_way() -> None:

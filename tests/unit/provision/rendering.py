@@ -6,6 +6,8 @@ cases of these names, for a person to read and commit; tests only compare.
 
 from __future__ import annotations
 
+import base64
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -39,8 +41,46 @@ def sections_of(case: dict[str, Any]) -> dict[str, Section]:
     """The case's facts file, with the sections under "change" in place of its own."""
     sections = read_frame((CASES / case["facts"]).read_bytes())
     for name, lines in case.get("change", {}).items():
-        sections[name] = Section(0, "\n".join(lines))
+        sections[name] = Section(0, "\n".join(_with_files(lines)))
     return sections
+
+
+SPECIFICATION = """\
+cdiVersion: 0.5.0
+devices:
+- containerEdits:
+    deviceNodes:
+    - path: /dev/nvidia0
+  name: "0"
+- containerEdits: {}
+  name: all
+kind: nvidia.com/gpu
+"""
+
+
+def show_file(word: str, path: str, content: bytes | None, changed: int = 1) -> str:
+    """What the probe's `show_file` prints; None: a file that it may not read."""
+    size = 9 if content is None else len(content)
+    return f"{word} {path} {changed} {size} {base64.b64encode(content or b'').decode()}"
+
+
+def _with_files(lines: list[str]) -> list[str]:
+    """A case writes "file PATH CHANGED" and the file's lines, each after a blank."""
+    done, rest = list[str](), list(lines)
+    while rest:
+        word, _, fields = rest[0].partition(" ")
+        path, _, changed = fields.rpartition(" ")
+        if word not in ("file", "spec") or not changed.isdigit():
+            done.append(rest.pop(0))
+            continue
+        content = list(itertools.takewhile(lambda one: one.startswith(" "), rest[1:]))
+        del rest[: 1 + len(content)]
+        text = "".join(f"{one[1:]}\n" for one in content)
+        if word == "spec" and not text:
+            text = SPECIFICATION
+        body = None if text == "unreadable\n" else text.encode()
+        done.append(show_file(word, path, body, int(changed)))
+    return done
 
 
 def wish_of(case: dict[str, Any]) -> Wish:

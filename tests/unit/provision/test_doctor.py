@@ -48,7 +48,7 @@ def test_a_host_that_is_ready(name: str) -> None:
     ("docker-out-of-reach", "refused", Grade.BAD, 'runtime = "native" in hosts.toml'),
     ("stopped-docker", "docker-down", Grade.BAD, "ssh h1 sudo journalctl -u docker -n 30"),
     ("interrupted-install", "packages-unfinished", Grade.WARN, "remotedl provision h1"),
-    ("small-disk", "disk", Grade.WARN, "remotedl image prune --host h1"),
+    ("small-disk", "disk", Grade.NOTE, "remotedl image prune --host h1"),
     ("nearly-full", "disk", Grade.BAD, "remotedl image prune --host h1"),
     ("cdi-specification-missing", "specification-missing", Grade.WARN,
      "remotedl doctor h1 --fix"),

@@ -17,7 +17,7 @@ from remotedl.provision.parse import (
 )
 from remotedl.provision.parse_engine import parse_engine
 from remotedl.provision.parse_gpus import parse_claims, parse_driver, parse_toolkit
-from tests.unit.provision.rendering import CASES
+from tests.unit.provision.rendering import CASES, SPECIFICATION, show_file
 
 MIB = 1024 * 1024
 
@@ -188,7 +188,8 @@ def test_the_kinds_of_engines(text: str, expected: tuple[str, str, str]) -> None
 
 
 def test_settings_that_cannot_be_read_are_not_empty_ones() -> None:
-    text = "file /etc/docker/daemon.json 17\n unreadable\nfile /x/daemon.json 18\n {\n }\ndropin /d"
+    unread = show_file("file", "/etc/docker/daemon.json", None, 17)
+    text = "\n".join([unread, show_file("file", "/x/daemon.json", b"{\n}\n", 18), "dropin /d"])
 
     found = parse_engine({"docker_files": section(text)})
 
@@ -255,10 +256,8 @@ def test_claims_name_their_owner_and_bad_ones_are_none() -> None:
 
 
 def test_the_toolkit_and_its_specifications() -> None:
-    text = (
-        "NVIDIA Container Toolkit CLI version 1.20.1\nspec /var/run/cdi/nvidia.yaml 17\n"
-        "device nvidia.com/gpu=all\ndevice nvidia.com/gpu=0"
-    )
+    spec = show_file("spec", "/var/run/cdi/nvidia.yaml", SPECIFICATION.encode())
+    text = f"NVIDIA Container Toolkit CLI version 1.20.1\n{spec}"
 
     found = parse_toolkit(section(text), {"nvidia-cdi-hook": "/usr/bin/nvidia-cdi-hook"})
 
