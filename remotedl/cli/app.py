@@ -7,6 +7,7 @@ import typer
 
 from remotedl import __version__
 from remotedl.cli.context import Settings
+from remotedl.cli.say import say
 
 EPILOG = (
     "Exit codes: 0 done · 1 failure · 2 usage · 10-12 configuration · 20-27 connection · "
@@ -27,7 +28,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"remotedl {__version__}")
+        say(f"remotedl {__version__}")
         raise typer.Exit
 
 

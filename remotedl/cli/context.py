@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from remotedl.cli.next_step import name_host
+from remotedl.cli.say import say
 
 if TYPE_CHECKING:
     from remotedl.config.models import Config, HostConfig
@@ -71,7 +72,7 @@ def find_target(context: typer.Context, host: str | None) -> Target:
     confirm = TerminalPrompt(SILENT).confirm
     project = open_project(Path.cwd(), context.find_root().obj.config, check, confirm)
     if project.copy_of is not None:
-        typer.echo(
+        say(
             f"this folder is a copy of {project.copy_of}: from now on it is a project of its own",
             err=True,
         )

@@ -68,4 +68,6 @@ def _explain(error: RemotedlError) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201
+    from remotedl.shown import shown_message
+
+    print(shown_message(text), file=sys.stderr)  # noqa: T201

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from remotedl.cli.next_step import completed
 from remotedl.cli.render import amount, lasting
+from remotedl.cli.say import say
 from remotedl.session.status import Phase, Snapshot, SyncLine, TunnelStatus
+from remotedl.shown import shown
 
 if TYPE_CHECKING:
     import threading
@@ -37,7 +39,6 @@ def stay(
     parting: str = GOES_ON,
 ) -> None:
     """Show a session that is up until Ctrl-C or its own end; then close it. Exits 130 on Ctrl-C."""
-    import typer
 
     from remotedl.cli.events import emit, stream
 
@@ -45,7 +46,7 @@ def stay(
         browse = False
     elif plain or not (sys.stdout.isatty() and sys.stderr.isatty()):
         for line in session.addresses():  # the live view shows them itself
-            typer.echo(line)
+            say(line)
     if browse and session.jupyter_url is not None:
         from remotedl.cli.browser import show_page
 
@@ -60,7 +61,7 @@ def stay(
         session.close()
         if as_json:
             emit("end", why=session.failure.message if session.failure is not None else "")
-        typer.echo(parting, err=True)
+        say(parting, err=True)
     if session.failure is not None:
         raise session.failure
 
@@ -136,7 +137,9 @@ def view(now: Snapshot, footer: str, at: float, *, rule: bool = True) -> Rendera
             rows.append(Rule(style="dim"))
         for when, text in now.events[-_SHOWN_EVENTS:]:
             clock = time.strftime("%H:%M:%S", time.localtime(when))
-            rows.append(Text(f"{clock}  {text}", style="dim", no_wrap=True, overflow="ellipsis"))
+            rows.append(
+                Text(f"{clock}  {shown(text)}", style="dim", no_wrap=True, overflow="ellipsis")
+            )
     rows.append(Text(footer, style="dim"))
     return Group(*rows)
 
@@ -219,8 +222,8 @@ def _title(now: Snapshot, at: float) -> Text:
     }.get(now.phase, "cyan")
     title = Text.assemble(
         ("● ", style),
-        (f"{now.project} on {now.host}", "bold"),
-        ("  " + now.phase.value + (f": {now.detail}" if now.detail else ""), style),
+        (shown(f"{now.project} on {now.host}"), "bold"),
+        ("  " + now.phase.value + (f": {shown(now.detail)}" if now.detail else ""), style),
         (f"  for {lasting(max(at - now.since, 0))}", "dim"),
     )
     title.no_wrap, title.overflow = True, "ellipsis"
@@ -231,7 +234,7 @@ def _row(label: str, text: str, style: str = "", *, whole: bool = False) -> Text
     """`whole`: over several lines where it must be, since a cut command is none."""
     from rich.text import Text
 
-    row = Text.assemble((f"  {label:<{_LABEL}}", "dim"), (text, style))
+    row = Text.assemble((f"  {shown(label):<{_LABEL}}", "dim"), (shown(text), style))
     if "://" not in text and not whole:
         row.no_wrap, row.overflow = True, "ellipsis"
     return row
@@ -247,8 +250,8 @@ def _watch_plain(snapshot: Callable[[], Snapshot], stop: threading.Event) -> Non
         now = snapshot()
         if now.phase != told_phase:
             told_phase = now.phase
-            print(f"[{now.phase}] {now.detail}".rstrip(), file=sys.stderr, flush=True)  # noqa: T201
+            say(f"[{now.phase}] {now.detail}".rstrip(), err=True)
         for when, text in now.events:
             if when > told_event:
                 told_event = when
-                print(text, file=sys.stderr, flush=True)  # noqa: T201
+                say(text, err=True)

@@ -7,6 +7,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 
 from remotedl.report import Report
+from remotedl.shown import shown, shown_message
 
 
 class TerminalPrompt:
@@ -20,7 +21,7 @@ class TerminalPrompt:
             return None
         with self._aside():
             try:
-                return getpass.getpass(f"{question.rstrip(': ')}: ", stream=sys.stderr)
+                return getpass.getpass(f"{shown(question.rstrip(': '))}: ", stream=sys.stderr)
             except EOFError:
                 return None
 
@@ -28,7 +29,7 @@ class TerminalPrompt:
         if not sys.stdin.isatty():
             return False
         with self._aside():
-            print(f"{question.rstrip()} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{shown_message(question.rstrip())} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
             return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def _aside(self) -> AbstractContextManager[None]:

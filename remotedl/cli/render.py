@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from remotedl.cli.chatter import Chatter
 from remotedl.cli.next_step import NAMED, completed
+from remotedl.cli.say import say_message
 from remotedl.report import Report
+from remotedl.shown import shown, shown_message
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -137,7 +139,7 @@ class PlainReport:
     def _say(self, text: str) -> None:
         with self._lock:
             prefix = f"[{self._stage}] " if self._stage else ""
-            print(prefix + text, file=sys.stderr, flush=True)  # noqa: T201
+            say_message(prefix + text)
 
 
 class QuietReport:
@@ -154,8 +156,7 @@ class QuietReport:
 
     def warn(self, text: str, hint: str = "") -> None:
         hint = completed(hint, self._named)
-        said = f"remotedl: {text}" + (f" (next: {hint})" if hint else "")
-        print(said, file=sys.stderr, flush=True)  # noqa: T201
+        say_message(f"remotedl: {text}" + (f" (next: {hint})" if hint else ""))
 
     def output(self, line: str) -> None: ...
 
@@ -229,7 +230,7 @@ class TerminalReport:
                 self.console.print(f"  [dim]next:[/] {_plain(hint)}")
 
     def output(self, line: str) -> None:
-        self._last = line
+        self._last = shown(line)
 
     def _finish(self, mark: str) -> None:
         if self._stage is None:
@@ -249,11 +250,12 @@ class TerminalReport:
                 return Text("")
             name, detail, began = self._stage
             now = time.monotonic()
-            self._spinner.update(text=Text(f"{name:<{_NARROW}} {detail} {lasting(now - began)}"))
+            said = f"{name:<{_NARROW}} {shown(detail)} {lasting(now - began)}"
+            self._spinner.update(text=Text(said))
             rows: list[RenderableType] = [self._spinner]
             width = self.console.width - 4
             for what, bar in list(self._bars.items())[-6:]:
-                rows.append(Text(f"    {what}: {bar.text(now)}"[:width]))
+                rows.append(Text(f"    {shown(what)}: {bar.text(now)}"[:width]))
             if self._last:
                 rows.append(Text(f"    {self._last}"[:width], style="dim"))
             return Group(*rows)
@@ -262,4 +264,4 @@ class TerminalReport:
 def _plain(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(shown_message(text))

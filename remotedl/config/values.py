@@ -9,14 +9,11 @@ accepts from its command line (`valid_hostname`, `valid_ruser` in its ssh.c).
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories that are seen by programs and not by people."""
-JOINERS = "\u200c\u200d"
-"""Of category Cf, and part of words and of emoji."""
+from remotedl.shown import is_hidden
+
 HOST_EXPECTED = "a name or an address: not empty, no spaces, no quotes, none of $ ` ; & | < > ( )"
 USER_EXPECTED = "the name of a user: no quotes, none of ` ; & | < > ( ), no - in front"
 IN_HOST = re.compile(r"""[^-\s'"`$\\;&<>|(){}@][^\s'"`$\\;&<>|(){}@]*""")
@@ -34,11 +31,6 @@ class AtKey(ValueError):
     def __init__(self, key: str, expected: str) -> None:
         super().__init__(expected)
         self.key = key
-
-
-def is_hidden(ch: str) -> bool:
-    """Whether a character is none that people see: control, direction, line separator."""
-    return unicodedata.category(ch) in HIDDEN and ch not in JOINERS
 
 
 def all_seen(value: object) -> None:

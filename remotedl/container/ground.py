@@ -129,10 +129,7 @@ def parse_survey(text: str) -> Ground:
     folders = Folders(workdir=found["work"], data=found["data"], run=found["run"])
     token = found["token"] or None
     if token is not None and not TOKEN.fullmatch(token):
-        raise StateCorrupt(
-            f"{folders.run}/token on the host is damaged",
-            hint="delete that file; Jupyter then gets a new token",
-        )
+        raise _damaged_token(folders.run)
     zone = found["zone"] if ZONE.fullmatch(found["zone"]) else ""
     return Ground(
         user,
@@ -145,6 +142,13 @@ def parse_survey(text: str) -> Ground:
     )
 
 
+def _damaged_token(run_folder: str) -> StateCorrupt:
+    return StateCorrupt(
+        f"{run_folder}/token on the host is damaged",
+        hint="delete that file; Jupyter then gets a new token",
+    )
+
+
 def token_of(
     remote: Remote, ground: Ground, random: Callable[[int], str] = chance.token_hex
 ) -> str:
@@ -154,7 +158,10 @@ def token_of(
     fresh = f"{ground.folders.run}/token.{random(4)}"
     _write(remote, random(32).encode(), fresh)
     argv = ["sh", "-c", KEEP_FIRST, "sh", fresh, f"{ground.folders.run}/token"]
-    return remote.run(argv).text.strip()
+    kept = remote.run(argv).text.strip()
+    if not TOKEN.fullmatch(kept):  # it becomes part of an address that a browser opens
+        raise _damaged_token(ground.folders.run)
+    return kept
 
 
 def furnishing(

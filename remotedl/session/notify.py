@@ -7,12 +7,15 @@ has not been run.
 
 from __future__ import annotations
 
+import html
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from remotedl.shown import shown
 
 TITLE, TEXT = "REMOTEDL_TOAST_TITLE", "REMOTEDL_TOAST_TEXT"
 LONGEST = 1000
@@ -68,7 +71,7 @@ def notify(title: str, text: str) -> bool:
 
 def notification(title: str, text: str, platform: str) -> Command | None:
     """The command that shows it on this platform; None where none is known. Pure."""
-    title, text = (one.replace("\0", "")[:LONGEST] for one in (title, text))
+    title, text = (shown(one[:LONGEST], "\n")[:LONGEST] for one in (title, text))
     if platform == "darwin":
         # Passed as arguments, so that no text can become AppleScript.
         script = (
@@ -80,5 +83,7 @@ def notification(title: str, text: str, platform: str) -> Command | None:
         argv = ("powershell", "-NoProfile", "-NonInteractive", "-Command", TOAST)
         return Command(argv, {TITLE: title, TEXT: text})
     if platform.startswith("linux"):
+        # Its body is markup: a name must not become a link.
+        text = html.escape(text, quote=False)
         return Command(("notify-send", "--app-name=remotedl", "--", title, text))
     return None

@@ -23,8 +23,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from remotedl.config.ssh_lines import BLANK, Line, next_word, parse, read_file
-from remotedl.config.values import is_hidden
 from remotedl.errors import ConfigError
+from remotedl.shown import is_hidden
 
 SYSTEM_FILE = Path("/etc/ssh/ssh_config")
 RAW = ("proxycommand", "proxyjump", "localcommand", "remotecommand", "knownhostscommand")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from remotedl.cli.say import say
+
 
 def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="A session")(demo)
@@ -41,7 +43,7 @@ def demo(
                 report.note(f"in a second terminal: cd '{root}' && remotedl run -- python train.py")
             if once:
                 for line in demo.session.addresses():
-                    typer.echo(line)
+                    say(line)
                 with demo.session.held():
                     tour(demo, report)
                 report.stage("demo", "all of it works")

@@ -1,6 +1,5 @@
 """doctor and gpus: what is wrong with a host, and who uses what of it."""
 
-import json
 import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from remotedl.cli.context import AcceptOption, HostArgument, JsonOption, errand_of
 from remotedl.cli.next_step import completed
+from remotedl.cli.say import say, say_json
 from remotedl.errors import ProvisionError
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ def doctor(
     line = last_line(found, name)
     if as_json:
         rows = [{**asdict(one), "fix": one.safe_to_fix} for one in found]
-        typer.echo(json.dumps({"findings": rows, "conclusion": line}, indent=2))
+        say_json({"findings": rows, "conclusion": line})
     else:
         for one in found:
             _print(one)
         for one in mended:
-            typer.echo(f"mended: {one.what}")
-        typer.echo(line)
+            say(f"mended: {one.what}")
+        say(line)
     if any(one.grade is Grade.BAD for one in found):
         raise typer.Exit(ProvisionError.exit_code)
 
@@ -62,21 +62,21 @@ def gpus(context: typer.Context, host: HostArgument = None, as_json: JsonOption 
     with errand_of(context, host, quiet=True) as errand:
         views, trouble = gpu_views(errand)
     if as_json:
-        typer.echo(json.dumps([asdict(view) for view in views], indent=2))
+        say_json([asdict(view) for view in views])
         return
     for view in views:
         _print_gpu(view)
     if not views:
-        typer.echo(trouble or "the host has no NVIDIA GPU that its driver shows", err=True)
-        typer.echo(completed("next: remotedl doctor"), err=True)
+        say(trouble or "the host has no NVIDIA GPU that its driver shows", err=True)
+        say(completed("next: remotedl doctor"), err=True)
 
 
 def _print(finding: "Finding") -> None:
-    typer.echo(f"{MARKS[finding.grade.value]} {finding.place.value:<8} {finding.what}")
+    say(f"{MARKS[finding.grade.value]} {finding.place.value:<8} {finding.what}")
     if finding.cause:
-        typer.echo(f"             because {finding.cause}")
+        say(f"             because {finding.cause}")
     if finding.mend:
-        typer.echo(f"             next: {finding.mend}")
+        say(f"             next: {finding.mend}")
 
 
 def _print_gpu(view: "GpuView") -> None:
@@ -85,10 +85,10 @@ def _print_gpu(view: "GpuView") -> None:
     gpu = view.gpu
     load = "" if gpu.utilisation is None else f"{gpu.utilisation:>3} %"
     memory = f"{amount(gpu.memory_used, 'B')} of {amount(gpu.memory_total, 'B')}"
-    typer.echo(f"{gpu.index}  {gpu.name:<28} {load}  {memory}  {'free' if view.free else ''}")
+    say(f"{gpu.index}  {gpu.name:<28} {load}  {memory}  {'free' if view.free else ''}")
     for holder in view.holders:
         used = f"  {amount(holder.memory, 'B')}" if holder.memory else ""
         until = ""
         if holder.until:
             until = f"  until {time.strftime('%H:%M', time.localtime(holder.until))}"
-        typer.echo(f"     {holder.kind:<9} {holder.user:<12} {holder.what}{used}{until}")
+        say(f"     {holder.kind:<9} {holder.user:<12} {holder.what}{used}{until}")

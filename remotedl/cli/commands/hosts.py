@@ -1,6 +1,5 @@
 """provision: what a host needs before a container can run on it."""
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from remotedl.cli.context import AcceptOption, HostArgument, JsonOption, YesOption, errand_of
 from remotedl.cli.next_step import completed
+from remotedl.cli.say import say, say_json
 from remotedl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,23 +106,25 @@ def _undo(errand: "Errand", *, yes: bool) -> None:
 
 def _print_plan(plan: "Plan", *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(_plain(asdict(plan)), indent=2))
+        say_json(_plain(asdict(plan)))
         return
     if plan.refusal is not None:
-        typer.echo(f"refused: {plan.refusal.reason}")
+        say(f"refused: {plan.refusal.reason}")
         if plan.refusal.hint:
-            typer.echo(f"  next: {completed(plan.refusal.hint)}")
+            say(f"  next: {completed(plan.refusal.hint)}")
     for step in plan.steps:
-        typer.echo(f"{step.stage.value:<9} {step.what}\n          because {step.why}")
+        say(f"{step.stage.value:<9} {step.what}")
+        say(f"          because {step.why}")
         for action in step.actions:
             argv = getattr(action, "argv", None)
-            shown = " ".join(argv) if argv is not None else f"write {getattr(action, 'path', '')}"
-            typer.echo(f"            {shown}")
+            does = " ".join(argv) if argv is not None else f"write {getattr(action, 'path', '')}"
+            for line in does.splitlines():
+                say(f"            {line}")
     for kept in plan.kept:
-        typer.echo(f"{kept.stage.value:<9} nothing to do: {kept.why}")
+        say(f"{kept.stage.value:<9} nothing to do: {kept.why}")
     for notice in plan.notices:
         hint = f" (next: {completed(notice.hint)})" if notice.hint else ""
-        typer.echo(f"note: {notice.text}{hint}")
+        say(f"note: {notice.text}{hint}")
 
 
 def _plain(value: Any) -> Any:

@@ -1,11 +1,11 @@
 """autostop: whether the container will be stopped for idleness; later, or not at all."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from remotedl.cli.context import HostArgument, JsonOption, errand_of
+from remotedl.cli.say import say, say_json
 from remotedl.errors import ConfigError, UsageError
 
 
@@ -44,8 +44,8 @@ def autostop(
             watch.cancel()
         row = idleness_row(watch.status())
     if as_json:
-        typer.echo(json.dumps(row, indent=2))
+        say_json(row)
     elif wait_s is not None:
-        typer.echo(f"not stopped for idleness within the next {postpone}")
+        say(f"not stopped for idleness within the next {postpone}")
     else:
-        typer.echo("cancelled until the next up" if cancel else autostop_line(row))
+        say("cancelled until the next up" if cancel else autostop_line(row))

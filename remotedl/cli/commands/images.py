@@ -1,6 +1,5 @@
 """image: the images on a host."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 from remotedl.cli.commands.work import HostOption
 from remotedl.cli.context import HostArgument, JsonOption, YesOption, errand_of
 from remotedl.cli.next_step import completed
+from remotedl.cli.say import say, say_json
 from remotedl.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="The images on a host.")
@@ -49,14 +49,14 @@ def list_images(
     names = catalogue.names()
     if as_json:
         rows = [asdict(one) for one in made]
-        typer.echo(json.dumps({"catalogue": list(names), "on_host": rows}, indent=2))
+        say_json({"catalogue": list(names), "on_host": rows})
         return
-    typer.echo(f"catalogue: {', '.join(names)}")
+    say(f"catalogue: {', '.join(names)}")
     for one in made:
         used = f"used by {', '.join(one.used_by)}" if one.used_by else "unused"
-        typer.echo(f"{one.reference:<40} {one.variant:<6} {amount(one.size, 'B'):>9}  {used}")
+        say(f"{one.reference:<40} {one.variant:<6} {amount(one.size, 'B'):>9}  {used}")
     if not made:
-        typer.echo(completed("none is on the host yet: remotedl image build"), err=True)
+        say(completed("none is on the host yet: remotedl image build"), err=True)
 
 
 @app.command()
@@ -74,7 +74,7 @@ def build(
     with errand_of(context, one_host(host, host_option)) as errand:
         fetching = Fetching(via_laptop, yes)
         reference = build_image(errand, rebuild=rebuild, fetching=fetching)
-    typer.echo(reference)
+    say(reference)
 
 
 @app.command()
@@ -91,7 +91,7 @@ def pull(
 
     with errand_of(context, one_host(host, host_option)) as errand:
         image_id = pull_image(errand, image, Fetching(via_laptop, yes))
-    typer.echo(image_id)
+    say(image_id)
 
 
 @app.command()
@@ -109,7 +109,7 @@ def load(
         loaded = load_image(errand, image)
         sent = f"{loaded.layers_sent} layers sent, {loaded.layers_there} there already"
         errand.report.stage("load", f"{loaded.reference}: {sent}, {amount(loaded.sent, 'B')}")
-    typer.echo(loaded.id)
+    say(loaded.id)
 
 
 @app.command()
@@ -126,7 +126,7 @@ def snapshot(
         kept = snapshot_image(errand, name)
         for folder in kept.left_out:
             errand.report.note(f"not in it, for it is mounted: {folder}")
-    typer.echo(kept.reference)
+    say(kept.reference)
 
 
 @app.command()
@@ -144,4 +144,4 @@ def prune(
 
     with errand_of(context, one_host(host, host_option)) as errand:
         freed = prune_images(errand, snapshots=snapshots)
-    typer.echo(f"{amount(freed, 'B')} given back")
+    say(f"{amount(freed, 'B')} given back")

@@ -1,6 +1,5 @@
 """init, up, down, status: a session's life."""
 
-import json
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from remotedl.cli.context import (
     errand_of,
     find_target,
 )
+from remotedl.cli.say import say, say_json
 from remotedl.errors import RemotedlError, SessionError, StateCorrupt
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ def init() -> None:
 
     written = write_initial(Path.cwd())
     for path in written.made:
-        typer.echo(f"wrote {path.name}")
+        say(f"wrote {path.name}")
     for path in written.kept:
-        typer.echo(f"kept {path.name}: it is there already")
+        say(f"kept {path.name}: it is there already")
     if written.made and not written.hosts:
-        typer.echo("next: put your host's address into hosts.toml, then: remotedl up")
+        say("next: put your host's address into hosts.toml, then: remotedl up")
     elif written.made:
-        typer.echo(f"next: remotedl up {written.hosts[0]}")
+        say(f"next: remotedl up {written.hosts[0]}")
 
 
 def up(
@@ -115,7 +115,7 @@ def up(
                 "count when one begins",
                 hint=f"remotedl down {target.host_name}, then up again",
             )
-        typer.echo(f"a session with {target.host_name} runs already: this is it", err=True)
+        say(f"a session with {target.host_name} runs already: this is it", err=True)
         _tell_of_new_settings(target, running.started)
         _revive(running)
         if not detach:
@@ -134,7 +134,7 @@ def up(
                 if as_json:
                     emit("plan", line=line)
                 else:
-                    typer.echo(line)
+                    say(line)
             return
         try:
             session.bring_up()
@@ -222,7 +222,7 @@ def _tell_of_new_settings(target: Target, since: float) -> None:
     """A session has its settings from its start on."""
     path = target.project.config_path
     if path is not None and path.stat().st_mtime > since:
-        typer.echo(
+        say(
             f"{path.name} was changed since it began, which counts from the next start on"
             f"  next: remotedl down {target.host_name} && remotedl up {target.host_name}",
             err=True,
@@ -258,8 +258,8 @@ def _launch(
         _emit_state(folder)
         return
     for line in addresses:
-        typer.echo(line)
-    typer.echo("goes on in the background: remotedl status · attach · down", err=True)
+        say(line)
+    say("goes on in the background: remotedl status · attach · down", err=True)
     if browse and addresses:
         from remotedl.cli.browser import show_page
 
@@ -312,7 +312,7 @@ def _attach(target: Target, *, plain: bool, as_json: bool) -> None:
     if as_json:
         emit("end", why="the session has ended")
     again = "sync" if record.alone else "up"
-    typer.echo(f"the session has ended: remotedl {again} comes back to it", err=True)
+    say(f"the session has ended: remotedl {again} comes back to it", err=True)
 
 
 def read_running(target: Target) -> "Record | None":
@@ -348,15 +348,15 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
         then = "the container goes on  next: remotedl up"
         if record.alone:
             then = "it was the sync alone  next: remotedl sync"
-        typer.echo(
+        say(
             f"{Path(record.root).name} on {record.host}: its process ({record.pid}) died; "
             f"{then} {record.host}",
             err=True,
         )
     if as_json:
-        typer.echo(json.dumps([one.as_json() for one in snapshots], indent=2))
+        say_json([one.as_json() for one in snapshots])
     elif not (snapshots or damaged):
-        typer.echo("no session runs; start one: remotedl up")
+        say("no session runs; start one: remotedl up")
     else:
         for snapshot in snapshots:
             _print_status(snapshot)

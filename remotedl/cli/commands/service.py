@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from remotedl.cli.context import HostArgument, find_target
+from remotedl.cli.say import say
 
 if TYPE_CHECKING:
     from remotedl.session.service import Service
@@ -30,10 +31,11 @@ def install(
 
     service = _service(context, host)
     if show:
-        typer.echo(service.text)
+        for line in service.text.splitlines():
+            say(line)
         return
     install_service(service)
-    typer.echo(f"installed {service.path}")
+    say(f"installed {service.path}")
 
 
 @app.command()
@@ -43,7 +45,7 @@ def uninstall(context: typer.Context, host: HostArgument = None) -> None:
 
     service = _service(context, host)
     was_there = uninstall_service(service)
-    typer.echo(f"removed {service.name}" if was_there else "there was none")
+    say(f"removed {service.name}" if was_there else "there was none")
 
 
 def _service(context: typer.Context, host: str | None) -> "Service":

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from remotedl.cli.commands.work import HostOption
 from remotedl.cli.context import JsonOption, errand_of
 from remotedl.cli.next_step import completed
+from remotedl.cli.say import say, say_json
 from remotedl.errors import SyncError, UsageError
 
 if TYPE_CHECKING:
@@ -114,13 +115,13 @@ def status(context: typer.Context, host: HostOption = None, as_json: JsonOption 
     if now is None or line is None:
         return
     if as_json:
-        typer.echo(json.dumps(asdict(line), indent=2))
+        say_json(asdict(line))
         return
-    typer.echo(sync_line(line, time.time(), linked=now.phase is not Phase.RECONNECTING)[0])
+    say(sync_line(line, time.time(), linked=now.phase is not Phase.RECONNECTING)[0])
     if now.phase is Phase.RECONNECTING:
-        typer.echo(f"  reconnecting: {now.detail}")
+        say(f"  reconnecting: {now.detail}")
     for text in sync_remedies(line):
-        typer.echo(f"  {text}")
+        say(f"  {text}")
     for what, paths in (
         ("conflict", line.conflicts),
         ("refused", line.failures),
@@ -128,7 +129,7 @@ def status(context: typer.Context, host: HostOption = None, as_json: JsonOption 
         ("left", line.left_out),
     ):
         for path in paths:
-            typer.echo(f"  {what:<9} {shown(path)}")
+            say(f"  {what:<9} {shown(path)}")
 
 
 @app.command()
@@ -180,13 +181,13 @@ def resolve(
             agree = _asker(errand.prompt.confirm, chosen[0], yes=yes)
             barrier = resolve_one(errand, path or "", chosen[0], agree)
     if as_json:
-        typer.echo(json.dumps({"choice": chosen[0], **barrier}, indent=2))
+        say_json({"choice": chosen[0], **barrier})
         return
     for settled in barrier.get("resolved", [barrier.get("path")]):
-        typer.echo(f"{shown(settled)}: {chosen[0]}")
+        say(f"{shown(settled)}: {chosen[0]}")
     for key, why, mend in barrier.get("left", ()):
-        typer.echo(f"{shown(key)}: left: {why}", err=True)
-        typer.echo(completed(f"next: {mend}"), err=True)
+        say(f"{shown(key)}: left: {why}", err=True)
+        say(completed(f"next: {mend}"), err=True)
     if barrier.get("left"):
         raise typer.Exit(SyncError.exit_code)
 
@@ -195,11 +196,11 @@ def _asker(
     confirm: "Callable[[str], bool]", choice: str, *, yes: bool
 ) -> "Callable[[str, dict[str, Any]], None]":
     """Shows what is held back and asks; where nobody can answer, `--yes` has to be said."""
-    from remotedl.sync.remedies import printable, shown, typed
+    from remotedl.sync.remedies import shown, typed
 
     def agree(path: str, diff: dict[str, Any]) -> None:
         for line in diff["lines"]:
-            typer.echo(printable(line), err=True)
+            say(line, err=True)
         what = f"{shown(path)} tells a program of this laptop what to do"
         if not (yes or confirm(f"{what}. Take the host's version?")):
             again = f"remotedl sync resolve {typed(path)} --{choice} --yes"
@@ -225,25 +226,25 @@ def conflicts(
     if as_json:
         for row in rows:
             row["diff"] = texts.get(row["path"])
-        typer.echo(json.dumps(rows, indent=2))
+        say_json(rows)
         return
-    from remotedl.sync.remedies import printable, shown, typed
+    from remotedl.sync.remedies import shown, typed
 
     for row in rows:
-        typer.echo(f"{shown(row['path'])}: {row['kind']}")
+        say(f"{shown(row['path'])}: {row['kind']}")
         for line in texts.get(row["path"], {"lines": ()})["lines"]:
-            typer.echo(printable(line))
+            say(line)
     apart = [row for row in rows if "beside" not in row]
     copies = [row for row in rows if "beside" in row]
     if apart:
         path = typed(apart[0]["path"])
         ways = "--laptop | --remote" + (" | --both" if apart[0]["laptop"] else "")
-        typer.echo(completed(f"next: remotedl sync resolve {path} {ways}"), err=True)
+        say(completed(f"next: remotedl sync resolve {path} {ways}"), err=True)
     if copies:
         file, copy = typed(copies[0]["beside"]), typed(copies[0]["path"])
-        typer.echo(f"next: take what you need into {file}, then: rm {copy}", err=True)
+        say(f"next: take what you need into {file}, then: rm {copy}", err=True)
     if not rows:
-        typer.echo("no conflicts", err=True)
+        say("no conflicts", err=True)
 
 
 @app.command()
@@ -260,16 +261,16 @@ def history(
     with errand_of(context, host, quiet=True) as errand:
         steps = request(errand, "sync-history", limit=limit)
     if as_json:
-        typer.echo(json.dumps(steps, indent=2))
+        say_json(steps)
         return
     for step in steps:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(step["at"]))
-        typer.echo(f"{step['id']}  {when}  on the {SIDES[step['side']]}")
+        say(f"{step['id']}  {when}  on the {SIDES[step['side']]}")
         for change in step["changes"][:LISTED]:
             mark = "  (can be undone)" if change["can_undo"] else ""
-            typer.echo(f"    {change['did']:<9} {shown(change['path'])}{mark}")
+            say(f"    {change['did']:<9} {shown(change['path'])}{mark}")
         if len(step["changes"]) > LISTED:
-            typer.echo(f"    … and {len(step['changes']) - LISTED} more")
+            say(f"    … and {len(step['changes']) - LISTED} more")
 
 
 @app.command()
@@ -296,12 +297,12 @@ def undo(
     with errand_of(context, host, quiet=True) as errand:
         done = request(errand, "sync-undo", step=step, where=side, paths=paths or [])
     if as_json:
-        typer.echo(json.dumps(done, indent=2))
+        say_json(done)
         return
     for path in done["back"]:
-        typer.echo(f"back      {shown(path)}")
+        say(f"back      {shown(path)}")
     for path, why in done["left"]:
-        typer.echo(f"left      {shown(path)} ({why})", err=True)
+        say(f"left      {shown(path)} ({why})", err=True)
 
 
 @app.command()
@@ -309,7 +310,7 @@ def pause(context: typer.Context, host: HostOption = None, as_json: JsonOption =
     """Change nothing on either side until `resume`."""
     _tell_session(context, host, "sync-pause", "pause")
     if as_json:
-        typer.echo(json.dumps({"paused": True}))
+        say(json.dumps({"paused": True}))
 
 
 @app.command()
@@ -317,7 +318,7 @@ def resume(context: typer.Context, host: HostOption = None, as_json: JsonOption 
     """Go on; what happened meanwhile is seen."""
     _tell_session(context, host, "sync-resume", "resume")
     if as_json:
-        typer.echo(json.dumps({"paused": False}))
+        say(json.dumps({"paused": False}))
 
 
 @app.command()
@@ -343,17 +344,17 @@ def _print_barrier(barrier: dict[str, Any], *, as_json: bool) -> None:
     from remotedl.sync.remedies import shown
 
     if as_json:
-        typer.echo(json.dumps(barrier, indent=2))
+        say_json(barrier)
     elif barrier["clean"]:
-        typer.echo("in step")
+        say("in step")
     else:
         for one in barrier["troubles"][:TROUBLES]:
             where = shown(one["path"]) or "the whole folder"
-            typer.echo(f"{one['kind']:<9} {where}: {one['what']}  next: {completed(one['mend'])}")
+            say(f"{one['kind']:<9} {where}: {one['what']}  next: {completed(one['mend'])}")
         if len(barrier["troubles"]) > TROUBLES:
-            typer.echo(f"… and {len(barrier['troubles']) - TROUBLES} more: --json names all")
+            say(f"… and {len(barrier['troubles']) - TROUBLES} more: --json names all")
         mend = "remotedl sync conflicts --diff" if barrier["conflicts"] else "remotedl sync flush"
-        typer.echo(completed(f"not all is in step; next: {mend}"), err=True)
+        say(completed(f"not all is in step; next: {mend}"), err=True)
     if not barrier["clean"]:
         raise typer.Exit(SyncError.exit_code)
 
@@ -389,7 +390,7 @@ def _teller(report: "Report") -> "Callable[[Snapshot], None]":
 def _announce(plan: dict[str, Any]) -> None:
     """Before the first byte of `--once`: in short, and as talk."""
     for line in _cost_lines(plan["estimate"]):
-        typer.echo(line, err=True)
+        say(line, err=True)
 
 
 def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
@@ -397,27 +398,27 @@ def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
     from remotedl.sync.remedies import shown
 
     if as_json:
-        typer.echo(json.dumps(plan, indent=2))
+        say_json(plan)
         return
     for line in _cost_lines(plan["estimate"]):
-        typer.echo(line)
+        say(line)
     for side, name in (("to_remote", "to the host"), ("to_laptop", "to the laptop")):
         rows = plan[side]
         if rows:
-            typer.echo(f"{name}:")
+            say(f"{name}:")
         for row in rows[:LISTED]:
             size = amount(row["size"], "B") if row["kind"] == "file" else row["kind"]
-            typer.echo(f"  {row['does']:<7} {size:>9}  {shown(row['path'])} ({row['reason']})")
+            say(f"  {row['does']:<7} {size:>9}  {shown(row['path'])} ({row['reason']})")
         if len(rows) > LISTED:
-            typer.echo(f"  … and {len(rows) - LISTED} more")
+            say(f"  … and {len(rows) - LISTED} more")
     for row in plan["conflicts"]:
-        typer.echo(f"conflict: {shown(row['path'])} ({row['kind']})")
+        say(f"conflict: {shown(row['path'])} ({row['kind']})")
     for what in ("frozen", "left_out"):
         for text in plan[what]:
-            typer.echo(f"{what.replace('_', ' ')}: {text}")
+            say(f"{what.replace('_', ' ')}: {text}")
     if plan["halt"] is not None:
-        typer.echo(f"it would halt: {plan['halt']['message']}", err=True)
-        typer.echo(completed(f"next: {plan['halt']['hint']}"), err=True)
+        say(f"it would halt: {plan['halt']['message']}", err=True)
+        say(completed(f"next: {plan['halt']['hint']}"), err=True)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from remotedl.cli.context import HostArgument, errand_of
+from remotedl.cli.say import say
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +41,7 @@ def tunnel(
             remote = errand.connect()
             forwards.begin(remote)
             for line in forwards.lines():
-                typer.echo(line)
+                say(line)
             hold(errand, forwards, remote, threading.Event())
         finally:
             forwards.close()

@@ -1,6 +1,5 @@
 """run, jobs, logs, stop, shell, open: working where the GPU is."""
 
-import json
 import os
 import re
 import shlex
@@ -16,6 +15,7 @@ from typer.core import TyperCommand
 
 from remotedl.cli.context import HostArgument, JsonOption, errand_of
 from remotedl.cli.next_step import completed
+from remotedl.cli.say import job_output, say, say_json
 from remotedl.errors import ContainerError, UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def run(
     refuse_shell_syntax(argv)
     wish = JobWish(after_sync, None if gpus is None else asked_gpus(gpus), notify)
     if _input_waits():
-        typer.echo(
+        say(
             "what comes in here is not passed on: a job has no stdin"
             "  next: put it in a file of the project, or use remotedl shell",
             err=True,
@@ -107,8 +107,8 @@ def run(
                 "no session runs that could tell the end of the job", hint="remotedl up -d"
             )
     if detach:
-        typer.echo(job_id)
-        typer.echo(completed(f"next: remotedl logs -f {job_id}"), err=True)
+        say(job_id)
+        say(completed(f"next: remotedl logs -f {job_id}"), err=True)
         return
     _follow(context, host, job_id, notify=notify and not watched)
 
@@ -130,7 +130,8 @@ def jobs(
 
     if files is not None:
         with errand_of(context, host, quiet=True) as errand:
-            typer.echo(files_seen(errand, files), nl=False)
+            for line in files_seen(errand, files).splitlines():
+                say(line)
         return
     with errand_of(context, host, quiet=True) as errand:
         known = list_jobs(errand)
@@ -142,22 +143,22 @@ def jobs(
             )
     rows = known.rows
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        say_json(rows)
         return
     if not rows:
-        typer.echo("no jobs yet; start one: remotedl run -- python train.py", err=True)
+        say("no jobs yet; start one: remotedl run -- python train.py", err=True)
     for row in rows:
         spent = ""
         if row["started"] is not None:
             spent = lasting((row["ended"] or time.time()) - row["started"])
         code = "" if row["code"] is None else f" {row['code']}"
-        typer.echo(f"{row['id']}  {row['state'] + code:<12} {spent:>12}  {row['command']}")
+        say(f"{row['id']}  {row['state'] + code:<12} {spent:>12}  {row['command']}")
         if row["output_left_out"]:
             gone = amount(row["output_left_out"], "B")
-            typer.echo(f"    {gone} of its output are left out: job_output_limit", err=True)
+            say(f"    {gone} of its output are left out: job_output_limit", err=True)
         if row["output_dropped"]:
             gone = amount(row["output_dropped"], "B")
-            typer.echo(f"    {gone} of its output are lost: the host's disk was full", err=True)
+            say(f"    {gone} of its output are lost: the host's disk was full", err=True)
 
 
 def logs(
@@ -178,7 +179,8 @@ def logs(
     with errand_of(context, host, quiet=True) as errand:
         job = job or newest_job(errand)
         if not follow:
-            follow_job(errand, job, _to_stdout, _to_stderr, tail=tail, wait=False)
+            with job_output(plain=_plain(context)) as (out, err):
+                follow_job(errand, job, out, err, tail=tail, wait=False)
             return
     _follow(context, host, job, tail=tail)
 
@@ -196,9 +198,7 @@ def stop(
 
     with errand_of(context, host, quiet=True) as errand, open_jobs(errand) as found:
         ended = found.stop(job, grace)
-    typer.echo(
-        f"{ended.id}: {ended.state.value}" + ("" if ended.code is None else f" {ended.code}")
-    )
+    say(f"{ended.id}: {ended.state.value}" + ("" if ended.code is None else f" {ended.code}"))
 
 
 def shell(context: typer.Context, host: HostArgument = None) -> None:
@@ -230,7 +230,7 @@ def open_page(
         )
     with errand_of(context, host, quiet=True) as errand:
         url = page_url(errand, page)
-    typer.echo(url)
+    say(url)
     if not print_only:
         from remotedl.cli.browser import show_page
 
@@ -286,17 +286,19 @@ def _follow(
 
     with errand_of(context, host, quiet=True) as errand:
         try:
-            job = follow_job(errand, job_id, _to_stdout, _to_stderr, tail=tail)
+            with job_output(plain=_plain(context)) as (out, err):
+                job = follow_job(errand, job_id, out, err, tail=tail)
         except BrokenPipeError:
-            typer.echo(
+            say(
                 f"nobody reads on; the job goes on: remotedl logs -f {job_id}"
                 f" · remotedl stop {job_id}",
                 err=True,
             )
             raise
         except KeyboardInterrupt:
-            typer.echo(
-                f"\ndetached; the job goes on. Back: remotedl logs -f {job_id}"
+            say(err=True)
+            say(
+                f"detached; the job goes on. Back: remotedl logs -f {job_id}"
                 "  (Ctrl-C again stops it)",
                 err=True,
             )
@@ -347,7 +349,7 @@ def _stop(context: typer.Context, host: str | None, job_id: str) -> None:
 
     with errand_of(context, host, quiet=True) as errand, open_jobs(errand) as found:
         found.stop(job_id)
-    typer.echo(f"stopped {job_id}", err=True)
+    say(f"stopped {job_id}", err=True)
 
 
 def _finish(job: "Job") -> None:
@@ -360,11 +362,5 @@ def _finish(job: "Job") -> None:
     raise typer.Exit(job.code or 0)
 
 
-def _to_stdout(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
-
-
-def _to_stderr(data: bytes) -> None:
-    sys.stderr.buffer.write(data)
-    sys.stderr.buffer.flush()
+def _plain(context: typer.Context) -> bool:
+    return bool(context.find_root().obj.plain)

@@ -53,7 +53,7 @@ def test_windows_reads_the_script_as_it_is_written() -> None:
 
 def test_a_text_that_no_command_could_be_given_is_made_fit() -> None:
     env = shown("a\0b", "x" * (LONGEST + 1), "win32").env
-    assert env == {TITLE: "ab", TEXT: "x" * LONGEST}
+    assert env == {TITLE: r"a\x00b", TEXT: "x" * LONGEST}
 
 
 @pytest.mark.parametrize("platform", ["plan9", "emscripten"])
