@@ -38,7 +38,9 @@ def settings(
     config: Annotated[
         Path | None, typer.Option("--config", help="Use this hosts.toml.", show_default=False)
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Plain lines, no live view.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Plain lines, no live view; a job's output as text.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
