@@ -151,12 +151,14 @@ def sync_line(sync: SyncLine, at: float, *, linked: bool = True) -> tuple[str, s
     """
     if sync.halted is not None:
         return f"halted: {sync.halted}", "bold red"
-    troubled = bool(sync.conflicts or sync.frozen or sync.failures or sync.paused)
+    troubled = bool(sync.conflicts or sync.frozen or sync.failures or sync.paused or sync.waits)
     parts = []
     if sync.paused:
         parts.append("paused")
     elif not linked:
         parts.append("waits for the link")
+    elif sync.waits:
+        parts.append(sync.waits)
     elif sync.last_success is None:
         parts.append("first comparison…")
     elif not (sync.pending or troubled):

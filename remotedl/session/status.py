@@ -56,6 +56,8 @@ class SyncLine:
     note: str = ""
     failures: tuple[str, ...] = ()
     """Paths that could not be brought over, and why."""
+    waits: str | None = None
+    """For what on the host, and since when."""
     remedies: tuple[tuple[str, str], ...] = ()
     """Each trouble and what to type about it, the gravest first."""
 

@@ -24,6 +24,7 @@ from remotedl.sync.remedies import (
 )
 from remotedl.sync.safety import Halt
 from remotedl.sync.status import Barrier, State, SyncStatus
+from remotedl.sync.turns import waits_since
 from remotedl.sync.verdict import Conflict, Operation, Verdict, unmerged
 
 LISTED = 1000
@@ -50,6 +51,7 @@ def sync_line(status: SyncStatus, mode: str) -> SyncLine:
         paused=status.state is State.PAUSED,
         halted=None if status.halt is None else status.halt.error().message,
         note=note,
+        waits=None if status.disk_since is None else waits_since(status.disk_since),
         remedies=tuple((one.what, one.mend) for one in remedies(status)),
     )
 

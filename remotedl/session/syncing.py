@@ -32,6 +32,8 @@ from remotedl.sync.verdict import Where
 FLUSH_S = 600.0
 BACK_S = 30.0
 """How long a halt that is let pass waits for a session that comes back: longer than its backoff."""
+STOP_S = 5.0
+"""How long an end waits for what the sync is doing."""
 SHOWN = 3
 SYNC_REQUESTS = frozenset(
     f"sync-{name}"
@@ -158,7 +160,10 @@ class SessionSync:
         self._in_step.clear()
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(STOP_S)
+            if self._thread.is_alive() and self._sync is not None:
+                self._sync.abort()  # the host's disk hangs
+                self._thread.join(STOP_S)
             self._thread = None
         if self._sync is not None:
             self._last = self.line()

@@ -57,6 +57,7 @@ from remotedl.sync.remedies import shown, typed
 from remotedl.sync.rules import is_rules_file, read_rules
 from remotedl.sync.safety import NOTHING_ALLOWED, Cleared, Halt, HaltKind, check_roots, clear
 from remotedl.sync.status import Barrier, Counts, Opening, Outcome, State, SyncStatus
+from remotedl.sync.turns import DiskSilent, Turns
 from remotedl.sync.verdict import (
     Conflict,
     ConflictKind,
@@ -89,6 +90,8 @@ USUAL_TURN_S = 0.005
 ROUNDS = 100
 """Cycles in a row after which `cycle` gives up on folders that do not come to rest."""
 PLAN_S = 60.0
+CLOSE_S = 5.0
+"""How long the end waits for a cycle."""
 FLUSH_ROUNDS = 10
 """Cycles in a row after which `flush` waits for nothing but what is on its way."""
 DAY_S = 86400.0
@@ -138,7 +141,7 @@ class Sync:
         self._clock = clock
         self._now = now
         self._fresh = Fresh()
-        self._lock = threading.RLock()
+        self._lock = Turns(self._disk_since)
         self._wake = threading.Event()
         self._request = Request(
             root=root,
@@ -185,6 +188,9 @@ class Sync:
         """Keys that are being decided upon."""
         self._news = 0
         """What is being looked at here, or was told by the agent and is being taken in."""
+        self._paused = False
+        self._stale = False
+        """A request was given up: what the host did with it is to be asked for."""
         self._counted = False
         """While paused: how much waits is known."""
         self._runs = False
@@ -228,8 +234,12 @@ class Sync:
         )
 
     def close(self) -> None:
-        """End the session in order; idempotent."""
-        with self._lock:
+        """End the session in order; idempotent. Whoever waits for a disk that hangs is ended."""
+        if not self._lock.acquire(CLOSE_S):
+            self.abort()
+            if not self._lock.acquire(CLOSE_S):
+                return  # the laptop's own disk hangs
+        try:
             pair, self._open_pair = self._open_pair, None
             self._state = State.CLOSED
             if pair is None:
@@ -242,6 +252,18 @@ class Sync:
             except (OSError, StateCorrupt, FolderUnusable):
                 pass  # it only saves work
             pair.close()
+        finally:
+            self._lock.release()
+
+    def abort(self) -> None:
+        """Have every wait for the host end in LinkLost. From any thread; never blocks."""
+        pair = self._open_pair
+        if pair is not None:
+            pair.peer.abort()
+
+    def _disk_since(self) -> float | None:
+        pair = self._open_pair
+        return None if pair is None else pair.peer.disk_since
 
     def plan(self) -> Verdict:
         """What a cycle would do now; the status knows its conflicts then. Raises SyncHalted."""
@@ -301,17 +323,19 @@ class Sync:
 
     def run(self, stop: threading.Event) -> None:
         """Keep both sides equal until `stop`. Raises LinkLost, ProtocolError."""
-        with self._lock:
+        with self._lock.patiently(stop) as mine:
+            if not mine:
+                return
             self._runs = True
-            if self._state is State.PAUSED:
+            if self._paused:
                 self._finish_scan()
             else:
                 self._copy_first()
             self._take_less_memory()
             trim()  # what was needed to open both sides is not needed any more
         while not stop.is_set():
-            with self._lock:
-                patience = self._tend()
+            with self._lock.patiently(stop) as mine:
+                patience = self._tend() if mine else 0.0
             self._wake.wait(min(patience, NAP_S))
             self._wake.clear()
 
@@ -321,7 +345,7 @@ class Sync:
         Raises SyncHalted, SyncPaused, LinkLost; TimeoutError when it takes longer.
         """
         deadline = self._clock() + timeout_s
-        with self._lock:
+        with self._lock.within(timeout_s):
             self._require_going()
             self._copy_first()
             self._see_all(timeout_s)
@@ -362,6 +386,7 @@ class Sync:
             halt=self._halt,
             files=count_files(pair.ancestor) if pair else 0,
             unmerged=tuple(sorted(self._unmerged)),
+            disk_since=self._disk_since(),
         )
 
     def _unsettled(self) -> int:
@@ -381,18 +406,19 @@ class Sync:
         return found + max(0, pair.ledger.outstanding - self._outcome.pending)
 
     def pause(self) -> None:
-        """Change nothing until `resume`; what waits meanwhile is counted."""
-        with self._lock:
-            self._state = State.PAUSED
-            self._counted = False
+        """Change nothing until `resume`; what waits meanwhile is counted. Never blocks."""
+        self._paused = True
+        self._counted = False
+        self._state = State.PAUSED
         self._wake.set()
 
     def _require_going(self) -> None:
-        if self._state is State.PAUSED:
+        if self._paused:
             raise SyncPaused("the sync is paused", hint="remotedl sync resume")
 
     def resume(self) -> None:
         with self._lock:
+            self._paused = False
             self._state = State.LIVE
             self._changed = None
         self._wake.set()
@@ -557,6 +583,9 @@ class Sync:
         self._in_hand = 0
         try:
             carried = pair.carrier.carry(cleared, step, self._fresh)
+        except (DiskSilent, TimeoutError):
+            self._stale = True
+            raise
         except FolderGone as exc:  # an ancestor that is behind costs nothing
             self._root_was_gone = True
             self._check_roots()
@@ -717,6 +746,9 @@ class Sync:
         """What the agent has told since the last time."""
         pair = self._pair
         pair.peer.check()
+        if self._stale:
+            self._stale = False
+            pair.peer.snap(pair.picture.version, scan=False)
         self._news = pair.peer.untold
         for listing in pair.peer.listings():
             whole = listing.whole
@@ -880,7 +912,8 @@ class Sync:
         """One turn of a live session; for how long there is nothing to do."""
         pair = self._pair
         pair.peer.check()
-        if self._state is State.PAUSED:
+        if self._paused:
+            self._state = State.PAUSED
             self._count_what_waits()
             return NAP_S
         self._look(pair.follower.look_ripe)
@@ -903,7 +936,7 @@ class Sync:
             return NAP_S
         if told is not None:
             self._report.stage("sync", "goes on")
-        self._state = State.LIVE
+        self._state = State.PAUSED if self._paused else State.LIVE
         waits = [pair.follower.patience()]
         if self._retry_at is not None:
             waits.append(self._retry_at - self._clock())

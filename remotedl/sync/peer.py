@@ -30,6 +30,7 @@ from remotedl.sync.agent.transfer import Arrived, Intake, Outflow, Wanted, pack_
 from remotedl.sync.agent.tree import Change
 from remotedl.sync.agent.wire import Closed, Wire
 from remotedl.sync.bundle import agent_bundle
+from remotedl.sync.turns import LOOK_S, give_up_if
 
 FOLDER = ".remotedl/agent"
 """On the host, below the login's home."""
@@ -41,6 +42,8 @@ CHUNK = 1 << 18
 PING_S = 10.0
 SILENCE_S = 20.0
 """The link is lost when nothing came for so long although pings were sent."""
+DISK_S = 10.0
+"""A disk that is silent for so long while there is work hangs."""
 FAR_S = 0.003
 """From this round trip on, contents are deflated as far as it pays."""
 PROBES = 8
@@ -53,15 +56,20 @@ ERRORS_KEPT = 4000
 class Reply:
     """The answer to one request; comes later."""
 
-    def __init__(self) -> None:
+    def __init__(self, silent: Callable[[], float | None] = lambda: None) -> None:
+        """`silent`: since when the host's disk does not answer."""
+        self._silent = silent
         self._done = threading.Event()
         self._answer: dict[str, Any] = {}
         self._error: RemotedlError | None = None
 
     def wait(self, timeout_s: float | None = None) -> dict[str, Any]:
-        """Raises LinkLost, SyncError, TimeoutError."""
-        if not self._done.wait(timeout_s):
-            raise TimeoutError
+        """Raises LinkLost, SyncError, TimeoutError; DiskSilent where nobody may wait for that."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._done.wait(LOOK_S):
+            give_up_if(self._silent())
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError
         if self._error is not None:
             raise self._error
         return self._answer
@@ -103,6 +111,7 @@ class Peer:
         self._arrivals: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._intake: Intake | None = None
         self._heard = time.monotonic()
+        self._disk_silent_s = 0.0
         self._round_trip = float("inf")
         self._probes = 0
         self._closing = False
@@ -171,6 +180,13 @@ class Peer:
         return self._remote.name
 
     @property
+    def disk_since(self) -> float | None:
+        """Since when the host's disk does not answer (seconds since the epoch); None: it does."""
+        if self._disk_silent_s < DISK_S:
+            return None
+        return time.time() - self._disk_silent_s - (time.monotonic() - self._heard)
+
+    @property
     def error(self) -> RemotedlError | None:
         """Why the session is over; None while it is not."""
         return self._lost
@@ -230,7 +246,7 @@ class Peer:
 
     def expect(self, stream: int) -> Reply:
         """The answer to contents that were sent on `stream`."""
-        reply = Reply()
+        reply = Reply(lambda: self.disk_since)
         with self._lock:
             self._replies[stream] = reply
         if self._lost is not None:
@@ -256,6 +272,10 @@ class Peer:
             self._process.shutdown_write()
         except (Closed, LinkLost):
             pass
+
+    def abort(self) -> None:
+        """Whoever waits for an answer gets LinkLost: nobody can wait any longer. Idempotent."""
+        self._stop(LinkLost("the session was closed"))
 
     def close(self) -> None:
         """End the session in order; idempotent."""
@@ -334,7 +354,8 @@ class Peer:
             self._hello.set(protocol.unpack_json(frame.payload))
             self._send_ping()
         elif kind is Type.PING:
-            self._round_trip = min(self._round_trip, _since(frame.payload))
+            took, self._disk_silent_s = _pong(frame.payload)
+            self._round_trip = min(self._round_trip, took)
             self._wire.deflates = self._is_far
             self._probes += 1
             if self._is_far and self._probes < PROBES:
@@ -514,12 +535,14 @@ def refusal(answer: Mapping[str, Any], host: str, root: str) -> RemotedlError:
     return FolderUnusable(f"{where} cannot be synced: {said}", hint=hint)
 
 
-def _since(payload: bytes) -> float:
-    """How long ago this ping was sent."""
-    if len(payload) != 9:
+def _pong(payload: bytes) -> tuple[float, float]:
+    """How long ago this ping was sent, and for how long the host's disk has been silent."""
+    if len(payload) != 17:
         raise Malformed("a ping that is none")
-    (sent,) = struct.unpack(">d", payload[1:])
-    return max(0.0, time.monotonic() - float(sent))
+    sent, silent = struct.unpack(">dd", payload[1:])
+    if not 0 <= silent < float("inf"):
+        raise Malformed("a ping that is none")
+    return max(0.0, time.monotonic() - float(sent)), float(silent)
 
 
 def _number(payload: bytes) -> int:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from remotedl.sync.agent.tree import Issue, parents
 from remotedl.sync.lanes import Choice
 from remotedl.sync.status import Barrier, Failure, State, SyncStatus
+from remotedl.sync.turns import waits_since
 from remotedl.sync.verdict import Conflict, Frozen, LeftOut, LeftOutWhy, Where
 
 SHOWN = 3
@@ -158,6 +159,8 @@ def watching(status: SyncStatus) -> str | None:
 def _all(status: SyncStatus) -> Iterator[Remedy]:
     if status.halt is not None:
         yield Remedy(f"halted: {status.halt.message}", status.halt.hint)
+    if status.disk_since is not None:
+        yield Remedy(waits_since(status.disk_since), "remotedl doctor")
     if status.state is State.PAUSED:
         yield Remedy("paused: nothing is changed on either side", "remotedl sync resume")
     if status.conflicts:

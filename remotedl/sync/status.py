@@ -110,6 +110,8 @@ class SyncStatus(NamedTuple):
     files: int
     unmerged: tuple[str, ...] = ()
     """Copies that stand beside files: what could not be merged where they were open in Jupyter."""
+    disk_since: float | None = None
+    """Since when the host's disk does not answer (seconds since the epoch); None: it does."""
 
 
 class Progress(NamedTuple):

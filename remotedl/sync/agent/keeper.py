@@ -18,6 +18,7 @@ from remotedl.sync.agent.apply import Outcome, Status
 from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.folder import FolderBusy, FolderGone, FolderReplaced
 from remotedl.sync.agent.follow import Follower
+from remotedl.sync.agent.heartbeat import Heartbeat
 from remotedl.sync.agent.ignore import Ignore, Source
 from remotedl.sync.agent.listing import Around, Generations, Listing, Version, pack_listing
 from remotedl.sync.agent.opened import MERGES, open_documents
@@ -55,9 +56,12 @@ class Refused(Exception):
 class Keeper:
     """Holds the replica. `post` from any thread; everything else in the keeper's own."""
 
-    def __init__(self, wire: Wire, disk: Optional[Disk], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, wire: Wire, disk: Disk, clock: Callable[[], float], heartbeat: Heartbeat
+    ) -> None:
         self._wire = wire
         self._disk = disk
+        self._heartbeat = heartbeat
         self._clock = clock
         self._tasks: queue.Queue[Optional[Task]] = queue.Queue()
         self._refused = False
@@ -99,9 +103,10 @@ class Keeper:
                     return
                 if self._refused:
                     continue
-                task()
-                if self._tasks.empty():
-                    self._follow()
+                with self._heartbeat.working():
+                    task()
+                    if self._tasks.empty():
+                        self._follow()
         finally:
             self._close()
 

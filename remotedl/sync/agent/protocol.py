@@ -19,7 +19,7 @@ what was wrong. No I/O: bytes come in, bytes go out.
 | COMMIT | laptop | a table of changes: path, what is expected there, what shall be there |
 | OPS | laptop | JSON: a request about the trash, the staging area or the rules |
 | ACK | both | JSON: how the request of this stream ended |
-| PING | both | echoed with its first byte set |
+| PING | both | echoed with its first byte set, and with for how long the disk has been silent |
 | FLUSH | laptop | JSON: a cookie to write and to wait for |
 | CREDIT | both | 8 bytes: so many more bytes of DATA may be sent |
 | LOOKING | agent | 8 bytes: so many paths are known to have changed and are not told yet |

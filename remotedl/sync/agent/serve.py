@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, List, Optional
 from remotedl.sync.agent import protocol
 from remotedl.sync.agent.compiled import keep_compiled
 from remotedl.sync.agent.disk import Disk, this_disk, write_all
+from remotedl.sync.agent.heartbeat import Heartbeat
 from remotedl.sync.agent.keeper import Keeper, Refused
 from remotedl.sync.agent.listing import Version
 from remotedl.sync.agent.opened import open_documents
@@ -65,7 +66,9 @@ class Agent:
         self._patience = SILENCE_S
         self.doubted = threading.Event()
         self._wire = Wire(send, lambda _: None)
-        self._keeper = Keeper(self._wire, disk, clock)
+        self._heartbeat = Heartbeat(clock)
+        watched = self._heartbeat.watch(this_disk() if disk is None else disk)
+        self._keeper = Keeper(self._wire, watched, clock, self._heartbeat)
         self._arrivals: queue.Queue[Optional[Callable[[], None]]] = queue.Queue()
         self._small: Any = queue.Queue()
         self._big: Any = queue.Queue()
@@ -110,7 +113,8 @@ class Agent:
         """Raises Bye, Malformed and whatever a request without sense leads to."""
         kind = frame.type
         if kind is Type.PING:
-            self._wire.control(Type.PING, frame.stream, b"\1" + frame.payload[1:9])
+            silent = struct.pack(">d", self._heartbeat.silent_for())
+            self._wire.control(Type.PING, frame.stream, b"\1" + frame.payload[1:9] + silent)
         elif kind is Type.CREDIT:
             self._wire.more_credit(struct.unpack(">Q", frame.payload)[0])
         elif kind is Type.BYE:
@@ -254,7 +258,8 @@ class Agent:
                 task = self._arrivals.get()
                 if task is None:
                     return
-                task()
+                with self._heartbeat.working():
+                    task()
         except Malformed as exc:
             self._complain(0, "malformed", str(exc))
         except Closed:
