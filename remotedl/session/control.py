@@ -36,6 +36,8 @@ HELLO_S = 2.0
 _BACKLOG = 16
 _UNIX_PATH_LIMIT = 100
 _LARGEST = 16 * 1024 * 1024
+_LARGEST_REPLY = 512 * 1024 * 1024
+"""Bytes; the history of a big delete is long."""
 
 
 class ControlServer:
@@ -155,7 +157,7 @@ class _Talk:
             with Client(self._address, authkey=self._key) as client:
                 client.send_bytes(self._request)
                 self.taken.set()
-                self.reply = client.recv_bytes(_LARGEST)
+                self.reply = client.recv_bytes(_LARGEST_REPLY)
         except (OSError, EOFError, AuthenticationError) as exc:
             self.trouble = exc
         self.taken.set()

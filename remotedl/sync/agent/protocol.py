@@ -22,6 +22,7 @@ what was wrong. No I/O: bytes come in, bytes go out.
 | PING | both | echoed with its first byte set, and with for how long the disk has been silent |
 | FLUSH | laptop | JSON: a cookie to write and to wait for |
 | CREDIT | both | 8 bytes: so many more bytes of DATA may be sent |
+| MORE | both | the type of a frame that follows on this stream, and the next part of its payload |
 | LOOKING | agent | 8 bytes: so many paths are known to have changed and are not told yet |
 | BYE | laptop | nothing: end in order |
 """
@@ -52,8 +53,13 @@ CREDIT_START = 16 << 20
 """How many bytes of DATA may be on their way unconfirmed, each way."""
 LONG = 1 << 16
 """DATA from this size on is put together at its place instead of in the parser's buffer."""
-TABLE_ROWS = 8192
-"""A table is cut into parts of so many rows."""
+PART = 1 << 20
+"""A longer payload is cut into MORE frames of so many bytes, a listing into tables of about so
+many, whatever is in them."""
+MESSAGE_LIMIT = 512 << 20
+"""So many bytes of MORE are kept at most; a history of a million changes is shorter."""
+ROW = 64
+"""Bytes of a table's row beside its path and target."""
 PATH_LIMIT = 1 << 16
 NAME_LIMIT = 255
 
@@ -96,6 +102,7 @@ class Type(IntEnum):
     DEFLATED = 15
     PREPARE = 16
     LOOKING = 17
+    MORE = 18
 
 
 class Frame(NamedTuple):
@@ -122,13 +129,30 @@ def header(kind: Type, stream: int, size: int) -> bytes:
     return _HEADER.pack(size, kind, stream)
 
 
+def cut(kind: Type, stream: int, payload: bytes) -> List[Tuple[bytes, bytes]]:
+    """A message as frames, each a header and what follows it: none is longer than may be."""
+    if len(payload) <= PART:
+        return [(header(kind, stream, len(payload)), payload)]
+    view, name = memoryview(payload), bytes([kind])
+    ends = range(PART, len(payload), PART)
+    pieces = [name + bytes(view[end - PART : end]) for end in ends]
+    found = [(header(Type.MORE, stream, len(piece)), piece) for piece in pieces]
+    rest = bytes(view[ends[-1] :])
+    return [*found, (header(kind, stream, len(rest)), rest)]
+
+
 class Parser:
-    """Cuts a stream of bytes into frames; before the first one it skips to MAGIC if asked."""
+    """Cuts a stream of bytes into frames; before the first one it skips to MAGIC if asked.
+
+    What was cut into MORE frames comes out whole.
+    """
 
     def __init__(self, *, skip_noise: bool = False) -> None:
         self._buffer = bytearray()
         self._noise: Optional[bytearray] = bytearray() if skip_noise else None
         self._long: Optional[_Long] = None
+        self._begun: Dict[Tuple[int, int], bytearray] = {}
+        """By type and stream, what has come of a message in MORE frames."""
 
     @property
     def noise(self) -> bytes:
@@ -160,9 +184,20 @@ class Parser:
                 break
             position = start + length
             payload = bytes(memoryview(self._buffer)[start:position])
-            yield Frame(_type(code), stream, payload)
+            if code == Type.MORE:
+                self._begin(stream, payload)
+            else:
+                begun = self._begun.pop((code, stream), None) if self._begun else None
+                yield Frame(
+                    _type(code), stream, payload if begun is None else bytes(begun + payload)
+                )
         if position:
             del self._buffer[:position]
+
+    def _begin(self, stream: int, payload: bytes) -> None:
+        if not payload or sum(map(len, self._begun.values())) > MESSAGE_LIMIT:
+            raise Malformed("a message that is longer than any can be")
+        self._begun.setdefault((payload[0], stream), bytearray()).extend(payload[1:])
 
     def _skip(self, data: bytes) -> bytes:
         assert self._noise is not None
@@ -322,10 +357,19 @@ def check_path(path: str) -> str:
     return path
 
 
-def parts(rows: Sequence[Any], size: int = TABLE_ROWS) -> Iterator[Sequence[Any]]:
-    """`rows` in pieces; one empty piece where there are none, for somebody waits for it."""
-    for start in range(0, max(len(rows), 1), size):
-        yield rows[start : start + size]
+def parts(
+    rows: Sequence[Tuple[str, Optional[Entry]]], limit: int = PART
+) -> Iterator[Sequence[Tuple[str, Optional[Entry]]]]:
+    """`rows` in pieces of about `limit` bytes; one empty piece where there are none, for somebody
+    waits for it.
+    """
+    start = size = 0
+    for at, (path, entry) in enumerate(rows):
+        size += ROW + len(path) + len((entry.target or "") if entry is not None else "")
+        if size > limit and at > start:
+            yield rows[start:at]
+            start, size = at, ROW + len(path)
+    yield rows[start:]
 
 
 def deflate(data: Any, level: int) -> bytes:

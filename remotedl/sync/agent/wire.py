@@ -15,6 +15,7 @@ from remotedl.sync.agent.protocol import (
     DATA_LIMIT,
     DATA_SIZE,
     Type,
+    cut,
     deflate,
     header,
 )
@@ -70,12 +71,13 @@ class Wire:
         with self._change:
             if self._closed:
                 raise Closed("the connection is closed")
-            self._control.append((header(kind, stream, len(payload)), payload))
+            self._control.extend(cut(kind, stream, payload))
             self._change.notify_all()
 
     def in_order(self, kind: Type, stream: int, payload: bytes = b"") -> None:
         """Send after the data that waits. Raises Closed."""
-        self._queue(header(kind, stream, len(payload)), payload)
+        for head, piece in cut(kind, stream, payload):
+            self._queue(head, piece)
 
     def data(self, stream: int, content: Any) -> None:
         """Send bytes as DATA, cut as the link is fast; waits for credit. Raises Closed."""
