@@ -288,6 +288,9 @@ class Config(Strict):
     allow_files: tuple[Argument, ...] = ()
     """Files and folders outside of the project that its hosts.toml may name; counts in the
     user's own hosts.toml alone."""
+    allow_lan: tuple[Argument, ...] = ()
+    """Names, addresses and networks that are not public and that hosts may reach through this
+    laptop (`--via-laptop`); counts in the user's own hosts.toml alone."""
     hosts: dict[Argument, HostConfig] = {}
     project: ProjectConfig = ProjectConfig()
 

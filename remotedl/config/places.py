@@ -13,11 +13,13 @@ from pathlib import Path
 
 from remotedl.config.below import read_plain
 from remotedl.config.load import FILE_NAME, line_of, load_config
-from remotedl.config.models import HostConfig
+from remotedl.config.models import Config, HostConfig
 from remotedl.config.paths import config_dir, state_place
 from remotedl.errors import ConfigError
 
 KEY = "allow_files"
+USERS_KEYS = (KEY, "allow_lan")
+"""Keys that count in the user's own hosts.toml alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +99,23 @@ class Places:
         return f"{self.config_path}:{line_of(text, tuple(key.split('.')))}: {key}"
 
 
-def places_of(root: Path, config_path: Path | None, allows: bool) -> Places:
-    """`allows`: this hosts.toml says what is allowed, which a project's own may not."""
+def places_of(root: Path, config_path: Path | None, config: Config) -> Places:
+    """Raises ConfigError where a project's own hosts.toml says what is allowed."""
     places = Places(root, config_path)
-    if allows and config_path is not None and not places._is_users(config_path):
-        raise ConfigError(
-            f"{places._where(KEY)} counts in your own file alone, not in that of a project",
-            hint=f"move it to {own_file()}",
-        )
+    if config_path is not None and not places._is_users(config_path):
+        for key in USERS_KEYS:
+            if getattr(config, key):
+                raise ConfigError(
+                    f"{places._where(key)} counts in your own file alone, not in that of a project",
+                    hint=f"move it to {own_file()}",
+                )
     return places
+
+
+def allowed_lan() -> tuple[str, ...]:
+    """What the user lets hosts reach through this laptop besides public addresses."""
+    own = own_file()
+    return load_config(own).allow_lan if own.is_file() else ()
 
 
 def own_file() -> Path:

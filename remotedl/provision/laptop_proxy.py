@@ -1,8 +1,8 @@
 """An HTTP proxy in remotedl, for a host without a way out: CONNECT, and plain requests.
 
 It speaks over streams that it is handed (connections to a port on the host's loopback), asks for
-a credential that only this run knows, and reaches a few ports of places that are not this
-laptop itself. It keeps nothing and logs nothing. This file neither opens the port nor tells
+a credential that only this run knows, and reaches a few ports of public places (`laptop_reach.py`).
+It keeps nothing and logs nothing. This file neither opens the port nor tells
 anybody of it: that is `via_laptop.py`.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -18,11 +17,11 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from remotedl.errors import LinkLost
+from remotedl.provision.laptop_reach import OutOfReach, Reach
 from remotedl.ssh.remote import Stream
 
 MOST_HEAD = 65_536
 """Bytes of a request's head."""
-CONNECT_LIMIT_S = 20.0
 CHUNK = 65_536
 WEB_PORTS = frozenset({80, 443})
 HOP_HEADERS = ("proxy-authorization", "proxy-connection", "connection", "keep-alive")
@@ -52,34 +51,6 @@ class Request:
     """What came with the head already."""
 
 
-def dial(host: str, port: int) -> socket.socket:
-    """Connect from the laptop. Raises Refused for the laptop itself, OSError where nobody is."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    error: OSError | None = None
-    for family, kind, number, _, address in found:
-        if not reachable(str(address[0])):
-            raise Refused("403 Forbidden", f"{host} is this laptop, or none of its networks' hosts")
-        connection = socket.socket(family, kind, number)
-        connection.settimeout(CONNECT_LIMIT_S)
-        try:
-            connection.connect(address)
-        except OSError as exc:
-            connection.close()
-            error = exc
-            continue
-        connection.settimeout(None)
-        return connection
-    raise error or OSError(f"{host} has no address")
-
-
-def reachable(address: str) -> bool:
-    """Anything but this laptop's own loopback, link-local services and nonsense."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return not (ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast)
-
-
 @dataclass(slots=True)
 class LaptopProxy:
     """Answers one connection a call of `serve`; any number of threads."""
@@ -87,7 +58,7 @@ class LaptopProxy:
     credential: str
     """ "user:password", as Basic authentication has it."""
     ports: Collection[int] = WEB_PORTS
-    dial: Dial = dial
+    dial: Dial = field(default_factory=lambda: Reach().dial)
     carried: int = 0
     """Bytes that came down, for the report."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -105,7 +76,7 @@ class LaptopProxy:
         try:
             request = read_request(stream)
             self._check(request)
-            server = self.dial(request.host, request.port)
+            server = self._dialled(request)
         except Refused as exc:
             stream.sendall(answer(exc.status, str(exc)))
             return
@@ -123,6 +94,12 @@ class LaptopProxy:
             raise Refused("407 Proxy Authentication Required", "only this run has the credential")
         if request.port not in self.ports:
             raise Refused("403 Forbidden", f"port {request.port} is not for packages")
+
+    def _dialled(self, request: Request) -> socket.socket:
+        try:
+            return self.dial(request.host, request.port)
+        except OutOfReach as exc:
+            raise Refused("403 Forbidden", str(exc)) from exc
 
     def _splice(self, stream: Stream, server: socket.socket) -> None:
         """Both directions, until the server is done; then the way up is cut as well."""

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from remotedl.errors import ProvisionError
 from remotedl.provision.laptop_proxy import WEB_PORTS, LaptopProxy
+from remotedl.provision.laptop_reach import Reach
 from remotedl.provision.probe import proxy_variables
 from remotedl.provision.steps import Wish
 from remotedl.report import SILENT, Report
@@ -80,14 +81,20 @@ class Way:
 
 @contextmanager
 def via_laptop(
-    remote: Door, wish: Wish, *, ports: Collection[int] = (), report: Report = SILENT
+    remote: Door,
+    wish: Wish,
+    *,
+    ports: Collection[int] = (),
+    lan: Collection[str] = (),
+    report: Report = SILENT,
 ) -> Iterator[Way]:
-    """Open the way for the length of the block; `ports`: further ones that it may lead to.
+    """Open the way for the length of the block; `ports`: further ones that it may lead to, `lan`:
+    what it may reach besides public addresses.
 
     Raises TunnelError where sshd forbids it.
     """
     secret = secrets.token_urlsafe(24)
-    proxy = LaptopProxy(f"{USER}:{secret}", allowed_ports(wish) | set(ports))
+    proxy = LaptopProxy(f"{USER}:{secret}", allowed_ports(wish) | set(ports), Reach(lan).dial)
     listener = remote.listen_remote("127.0.0.1", 0, proxy.serve)
     url = f"http://{USER}:{secret}@127.0.0.1:{listener.port}"
     report.note(f"{remote.name} reaches the internet through this laptop while this runs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from remotedl.config.places import allowed_lan
 from remotedl.provision.apply import Outcome, converge
 from remotedl.provision.steps import wish_of
 from remotedl.provision.via_laptop import via_laptop
@@ -19,7 +20,8 @@ def make_ready(errand: Errand, *, yes: bool, reboot: bool, through_laptop: bool)
         with ExitStack() as stack:
             wish = wish_of(errand.host)
             if through_laptop:
-                wish = stack.enter_context(via_laptop(remote, wish, report=errand.report)).wish
+                way = via_laptop(remote, wish, lan=allowed_lan(), report=errand.report)
+                wish = stack.enter_context(way).wish
             outcome = converge(
                 remote,
                 wish,

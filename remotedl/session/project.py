@@ -91,7 +91,7 @@ def open_project(
     root = project_root(folder, confirm)
     config_path = find_config(root, explicit_config)
     config = load_config(config_path) if config_path is not None else Config()
-    places_of(root, config_path, bool(config.allow_files))
+    places_of(root, config_path, config)
     check(config, not (root / MARKER).exists())
     project_id = _project_id(root)
     original = _original(root, project_id)

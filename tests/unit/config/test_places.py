@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remotedl.config.models import HostConfig
+from remotedl.config.models import Config, HostConfig
 from remotedl.config.places import Places, own_file, places_of
 from remotedl.errors import ConfigError
 
@@ -62,11 +62,13 @@ def test_the_users_own_file_names_what_it_likes_but_no_link_out_of_the_project(
         own.find("project.env_file", "planted")
 
 
-def test_a_project_cannot_allow_itself(places: Places) -> None:
+@pytest.mark.parametrize("key", ["allow_files", "allow_lan"])
+def test_a_project_cannot_allow_itself(places: Places, key: str) -> None:
     assert places.config_path is not None
+    allowing = Config.model_validate({key: ("x",)})
     with pytest.raises(ConfigError, match="counts in your own file alone"):
-        places_of(places.root, places.config_path, allows=True)
-    places_of(places.root, own_file(), allows=True)
+        places_of(places.root, places.config_path, allowing)
+    places_of(places.root, own_file(), allowing)
 
 
 def test_keys_are_where_ssh_has_them_or_are_looked_at_as_well(places: Places, home: Path) -> None:
