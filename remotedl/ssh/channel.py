@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 STDERR = 1
 SEND_AT_ONCE = 256 << 10
+LEAST_PACKET = 1 << 10
+"""Who takes no packets of a kilobyte means harm: each costs as much as a big one."""
 
 Request = Callable[["Channel", str, Message], bool]
 
@@ -46,6 +48,7 @@ class Channel:
         self._transport = transport
         self._changed = threading.Condition()
         self._window_in = window
+        self._room_in = window
         self._packet_in = packet
         self._read_since_adjust = 0
         self._peer = -1
@@ -76,6 +79,16 @@ class Channel:
     def exit_signal(self) -> str | None:
         """The name of the signal that ended the command, without SIG."""
         return self._signal
+
+    @property
+    def peer(self) -> str:
+        """What the user calls the other side."""
+        return self._transport.peer
+
+    @property
+    def room(self) -> int:
+        """How much can be sent without waiting for the other side."""
+        return self._window_out
 
     @property
     def lost(self) -> bool:
@@ -189,7 +202,8 @@ class Channel:
 
     def _confirm(self, peer: int, window: int, packet: int) -> None:
         with self._changed:
-            self._peer, self._window_out, self._packet_out = peer, window, packet
+            self._peer, self._window_out = peer, window
+            self._packet_out = max(packet, LEAST_PACKET)
             self._open = True
             self._changed.notify_all()
             orphan = self._closed_here
@@ -210,6 +224,7 @@ class Channel:
     def _take_data(self, data: bytes) -> None:
         """Data, without waking who waits for it; `_wake` follows."""
         with self._changed:
+            self._spend(len(data))
             if not self._closed_here:
                 self._out.put(data)
 
@@ -221,8 +236,8 @@ class Channel:
         self._take_in(self._out, message.get_binary())
 
     def _feed_extended(self, message: Message) -> None:
-        if message.get_int() == STDERR:
-            self._take_in(self._err, message.get_binary())
+        kind, data = message.get_int(), message.get_binary()
+        self._take_in(self._err, data, kept=kind == STDERR)
 
     def _window_adjust(self, message: Message) -> None:
         with self._changed:
@@ -301,9 +316,16 @@ class Channel:
     def _input_over(self) -> bool:
         return self._eof_in or self._closed_here or self._lost
 
-    def _take_in(self, buffer: _Buffer, data: bytes) -> None:
+    def _spend(self, size: int) -> None:
+        """The other side may send what its window holds, and no more. Raises SSHException."""
+        self._room_in -= size
+        if self._room_in < 0:
+            raise self._transport.breaks_rules("it sends more than it may")
+
+    def _take_in(self, buffer: _Buffer, data: bytes, *, kept: bool = True) -> None:
         with self._changed:
-            if not self._closed_here:
+            self._spend(len(data))
+            if kept and not self._closed_here:
                 buffer.put(data)
                 self._changed.notify_all()
 
@@ -329,6 +351,7 @@ class Channel:
         if self._read_since_adjust * 4 < self._window_in or self._eof_in:
             return 0
         adjust, self._read_since_adjust = self._read_since_adjust, 0
+        self._room_in += adjust
         return adjust
 
     def _adjust_window(self, size: int) -> None:

@@ -24,6 +24,7 @@ from remotedl.errors import (
 from remotedl.ssh import quoting
 from remotedl.ssh.address import stranded
 from remotedl.ssh.channel import Channel, ChannelRefused
+from remotedl.ssh.limit import Limit
 from remotedl.ssh.mux import UNIX_SOCKET
 from remotedl.ssh.opener import Opened
 from remotedl.ssh.process import RemoteProcess, RemoteStream
@@ -32,12 +33,13 @@ from remotedl.ssh.remote import Chunk, Pty, Result, Stream
 from remotedl.ssh.reverse import Handler, RemoteListener, ReverseDoor
 from remotedl.ssh.root import Root
 from remotedl.ssh.route import Hop
-from remotedl.ssh.sessions import Sessions
+from remotedl.ssh.sessions import WAIT_S, Sessions
 from remotedl.ssh.system import FastLane, possible, raise_descriptor_limit
 
 OPEN_TIMEOUT_S = 30.0
 DIAL_TIMEOUT_S = 60.0
-STDIN_AT_ONCE = 1 << 20
+MOST_OUTPUT = 32 << 20
+KILL_LIMIT_S = 3.0
 PROHIBITED = 1
 KILL = """\
 kill -s TERM -- "-$1" 2>/dev/null || kill -s TERM "$1" 2>/dev/null || exit 0
@@ -96,8 +98,9 @@ class Connection:
         on_stdout: Chunk | None = None,
         on_stderr: Chunk | None = None,
     ) -> Result:
-        process = self._start(argv, sudo=False, env=env, cwd=cwd, pty=None)
-        return self._finish(process, stdin, timeout_s, check, on_stdout, on_stderr)
+        limit = Limit(timeout_s)
+        process = self._start(argv, limit, sudo=False, env=env, cwd=cwd, pty=None)
+        return self._finish(process, stdin, limit, check, on_stdout, on_stderr)
 
     def sudo(
         self,
@@ -111,8 +114,9 @@ class Connection:
         on_stdout: Chunk | None = None,
         on_stderr: Chunk | None = None,
     ) -> Result:
-        process = self._start(argv, sudo=True, env=env, cwd=cwd, pty=None)
-        return self._finish(process, stdin, timeout_s, check, on_stdout, on_stderr)
+        limit = Limit(timeout_s)
+        process = self._start(argv, limit, sudo=True, env=env, cwd=cwd, pty=None)
+        return self._finish(process, stdin, limit, check, on_stdout, on_stderr)
 
     def start(
         self,
@@ -123,7 +127,7 @@ class Connection:
         cwd: str | None = None,
         pty: Pty | None = None,
     ) -> RemoteProcess:
-        return self._start(argv, sudo=sudo, env=env, cwd=cwd, pty=pty)
+        return self._start(argv, Limit(None), sudo=sudo, env=env, cwd=cwd, pty=pty)
 
     def hasten(self) -> None:
         """Make later dials fast: see `system.py`. Returns at once; nothing comes of it where the
@@ -204,6 +208,7 @@ class Connection:
     def _start(
         self,
         argv: Sequence[str],
+        limit: Limit,
         *,
         sudo: bool,
         env: Mapping[str, str] | None,
@@ -214,19 +219,28 @@ class Connection:
         if sudo:
             self._root.check_allowed()
         command = quoting.command_line(argv, env=env, cwd=cwd, sudo=sudo, terminal=pty is not None)
-        process = self._exec(argv, command, pty, by_root=sudo)
+        try:
+            process = self._exec(argv, command, pty, limit, by_root=sudo)
+        except TimeoutError as exc:
+            raise self._too_late(argv[0], limit) from exc
         if sudo:
             try:
-                self._root.begin(process)
+                self._root.begin(process, limit)
             except BaseException:
                 process.close()
                 raise
         return process
 
     def _exec(
-        self, argv: Sequence[str], command: bytes, pty: Pty | None, *, by_root: bool
+        self,
+        argv: Sequence[str],
+        command: bytes,
+        pty: Pty | None,
+        limit: Limit,
+        *,
+        by_root: bool,
     ) -> RemoteProcess:
-        channel = self._open_session()
+        channel = self._open_session(limit)
         process = RemoteProcess(channel, argv, pty, by_root, _once(self._sessions.end))
         try:
             if pty is not None:
@@ -238,13 +252,17 @@ class Connection:
             raise
         return process
 
-    def _open_session(self) -> Channel:
+    def _open_session(self, limit: Limit) -> Channel:
+        """Raises TimeoutError where the limit is over, LinkLost where nothing answers at all."""
+
         def opening() -> Channel:
-            return self._transport.open("session", timeout_s=OPEN_TIMEOUT_S)
+            return self._transport.open("session", timeout_s=limit.at_most(OPEN_TIMEOUT_S))
 
         try:
-            return self._sessions.admit(opening)
+            return self._sessions.admit(opening, limit.at_most(WAIT_S))
         except TimeoutError as exc:
+            if limit.over:
+                raise
             raise self._transport.lost(str(exc)) from exc
 
     def _dial(self, where: str, kind: str, *fields: str | int) -> RemoteStream:
@@ -265,52 +283,91 @@ class Connection:
         self,
         process: RemoteProcess,
         stdin: bytes,
-        timeout_s: float | None,
+        limit: Limit,
         check: bool,
         on_stdout: Chunk | None,
         on_stderr: Chunk | None,
     ) -> Result:
         """Feed stdin, gather both outputs, wait."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            _feed(process, stdin)
-            out = _gather(process, deadline, on_stdout, on_stderr)
-            code = process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            out = self._exchange(process, stdin, limit.deadline, on_stdout, on_stderr)
+            code = process.wait(limit.left)
         except TimeoutError as exc:
             self._end(process)
-            raise RemoteTimeout(
-                f"{self.name}: {process.argv[0]} did not end in {timeout_s:g} s"
-            ) from exc
+            raise self._too_late(process.argv[0], limit) from exc
         finally:
             process.close()
         if not process.started:
-            raise self._no_shell(process)
+            raise process.no_shell()
         result = Result(process.argv, code, *out)
         if check and not result.ok:
             raise _failed(self.name, result)
         return result
 
+    def _too_late(self, program: str, limit: Limit) -> RemoteTimeout:
+        return RemoteTimeout(f"{self.name}: {program} did not end in {limit.timeout_s:g} s")
+
+    def _exchange(
+        self,
+        process: RemoteProcess,
+        stdin: bytes,
+        deadline: float | None,
+        on_stdout: Chunk | None,
+        on_stderr: Chunk | None,
+    ) -> tuple[bytes, bytes]:
+        """Feed stdin, and gather all of both outputs, as long as it is no more than any command of
+        ours has to say.
+
+        stdin goes out once the command runs: a start file that reads would take it away.
+        """
+        out, err = bytearray(), bytearray()
+        fed = False
+        while True:
+            if not fed and (process.started or not stdin):
+                fed = True
+                _feed(process, stdin)
+            if (came := process.recv_any(deadline)) is None:
+                break
+            for data, kept, told in ((came[0], out, on_stdout), (came[1], err, on_stderr)):
+                kept += data
+                if data and told is not None:
+                    told(data)
+            if len(out) + len(err) > MOST_OUTPUT:
+                self._end(process)
+                raise SshError(
+                    f"{self.name}: {process.argv[0]} printed more than {MOST_OUTPUT >> 20} MB "
+                    "and was ended"
+                )
+        return bytes(out), bytes(err)
+
     def _end(self, process: RemoteProcess) -> None:
-        """TERM, and KILL a second later. By a command: sshd sends signals to few processes."""
+        """TERM, and KILL a second later. By a command: sshd sends signals to few processes.
+
+        A host that starts no more commands is not waited for.
+        """
         if process.pid is None:
             return
-        call = self.sudo if process.by_root else self.run
+        argv = ["sh", "-c", KILL, "kill", str(process.pid)]
+        thread = threading.Thread(
+            target=self._kill, args=(argv, process.by_root), name="remotedl-kill", daemon=True
+        )
+        thread.start()
+        thread.join(KILL_LIMIT_S)
+
+    def _kill(self, argv: Sequence[str], by_root: bool) -> None:
         try:
-            call(["sh", "-c", KILL, "kill", str(process.pid)], check=False, timeout_s=None)
+            killer = self._start(argv, Limit(None), sudo=by_root, env=None, cwd=None, pty=None)
+            try:
+                killer.wait(OPEN_TIMEOUT_S)
+            finally:
+                killer.close()
         except SshError:
             pass
-
-    def _no_shell(self, process: RemoteProcess) -> SshError:
-        return SshError(
-            f"{self.name}: the login shell of {self.user} runs no commands; "
-            f"it says: {process.noise or 'nothing'}",
-            hint=f"ssh {self._hop.user}@{self._hop.address} true",
-        )
 
 
 def _feed(process: RemoteProcess, stdin: bytes) -> None:
     """What fits into sshd's window goes at once; more needs a thread, lest both sides wait."""
-    if len(stdin) <= STDIN_AT_ONCE:
+    if len(stdin) <= process.room:
         _write(process, stdin)
     else:
         threading.Thread(
@@ -325,18 +382,6 @@ def _write(process: RemoteProcess, stdin: bytes) -> None:
         process.shutdown_write()
     except LinkLost:
         pass
-
-
-def _gather(
-    process: RemoteProcess, deadline: float | None, on_stdout: Chunk | None, on_stderr: Chunk | None
-) -> tuple[bytes, bytes]:
-    out, err = bytearray(), bytearray()
-    while (came := process.recv_any(deadline)) is not None:
-        for data, kept, told in ((came[0], out, on_stdout), (came[1], err, on_stderr)):
-            kept += data
-            if data and told is not None:
-                told(data)
-    return bytes(out), bytes(err)
 
 
 def _failed(host: str, result: Result) -> RemoteCommandFailed:

@@ -11,6 +11,8 @@ import re
 START = re.compile(rb"\x1eremotedl:([0-9]+) \x1e")
 PROMPT = b"\x1eremotedl? \x1e"
 NOISE_LIMIT = 1 << 20
+ENDLESS = 8 << 20
+"""No login says so much before it runs a command."""
 
 
 class StartFinder:
@@ -22,6 +24,12 @@ class StartFinder:
         self.noise = b""
         """What came before the mark, sudo's questions left out."""
         self.prompts = 0
+        self.noise_seen = 0
+        """Bytes of noise, those too that are not kept."""
+
+    @property
+    def endless(self) -> bool:
+        return not self.started and self.noise_seen > ENDLESS
 
     @property
     def started(self) -> bool:
@@ -41,6 +49,7 @@ class StartFinder:
         """The part of `data` that is the command's own."""
         if self.started:
             return data
+        self.noise_seen += len(data)
         seen = self.noise + data
         self.prompts += seen.count(PROMPT)
         seen = seen.replace(PROMPT, b"")

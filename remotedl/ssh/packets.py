@@ -26,6 +26,7 @@ from remotedl.ssh.sealed import PREFIX, SEQUENCE_MASK, TAG, Engine, Gcm, Sealed
 READ_AT_ONCE = 256 << 10
 WRITE_AT_ONCE = 256 << 10
 LONGEST_PACKET = 1 << 20
+LONGEST_GREETING = 8 << 10
 STALL_LIMIT_S = 60.0
 """A peer that takes no byte for so long is gone: sshd reads whatever else it does."""
 
@@ -92,6 +93,29 @@ class Packetizer(ParamikoPacketizer):
         super().reset_seqno_out()
         if self._writer is not None:
             self._writer.sequence = 0
+
+    def readline(self, timeout: float) -> str:
+        """A line of the greeting. Raises SSHException where it has no end, TimeoutError."""
+        deadline = time.monotonic() + timeout
+        line = b""
+        while not line.endswith(b"\n"):
+            if len(line) > LONGEST_GREETING or time.monotonic() > deadline:
+                raise SSHException(": a greeting without an end")
+            line += self.read_greeting(deadline)
+        return line.rstrip(b"\r\n").decode("utf-8", "replace")
+
+    def read_greeting(self, deadline: float) -> bytes:
+        """One byte: what follows the greeting is paramiko's to read. Raises EOFError."""
+        while True:
+            try:
+                came: bytes = self._sock.recv(1)
+            except TimeoutError:
+                if self.closed or time.monotonic() > deadline:
+                    raise EOFError from None
+                continue
+            if not came:
+                raise EOFError
+            return came
 
     def read_message(self) -> tuple[int, Message]:
         """The next message for paramiko. Raises EOFError, SSHException, NeedRekeyException."""

@@ -17,6 +17,10 @@ from remotedl.ssh.remote import Pty
 
 CHUNK = 256 * 1024
 LOOK_S = 2.0
+START_LIMIT_S = 20.0
+"""How long a login shell may take until it runs what it was asked for."""
+ASKING_LIMIT_S = 300.0
+SHOWN_NOISE = 300
 SIGNALS = {
     "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9,
     "USR1": 10, "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15, "XCPU": 24, "XFSZ": 25,
@@ -29,6 +33,11 @@ class RemoteStream:
     def __init__(self, channel: Channel, on_close: Callable[[], None] = lambda: None) -> None:
         self._channel = channel
         self._on_close = on_close
+
+    @property
+    def room(self) -> int:
+        """How much can be sent without waiting for the other side."""
+        return self._channel.room
 
     def recv(self, size: int) -> bytes:
         return self._channel.recv(size)
@@ -69,6 +78,7 @@ class RemoteProcess(RemoteStream):
         self._out = StartFinder()
         self._err = StartFinder()
         self._ahead = b""
+        self._begin_by = None if by_root else time.monotonic() + START_LIMIT_S
         self._reading = threading.Lock()
 
     @property
@@ -96,16 +106,20 @@ class RemoteProcess(RemoteStream):
             return self._channel.recv(size)
         with self._reading:
             while not self._ahead:
-                data = self._channel.recv(size)
+                try:
+                    want = size if self._out.started else CHUNK
+                    data = self._channel.recv(want, self._start_deadline())
+                except TimeoutError:
+                    raise self.no_shell() from None
                 if not data:
                     return b""
-                self._ahead = self._out.feed(data)
+                self._ahead = self._fed(self._out, data)
             data, self._ahead = self._ahead[:size], self._ahead[size:]
             return data
 
     def recv_stderr(self, size: int) -> bytes:
         while data := self._channel.recv_stderr(size):
-            if own := self._err.feed(data):
+            if own := self._fed(self._err, data):
                 return own
         return b""
 
@@ -114,10 +128,17 @@ class RemoteProcess(RemoteStream):
         ahead, self._ahead = self._ahead, b""
         if ahead:
             return ahead, b""
-        out, err = self._channel.recv_any(CHUNK, deadline)
+        begin_by = self._start_deadline()
+        first = deadline if begin_by is None else min(begin_by, deadline or begin_by)
+        try:
+            out, err = self._channel.recv_any(CHUNK, first)
+        except TimeoutError:
+            if first == deadline:
+                raise
+            raise self.no_shell() from None
         if not out and not err:
             return None
-        return self._out.feed(out), self._err.feed(err)
+        return self._fed(self._out, out), self._fed(self._err, err)
 
     def wait_start(self, on_prompt: Callable[[int], str | None], limit_s: float) -> bool:
         """Until the command proper begins, answering sudo; False when it never does.
@@ -127,7 +148,10 @@ class RemoteProcess(RemoteStream):
         """
         answered = 0
         silent_s = 0.0
+        asked = time.monotonic()
         while not self.started:
+            if time.monotonic() - asked > ASKING_LIMIT_S:
+                raise TimeoutError
             try:
                 out, err = self._channel.recv_any(CHUNK, time.monotonic() + LOOK_S)
             except TimeoutError:
@@ -139,14 +163,15 @@ class RemoteProcess(RemoteStream):
                 if not out and not err:
                     return False
                 silent_s = 0.0
-                self._ahead += self._out.feed(out)
-                self._err.feed(err)
+                self._ahead += self._fed(self._out, out)
+                self._fed(self._err, err)
             if self.prompts > answered and not self.started:
                 answered = self.prompts
                 password = on_prompt(answered)
                 if password is None:
                     return False
                 self._channel.sendall(password.encode("utf-8") + b"\n")
+                asked = time.monotonic()
         return True
 
     def wait(self, timeout_s: float | None = None) -> int:
@@ -165,3 +190,23 @@ class RemoteProcess(RemoteStream):
     def resize(self, columns: int, rows: int) -> None:
         if self._pty is not None:
             self._channel.request("window-change", columns, rows, 0, 0, reply=False)
+
+    def no_shell(self, why: str = "") -> SshError:
+        """The error for a login shell that does not run what it is asked for."""
+        if not why and self._begin_by is not None and time.monotonic() >= self._begin_by:
+            why = f"has not begun to run {self.argv[0]} after {START_LIMIT_S:g} s"
+        said = self.noise[-SHOWN_NOISE:] or "nothing"
+        host = self._channel.peer
+        return SshError(
+            f"{host}: the login shell {why or 'runs no commands'}; it says: {said}",
+            hint=f"ssh {host} true; mend what its start files (.bashrc, .profile) do there",
+        )
+
+    def _start_deadline(self) -> float | None:
+        return None if self.started else self._begin_by
+
+    def _fed(self, finder: StartFinder, data: bytes) -> bytes:
+        own = finder.feed(data)
+        if finder.endless:
+            raise self.no_shell("prints without end")
+        return own

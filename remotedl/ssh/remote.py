@@ -12,7 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from remotedl.errors import SshError
+
 Chunk = Callable[[bytes], None]
+LONGEST_LINE = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,4 +181,6 @@ def read_line(stream: Stream) -> bytes:
         if not chunk:
             break
         said += chunk
+        if len(said) > LONGEST_LINE:
+            raise SshError("the host says a line without an end")
     return said

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 
 from remotedl.config.models import SudoMode
-from remotedl.errors import SudoRefused
+from remotedl.errors import RemoteTimeout, SudoRefused
+from remotedl.ssh.limit import Limit
 from remotedl.ssh.process import RemoteProcess
 from remotedl.ssh.prompt import Prompt
 
@@ -38,7 +39,7 @@ class Root:
         if self._mode is SudoMode.PASSWORD and self._ask(None) is None:
             raise self._nobody()
 
-    def begin(self, process: RemoteProcess) -> None:
+    def begin(self, process: RemoteProcess, limit: Limit) -> None:
         """See a command that was started with sudo through its questions. Raises SudoRefused."""
         tried: str | None = None
 
@@ -48,9 +49,13 @@ class Root:
             return tried
 
         try:
-            if process.wait_start(answer, SILENCE_LIMIT_S):
+            if process.wait_start(answer, limit.at_most(SILENCE_LIMIT_S)):
                 return
         except TimeoutError as exc:
+            if limit.over:
+                raise RemoteTimeout(
+                    f"{self._host}: sudo did not begin {process.argv[0]} in {limit.timeout_s:g} s"
+                ) from exc
             raise SudoRefused(
                 f"{self._host}: sudo neither begins nor asks for anything"
                 + (f"; it says: {process.noise}" if process.noise else ""),

@@ -35,9 +35,9 @@ class Sessions:
     def open(self) -> int:
         return self._open
 
-    def admit(self, opening: Callable[[], T]) -> T:
+    def admit(self, opening: Callable[[], T], wait_s: float = math.inf) -> T:
         """Run `opening`, again and again while it is refused for want of room. Raises SshError."""
-        deadline = time.monotonic() + self._wait_s
+        deadline = time.monotonic() + min(wait_s, self._wait_s)
         pause_s = FIRST_PAUSE_S
         while True:
             try:

@@ -33,7 +33,10 @@ from remotedl.ssh.packets import Packetizer
 
 WINDOW = 16 << 20
 PACKET = 128 << 10
+PROHIBITED = 1
 UNKNOWN_CHANNEL_TYPE = 3
+MOST_OPENING = 256
+REKEY_LIMIT_S = 60.0
 
 OnOpen = Callable[[str, Message, Channel], Callable[[], None]]
 OnGlobal = Callable[[str, Message], tuple[Any, ...] | None]
@@ -89,6 +92,8 @@ class Transport(paramiko.Transport):
         self.packetizer.on_data = self._take_data  # type: ignore[attr-defined]
         self.packetizer.on_drained = self._wake_readers  # type: ignore[attr-defined]
         self._fed: dict[int, Channel] = {}
+        self._fault = ""
+        self._opening = threading.BoundedSemaphore(MOST_OPENING)
         self._kept: deque[tuple[Message, Callable[[], bool]]] = deque()
         self._replies: deque[_Reply] = deque()
 
@@ -97,8 +102,14 @@ class Transport(paramiko.Transport):
         """When a packet last came, as time.monotonic()."""
         return float(self.packetizer.heard)  # type: ignore[attr-defined]
 
-    def lost(self, why: str = "it ended") -> LinkLost:
+    def breaks_rules(self, how: str) -> paramiko.SSHException:
+        """The error that ends the connection, for what the protocol forbids the other side."""
+        self._fault = how
+        return paramiko.SSHException(how)
+
+    def lost(self, why: str = "") -> LinkLost:
         """The error to raise when the connection has failed."""
+        why = self._fault or why or "it ended"
         return LinkLost(f"the connection to {self.peer} is lost: {why}", hint="remotedl doctor")
 
     def ask_for(self, kinds: Sequence[str], *, certificates: bool) -> None:
@@ -166,10 +177,9 @@ class Transport(paramiko.Transport):
         """
         if threading.current_thread() is self:
             return self._send_or_keep(message, still)
+        began = time.monotonic()
         while True:
-            self.clear_to_send.wait(0.1)
-            if not self.active:
-                raise self.lost()
+            self._await_keys(began)
             with self.clear_to_send_lock:
                 if self.clear_to_send.is_set():
                     return self._send_if(message, still)
@@ -178,10 +188,9 @@ class Transport(paramiko.Transport):
         self, header: bytes, data: memoryview, packet: int, still: Callable[[], bool]
     ) -> bool:
         """As `send_in_order`, for channel data of any size; not for the transport's own thread."""
+        began = time.monotonic()
         while True:
-            self.clear_to_send.wait(0.1)
-            if not self.active:
-                raise self.lost()
+            self._await_keys(began)
             with self.clear_to_send_lock:
                 if self.clear_to_send.is_set():
                     if not still():
@@ -287,9 +296,21 @@ class Transport(paramiko.Transport):
             channel._refuse(message.get_int(), message.get_text())
 
     def _parse_channel_open(self, message: Message) -> None:
+        """In a thread of its own, unless it is refused anyhow: nobody asked for it, or for so
+        many at once."""
+        if self.on_open is None or not self._opening.acquire(blocking=False):
+            message.get_text()
+            self._refuse_open(message.get_int(), ChannelRefused(PROHIBITED, "nobody asked for it"))
+            return
         threading.Thread(
             target=self._answer_open, args=(message,), name="remotedl-opened", daemon=True
         ).start()
+
+    def _refuse_open(self, peer: int, why: ChannelRefused) -> None:
+        answer = Message()
+        answer.add_byte(common.cMSG_CHANNEL_OPEN_FAILURE)
+        answer.add(peer, why.code, str(why), "en")
+        self.send_in_order(answer)
 
     # Below: how it is done.
 
@@ -322,9 +343,7 @@ class Transport(paramiko.Transport):
                 begin = self.on_open(kind, message, channel)
             except ChannelRefused as exc:
                 self.forget(channel.number)
-                answer.add_byte(common.cMSG_CHANNEL_OPEN_FAILURE)
-                answer.add(peer, exc.code, str(exc), "en")
-                self.send_in_order(answer)
+                self._refuse_open(peer, exc)
                 return
             channel._confirm(peer, window, packet)
             answer.add_byte(common.cMSG_CHANNEL_OPEN_SUCCESS)
@@ -333,6 +352,16 @@ class Transport(paramiko.Transport):
             begin()
         except LinkLost:
             pass
+        finally:
+            self._opening.release()
+
+    def _await_keys(self, began: float) -> None:
+        """A moment of a key exchange. Raises LinkLost where it does not come to an end."""
+        self.clear_to_send.wait(0.1)
+        if not self.active:
+            raise self.lost()
+        if not self.clear_to_send.is_set() and time.monotonic() - began > REKEY_LIMIT_S:
+            raise self.lost(f"a key exchange did not end in {REKEY_LIMIT_S:g} s")
 
     def _new_channel(self) -> Channel:
         with self.lock:
