@@ -73,6 +73,7 @@ class DialledClient(docker.api.client.APIClient):
         *,
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
         patient: bool = False,
     ) -> requests.Response:
         """One request by the agreed API. A `patient` one has no deadline."""
@@ -80,6 +81,7 @@ class DialledClient(docker.api.client.APIClient):
             method,
             self._versioned(path),
             params=params,
+            headers=headers,
             json=body,
             timeout=None if patient else self.timeout,
         )

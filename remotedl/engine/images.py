@@ -53,6 +53,13 @@ class Images:
         with translated(f"looking at image {reference}"):
             return _inspect(self._connected(), reference)
 
+    def registry_digest(self, reference: str, *, auth: RegistryAuth = NO_AUTH) -> str:
+        """sha256:… of what the registry has under that name now. Raises EngineError."""
+        with translated(f"asking the registry for {reference}"):
+            path = f"/distribution/{quoted(reference)}/json"
+            found = self._connected().call("GET", path, headers=_auth_header(auth)).json()
+        return str((found.get("Descriptor") or {}).get("digest", ""))
+
     def history(self, reference: str) -> tuple[HistoryLine, ...]:
         """The steps that it was made of, newest first, with the bytes that each added."""
         with translated(f"reading the history of {reference}"):

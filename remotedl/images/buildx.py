@@ -60,14 +60,20 @@ def has_buildx(remote: Remote, host: HostCapabilities) -> bool:
 
 
 def build_buildx(
-    remote: Remote, order: Order, sources: Sources, host: HostCapabilities, report: Report
+    remote: Remote,
+    order: Order,
+    sources: Sources,
+    host: HostCapabilities,
+    report: Report,
+    *,
+    no_cache: bool = False,
 ) -> None:
     """Build `order` under its tag into the engine's store. Raises BuildFailed, LinkLost."""
     text = order.dockerfile_text()
     pip_conf = f"[global]\nindex-url = {sources.pip_index}\n" if sources.pip_index else ""
     secrets = (pip_conf.encode(), sources.proxy.encode())
     lengths = [str(len(secret)) for secret in secrets]
-    arguments = _arguments(order, sources)
+    arguments = [*(["--no-cache"] if no_cache else []), *_arguments(order, sources)]
     argv = ["/bin/sh", "-c", WITH_SECRETS, "remotedl-build", *lengths, *arguments]
     process = remote.start(argv, sudo=host.docker_sudo, env=host.docker_env)
     watch = _Watch(order, text.decode("utf-8", "replace"), report)

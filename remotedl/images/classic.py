@@ -27,7 +27,9 @@ NOISE = re.compile(r"(\x1b\[0m)?( ---> |Removing intermediate container )")
 """What the builder says of its own housekeeping."""
 
 
-def build_classic(engine: Engine, order: Order, sources: Sources, report: Report) -> None:
+def build_classic(
+    engine: Engine, order: Order, sources: Sources, report: Report, *, no_cache: bool = False
+) -> None:
     """Build `order` under its tag. Raises BuildFailed, ImageNotFound, EngineError."""
     text = order.dockerfile_text()
     watch = _Watch(order, text.decode("utf-8", "replace"), report)
@@ -36,6 +38,7 @@ def build_classic(engine: Engine, order: Order, sources: Sources, report: Report
         tag=order.tag,
         dockerfile=order.dockerfile,
         target=order.target,
+        no_cache=no_cache,
         network="host" if sources.host_network else "",
         labels=order.all_labels,
         build_args={**order.build_args, **sources.proxy_args, **_index_argument(sources)},

@@ -48,7 +48,9 @@ def ensure(
     rebuild: bool = False,
     before_fetching: Callable[[], None] = lambda: None,
 ) -> ImageRef:
-    """The wished image, on the host. `rebuild` makes it anew even if it is there.
+    """The wished image, on the host.
+
+    `rebuild`: built even if it is there, without the cache, on base images that are pulled again.
 
     `before_fetching` is called before anything is pulled or built, and not when all is there.
     Raises ConfigError, ImageNotFound, ImageUnfit, BuildFailed, EngineError, LinkLost.
@@ -207,7 +209,9 @@ class _Way:
         self.before_fetching()
         self.report.note(f"building {order.title} on the host")
         sources = Sources(pip_index=self.wish.pip_index or "", proxy=self.wish.proxy or "")
-        image = build(self.engine, self.remote, order, sources, self.host, self.report)
+        image = build(
+            self.engine, self.remote, order, sources, self.host, self.report, fresh=self.rebuild
+        )
         ports = _ports(image)
         return ImageRef(order.tag, image.id, order.recipe, fresh=True, forward_ports=ports)
 

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from remotedl.config.models import HostConfig, RuntimeKind
+from remotedl.container.runtime import State
 from remotedl.engine import Container, Engine
 from remotedl.errors import ContainerError, EngineError, UsageError
 from remotedl.images.credentials import auth_for
 from remotedl.images.keeping import Made, Snapshot, made_here, prune, snapshot
+from remotedl.images.newer import Newer, newer_bases, newer_packages
 from remotedl.images.pull import pull, refuse_no_name, refuse_what_cannot_be_pulled
 from remotedl.images.transfer import Loaded, load
 from remotedl.provision.facts import HostFacts
@@ -66,6 +68,22 @@ def build_image(errand: Errand, *, rebuild: bool, fetching: Fetching = AS_IT_IS)
             )
         errand.report.stage("image", f"{ref.reference} {image.id[7:19]}")
         return ref.reference
+
+
+def newer_versions(errand: Errand) -> list[Newer]:
+    """What `up --rebuild` would bring. Nothing is changed. Raises EngineError, LinkLost."""
+    check_project(errand.project)
+    with _engine_place(errand) as (place, engine):
+        status = place.runtime.status()
+        image = engine.images.get(status.image) if status.image else None
+        if image is None or status.state is not State.RUNNING:
+            raise ContainerError(
+                "only of a running container can be told what is newer than what it has",
+                hint="remotedl up -d",
+            )
+        errand.report.stage("image", f"what is newer than {status.image}")
+        bases = newer_bases(engine, image, errand.report)
+        return bases + newer_packages(place.runtime.run, errand.report)
 
 
 def pull_image(errand: Errand, reference: str, fetching: Fetching = AS_IT_IS) -> str:

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,7 @@ from remotedl.cli.context import (
     errand_of,
     find_target,
 )
+from remotedl.cli.next_step import completed
 from remotedl.cli.say import say, say_json
 from remotedl.errors import RemotedlError, SessionError, StateCorrupt
 
@@ -81,7 +82,13 @@ def up(
         ),
     ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build the image anew.")] = False,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Build the image again, without cache, on its newest base."),
+    ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Show what --rebuild would bring; change nothing.")
+    ] = False,
     via_laptop: Annotated[
         bool,
         typer.Option(
@@ -104,6 +111,9 @@ def up(
 
     target = find_target(context, host)
     plain = context.find_root().obj.plain
+    if update:
+        _show_newer(context, host, as_json=as_json)
+        return
     asked = Asked(image, gpus, rebuild, accept_new, yes, via_laptop)
     running = None if dry_run else read_running(target)
     if running is not None:
@@ -144,6 +154,22 @@ def up(
                 report.note("stopped on the way up: remotedl up goes on from there")
             raise
     stay(session, plain=plain, browse=not no_open, as_json=as_json)
+
+
+def _show_newer(context: typer.Context, host: str | None, *, as_json: bool) -> None:
+    from remotedl.session.image_errands import newer_versions
+
+    with errand_of(context, host) as errand:
+        found = newer_versions(errand)
+    if as_json:
+        say_json([asdict(one) for one in found])
+        return
+    for one in found:
+        say(f"{one.kind:<8} {one.name:<32} {one.has:<16} -> {one.newest}")
+    if found:
+        say(completed("next: remotedl up --rebuild"), err=True)
+    else:
+        say("nothing newer was found", err=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,3 +210,14 @@ def test_a_foreign_image_with_too_new_a_cuda(local: Place, project: Project, deb
 def test_an_unknown_word_is_not_pulled_in_silence(local: Place) -> None:
     with pytest.raises((ImageNotFound, EngineError), match="did you mean pytorch"):
         local.ensure(ImageWish(image="pytroch"))
+
+
+def test_rebuild_takes_nothing_from_the_cache(place: Place, project: Project) -> None:
+    random = "RUN head -c 16 /dev/urandom > /made\n"
+    folder = project({"Dockerfile": f"FROM debian:bookworm-slim\n{OURS}{random}"})
+    first, again = place.ensure(wish(folder)), place.ensure(wish(folder))
+    assert (first.id, first.fresh, again.fresh) == (again.id, True, False)
+    other = place.ensure(wish(folder), rebuild=True)
+    assert other.fresh and other.id != first.id
+    made = [place.run(ref.id, "cat", "/made")[1] for ref in (first, other)]
+    assert made[0] != made[1], "the step itself ran again"

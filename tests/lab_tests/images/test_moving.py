@@ -15,6 +15,7 @@ from remotedl.engine import Engine, Image, NewContainer, RegistryAuth
 from remotedl.errors import EngineError, ImageNotFound, ImageUnfit, UsageError
 from remotedl.images import ImageWish
 from remotedl.images.keeping import made_here, prune, snapshot
+from remotedl.images.newer import newer_bases
 from remotedl.images.recipe import context_tar
 from remotedl.images.transfer import layers_known, load, size_above
 from remotedl.report import SILENT
@@ -293,3 +294,53 @@ def test_credentials_are_never_on_the_host(
     found = bookworm_host.sh("ls -a /root/.docker /home/*/.docker 2>/dev/null; true")
     assert "config.json" not in found
     assert "hush" not in subprocess.run(["ps", "-eww"], capture_output=True, text=True).stdout
+
+
+def test_rebuild_pulls_its_base_again_where_that_comes_from_a_registry(
+    here: Engine, local: Place, debian: str, guarded_registry: Guarded,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    base = guarded_registry.name("base:1")
+    docker_config(tmp_path / "docker", f"127.0.0.1:{guarded_registry.port}", monkeypatch)
+
+    def publish(text: str) -> None:
+        make(here, base, f"FROM {debian}\n{OURS}RUN echo {text} > /version\n")
+        for _ in here.images.push(base, auth=ADA):
+            pass
+        here.images.remove(base)
+
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(f"FROM {base}\nRUN cp /version /seen\n")
+    wish = ImageWish(image=LocalImage(), folder=folder)
+    publish("old")
+    assert local.run(local.ensure(wish).id, "cat", "/seen")[1] == b"old\n"
+    old = here.images.get(base)
+    assert old is not None
+    publish("new")
+    here.images.tag(old.id, base)
+    assert local.run(local.ensure(wish).id, "cat", "/seen")[1] == b"old\n"
+    assert local.run(local.ensure(wish, rebuild=True).id, "cat", "/seen")[1] == b"new\n"
+    here.images.remove(base, force=True)
+
+
+def test_a_newer_base_is_told(
+    here: Engine, local: Place, debian: str, guarded_registry: Guarded, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    base = guarded_registry.name("moving:1")
+    docker_config(tmp_path / "docker", f"127.0.0.1:{guarded_registry.port}", monkeypatch)
+    ids = []
+    for text in ("old", "new"):
+        ids.append(make(here, base, f"FROM {debian}\n{OURS}RUN echo {text} > /version\n").id)
+        for _ in here.images.push(base, auth=ADA):
+            pass
+    here.images.tag(ids[0], base)
+    image = here.images.get(ids[0])
+    assert image is not None
+    (found,) = [one for one in newer_bases(here, image, local.told) if one.name == base]
+    assert found.kind == "image" and found.has != found.newest
+    newest = here.images.get(ids[1])
+    assert newest is not None
+    assert any(found.newest in digest for digest in newest.digests)
+    here.images.remove(base, force=True)
