@@ -22,7 +22,7 @@ from remotedl.sync.agent.apply import DONE, Outcome, Status
 from remotedl.sync.agent.packed import Packed, holds
 from remotedl.sync.agent.protocol import Content
 from remotedl.sync.agent.replica import Replica
-from remotedl.sync.agent.transfer import PACK_BYTES, SMALL, Basis, Wanted
+from remotedl.sync.agent.transfer import GONE, PACK_BYTES, SMALL, Basis, Wanted
 from remotedl.sync.agent.tree import Change, Entry, Kind, Tree
 from remotedl.sync.fresh import Fresh
 from remotedl.sync.ledger import Ledger
@@ -141,6 +141,10 @@ class _Trip:
         why = self._own.transfers.want(Job(op.key, self.where, op.source, entry, basis))
         if why is None:
             self._carried.pending.append(op)
+        elif why == GONE:
+            self._carried.pending.append(op)
+            if self.where is Where.REMOTE:
+                self._carried.doubtful.add(op.source)
         elif why:
             self._carried.failures.append(Failure(op.key, self.where, why))
         self._awaits_big |= why != ""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from remotedl.errors import LinkLost, SyncError
 from remotedl.sync.agent.protocol import Content
 from remotedl.sync.agent.replica import Replica
-from remotedl.sync.agent.transfer import SMALL, Basis, Wanted
+from remotedl.sync.agent.transfer import GONE, SMALL, Basis, Wanted
 from remotedl.sync.agent.tree import Entry, Kind
 from remotedl.sync.agent.wire import Closed
 from remotedl.sync.peer import Peer
@@ -25,6 +25,8 @@ from remotedl.sync.verdict import Where
 BIG = 4 << 20
 """Bytes; from here on a file is brought over in the background."""
 RETRY_S = 30.0
+GONE_S = 0.5
+"""The same for a file that was another one by the time that it was to be sent."""
 ANSWER_S = 600.0
 
 assert BIG > SMALL
@@ -75,7 +77,8 @@ class Transfers:
         name = (job.where, job.entry.digest)
         with self._lock:
             why = self._done.get(name)
-            if why and self._clock() - self._failed_at[name] > RETRY_S:
+            wait_s = GONE_S if why == GONE else RETRY_S
+            if why and self._clock() - self._failed_at[name] > wait_s:
                 del self._done[name]
                 why = None
             if why is None and name not in self._jobs:

@@ -204,8 +204,59 @@ class Disk:
             self.mkdir(new_name, new_at)  # an empty directory may be renamed over
             self.replace(name, at, new_name, new_at)
             return
-        self.link(name, at, new_name, new_at)
+        try:
+            self.link(name, at, new_name, new_at)
+        except OSError as exc:
+            if exc.errno not in (errno.EPERM, *_UNSUPPORTED):
+                raise
+            self._rename_new_over_own(name, at, new_name, new_at)
+            return
         self.unlink(name, at)
+
+    def _rename_new_over_own(self, name: str, at: At, new_name: str, new_at: At) -> None:
+        """Without flags and without hard links (exFAT, SMB): the free name is taken by an empty
+        file of ours, and that is renamed over. What somebody wrote into it meanwhile goes back.
+        """
+        fd = self.open(new_name, CREATE, new_at)
+        try:
+            ours = self.fstat(fd)
+            found = self.lstat(new_name, new_at)
+            if (found.st_ino, found.st_size) != (ours.st_ino, 0):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
+            self.replace(name, at, new_name, new_at)
+            if self._is_empty(fd):
+                return
+            self.replace(new_name, new_at, name, at)
+            theirs = self.open(new_name, CREATE, new_at, 0o666)
+            try:
+                self.seek(fd, 0)
+                for block in read_blocks(self, fd, 1 << 20):
+                    write_all(self, theirs, block)
+                self.fsync(theirs)
+            finally:
+                self.close(theirs)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
+        except FileExistsError:
+            raise
+        except OSError:
+            if self._is_empty(fd):
+                self._drop_own(fd, new_name, new_at)
+            raise
+        finally:
+            self.close(fd)
+
+    def _is_empty(self, fd: int) -> bool:
+        try:
+            return not self.fstat(fd).st_size
+        except OSError:  # renamed over, and this filesystem keeps nothing of it
+            return True
+
+    def _drop_own(self, fd: int, name: str, at: At) -> None:
+        try:
+            if self.lstat(name, at).st_ino == self.fstat(fd).st_ino:
+                self.unlink(name, at)
+        except OSError:
+            pass
 
 
 class PathDisk(Disk):

@@ -44,7 +44,8 @@ COPY = 16 << 20
 """How copies are cut, so that other contents are taken in between."""
 _RANGE = struct.Struct(">QQ")
 _LENGTH = struct.Struct(">I")
-_GONE = "it changed, or went away, before it was sent"
+GONE = "it changed, or went away, before it was sent"
+"""What is there now is seen by looking again, soon."""
 
 
 class Arrived(NamedTuple):
@@ -353,7 +354,7 @@ class Outflow:
         finally:
             disk.close(source.fd)
         if hashlib.sha256(data).digest() != one.entry.digest:
-            raise OSError(_GONE)
+            raise OSError(GONE)
         return data
 
     def send_big(self, one: Wanted, stream: Optional[int] = None) -> str:
@@ -361,11 +362,13 @@ class Outflow:
         disk = self._replica.disk
         try:
             source = self._replica.open_content(one.path)
+        except FileNotFoundError:
+            return GONE
         except OSError as exc:
             return exc.strerror or str(exc)
         try:
             if source.found.st_size != one.entry.size:
-                return _GONE
+                return GONE
             if stream is None:
                 stream = self._next_stream()
             why = self._stream(one, source, stream)
@@ -391,7 +394,7 @@ class Outflow:
             raise
         except OSError as exc:
             return exc.strerror or str(exc)
-        return "" if unchanged else _GONE
+        return "" if unchanged else GONE
 
     def _ranges(self, one: Wanted, fd: int) -> List[Range]:
         """What has to be sent, and what the receiver can copy from what it has."""
@@ -416,7 +419,7 @@ class Outflow:
         while left:
             block = disk.read(fd, min(left, BLOCK))
             if not block:
-                raise OSError(errno.EAGAIN, _GONE)
+                raise OSError(errno.EAGAIN, GONE)
             self._wire.data(stream, block)
             left -= len(block)
             self.done += len(block)

@@ -246,7 +246,10 @@ class PlainDisk(Disk):
 
 
 class LinklessDisk(PlainDisk):
-    """Nor has it hard links (FAT, some FUSE)."""
+    """Nor has it hard links (FAT, some FUSE), nor can a rename spare what is there."""
+
+    def rename_new(self, name: str, at: At, new_name: str, new_at: At) -> None:
+        self._rename_new_by_link(name, at, new_name, new_at)
 
     def link(self, name: str, at: At, new_name: str, new_at: At) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)

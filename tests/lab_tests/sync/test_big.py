@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from remotedl.sync.agent.disk import At, Disk
+from remotedl.sync.agent.replica import Replica
 from remotedl.sync.agent.scan import PREPARE_FROM
 from remotedl.sync.agent.staging import CLONE
 from tests.lab_tests.sync.folders import AgentInThread, Folders, ThreadProcess, eventually, trash
@@ -275,3 +277,29 @@ def test_the_status_says_how_far_a_big_file_is(folders: Folders, way: str) -> No
 
 def _size(path: Path) -> int:
     return path.stat().st_size
+
+
+@pytest.mark.parametrize("side", ["laptop", "host"])
+def test_a_file_that_is_touched_while_it_is_sent_is_sent_again_soon(
+    folders: Folders, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the same content still: no other version comes that would end the wait."""
+    here, there = folders.laptop, folders.host
+    if side == "host":
+        here, there = there, here
+    touched: list[float] = []
+    unchanged = Replica.unchanged
+
+    def touch(self: Replica, source: Any) -> bool:
+        if not touched and source.found.st_size == 6 * MB:
+            touched.append(time.monotonic())
+            os.utime(here / "big", (1, 1))
+        return unchanged(self, source)
+
+    monkeypatch.setattr(Replica, "unchanged", touch)
+    sync = folders.live()
+    (here / "big").write_bytes(os.urandom(6 * MB))
+    eventually(lambda: (there / "big").exists())
+    assert touched and time.monotonic() - touched[0] < 8
+    assert sync.flush(10).clean
+    folders.assert_equal()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from remotedl.sync import transfers
-from remotedl.sync.agent.disk import Disk
+from remotedl.sync.agent.disk import At, Disk
 from remotedl.sync.agent.tree import Issue
 from tests.lab_tests.sync.conftest import MakeFolders
 from tests.lab_tests.sync.disks import (
@@ -170,6 +170,34 @@ def test_unflushed_data_zeroed_by_a_crash_of_the_host(interrupted: Folders) -> N
         folders.once()
 
     at_every_step(interrupted, die, go_on)
+
+
+class WrittenBetween(LinklessDisk):
+    """A program opens the empty file that takes the name, and writes into it."""
+
+    def replace(self, name: str, at: At, new_name: str, new_at: At) -> None:
+        if new_name == "new":
+            fd = os.open(new_name, os.O_WRONLY, dir_fd=int(new_at))
+            os.write(fd, b"typed in between")
+            os.close(fd)
+        super().replace(name, at, new_name, new_at)
+
+
+@pytest.mark.parametrize("side", ["laptop", "host"])
+def test_without_rename_flags_and_links_a_writer_in_between_loses_nothing(
+    make_folders: MakeFolders, side: str
+) -> None:
+    disk = WrittenBetween()
+    folders = make_folders(remote=AgentInThread(disk if side == "host" else None))
+    poor, other = folders.laptop, folders.host
+    if side == "host":
+        poor, other = other, poor
+    (other / "new").write_text("from the other side")
+    folders.once(disk=disk) if side == "laptop" else folders.once()
+    assert (poor / "new").read_text() == "typed in between"
+    again = folders.once()
+    assert [conflict.key for conflict in again.conflicts] == ["new"]
+    assert (other / "new").read_text() == "from the other side"
 
 
 @pytest.mark.parametrize("disk", [StingyDisk, PlainDisk, LinklessDisk])
