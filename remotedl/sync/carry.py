@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -28,6 +29,7 @@ from remotedl.sync.fresh import Fresh
 from remotedl.sync.ledger import Ledger
 from remotedl.sync.peer import Peer, Reply
 from remotedl.sync.picture import Picture
+from remotedl.sync.remedies import shown
 from remotedl.sync.safety import Cleared
 from remotedl.sync.status import Counts, Failure
 from remotedl.sync.transfers import Job, Transfers, is_big
@@ -57,6 +59,18 @@ class Carried:
     """Paths on the laptop that were not as expected."""
     again: bool = False
     """Another cycle can bring what was missing in this one."""
+
+    def too_large_for_trash(self, limit: int) -> Iterator[str]:
+        """What to say of displaced versions that the trash will not keep for long."""
+        for side, ops in (("laptop", self.done_laptop), ("host", self.done_remote)):
+            for op in ops:
+                old, new = op.expected, op.new
+                went = old is not None and (new is None or new.digest != old.digest)
+                if went and old is not None and old.size > limit > 0:
+                    yield (
+                        f"what {shown(op.key)} was on the {side} is larger than trash_size: the "
+                        "trash there keeps it until something else goes in"
+                    )
 
 
 class Carrier:
@@ -348,6 +362,8 @@ class _Download(_Trip):
             else:
                 self._carried.doubtful.add(op.path)
         self._own.ledger.arrived(number, batch, done)
+        with suppress(OSError):  # it takes room, and costs nothing else
+            self._own.replica.trash.keep_to_size()
         self._carried.done_laptop += done
         self._carried.to_laptop = self._carried.to_laptop.plus(_counted(done))
 

@@ -594,7 +594,10 @@ class Sync:
         self._record(verdict, carried, step, changed)
         if carried.doubtful:
             self._look(lambda: pair.replica.look(carried.doubtful))
-        return self._conclude(verdict, carried, cleared.notices)
+        too_large = tuple(carried.too_large_for_trash(self._config.trash_size))
+        for notice in too_large:
+            self._report.note(notice)
+        return self._conclude(verdict, carried, (*cleared.notices, *too_large))
 
     def _decide(self, changed: set[str] | None) -> Verdict:
         pair = self._pair

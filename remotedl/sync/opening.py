@@ -156,6 +156,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     laptop_boot, remote_boot = database.boots()
     replica = _open_laptop(request, rules, expected_laptop, laptop_boot)
     closing.callback(replica.close)
+    replica.trash.size = request.config.trash_size
     marker = replica.marker()
     laptop = _root(replica.created, marker, expected_laptop)
     untouched = Root(True, expected_remote, expected_remote)
@@ -368,6 +369,7 @@ def _hello(
         "take_over": HaltKind.ROOT_IN_USE in request.allowed,
         "rules": [list(source) for source in rules.sources],
         "hash_below": request.config.max_file_size_down,
+        "trash_size": request.config.trash_size,
         "watch": request.watch,
         "unusual": request.unusual or expected is not None,
     }

@@ -134,6 +134,8 @@ class Keeper:
         if request.get("watch"):
             self._follower.start_watching(_open_watch)
             replica.scanner.on_pile = self._between
+        if request.get("trash_size") is not None:
+            replica.trash.size = int(request["trash_size"])
         traits = replica.side.traits
         self._marker = replica.marker()
         return {
@@ -182,6 +184,7 @@ class Keeper:
         answers = [list(end) for _, end in pairs]
         answer = {"outcomes": answers, "version": list(self._generations.version)}
         self._wire.control(Type.ACK, stream, pack_json(answer))
+        self._tidy_trash()
 
     def _apply(self, changes: List[Change], step: str, reasons: List[str]) -> List[Outcome]:
         """What Jupyter is to merge is put down only where the file is still open there."""
@@ -198,6 +201,12 @@ class Keeper:
             )
         )
         return [next(done) if fits else closed for fits in fit]
+
+    def _tidy_trash(self) -> None:
+        try:
+            self.replica.trash.keep_to_size()
+        except OSError:
+            pass  # it takes room, and costs nothing else
 
     def flush(self, stream: int, cookie: str) -> None:
         """FLUSH: everything that was written here before now is told before the answer."""
@@ -240,6 +249,7 @@ class Keeper:
 
         self._look(run)
         self._say_changes()
+        self._tidy_trash()
         return {"paths": to_json(returned)}
 
     # Following

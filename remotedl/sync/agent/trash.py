@@ -20,6 +20,8 @@ from remotedl.sync.agent.tree import Entry, Kind
 JOURNAL = "journal"
 TEMPORARY = "journal.new"
 DAY_S = 86400.0
+SHRINK_TO = 0.9
+"""Of its limit: what goes beyond makes this much room, so that not every file costs a tidying."""
 
 
 class Trashed(NamedTuple):
@@ -48,12 +50,23 @@ class Trash:
         self.at: At = folder.own("trash")
         self._lock = threading.Lock()
         self._serial = 0
+        self.size: Optional[int] = None
+        """How many bytes may be kept; None: any number."""
+        self._held: Optional[int] = None
+        """Bytes that are in it, or a few more; None: not counted yet."""
+        self._last = ""
+        """The id that was announced last."""
 
     def close(self) -> None:
         self.disk.close_dir(self.at)
 
     def announce(self, lines: Iterable[Trashed]) -> None:
         """Write lines before the moves that they speak about; the caller flushes (`flush`)."""
+        lines = list(lines)
+        for line in lines:
+            self._last = line.id if line.old.kind is Kind.FILE else self._last
+            if self._held is not None:
+                self._held += line.old.size
         text = "".join(json.dumps(_to_json(line)) + "\n" for line in lines)
         if not text:
             return
@@ -96,8 +109,24 @@ class Trash:
         names = self._names()
         return [line for line in self.lines() if line.id in names or line.old.kind is Kind.DIR]
 
-    def prune(self, days: float, size: int) -> int:
-        """Remove what is older, and the oldest beyond `size` bytes; how many bytes went."""
+    def keep_to_size(self) -> int:
+        """After something was displaced: the oldest beyond the limit go; how many bytes went.
+
+        What was displaced last stays, however big it is: until the next one comes. Raises OSError.
+        """
+        if self.size is None:
+            return 0
+        if self._held is None:
+            self._held = sum(line.old.size for line in self.kept())
+        if self._held <= self.size:
+            return 0
+        return self.prune(float("inf"), int(self.size * SHRINK_TO), spare=self._last)
+
+    def prune(self, days: float, size: int, *, spare: str = "") -> int:
+        """Remove what is older, and the oldest beyond `size` bytes; how many bytes went.
+
+        `spare`: an id that stays.
+        """
         now = self.disk.now()
         lines = self.kept()
         left = sum(line.old.size for line in lines)
@@ -105,12 +134,13 @@ class Trash:
         freed = 0
         for line in lines:
             expired = now - line.at > days * DAY_S
-            if not expired and left <= size:
+            if line.id == spare or (not expired and left <= size):
                 keep.append(line)
                 continue
             left -= line.old.size
             freed += line.old.size
             self.remove(line.id)
+        self._held = left
         known = {line.id for line in keep}
         if len(keep) != len(lines):
             self._rewrite(keep)

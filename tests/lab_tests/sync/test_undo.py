@@ -11,7 +11,7 @@ from remotedl.errors import UsageError
 from remotedl.sync.engine import Sync
 from remotedl.sync.history import PastStep
 from remotedl.sync.verdict import Where
-from tests.lab_tests.sync.folders import Folders, trash, tree
+from tests.lab_tests.sync.folders import Folders, eventually, settled, trash, tree
 
 SIDES = pytest.mark.parametrize("where", list(Where), ids=lambda where: where.value)
 
@@ -282,6 +282,49 @@ def test_the_trash_is_kept_to_its_limits_on_both_sides(folders: Folders) -> None
     assert trash(folders.laptop) == trash(folders.host) == set()
     sync = folders.open()
     assert not any(change.can_return for step in sync.history() for change in step.changes)
+
+
+@pytest.mark.parametrize("writer", ["laptop", "host"])
+def test_the_trash_is_within_its_limit_at_every_displacement(folders: Folders, writer: str) -> None:
+    """A live session, its first one, and a checkpoint that is written again and again."""
+    written, displaced = folders.laptop, folders.host
+    if writer == "host":
+        written, displaced = displaced, written
+    sync = folders.live(config=folders.config.model_copy(update={"trash_size": 2500}))
+    for number in range(12):
+        (written / "ckpt.tmp").write_bytes(b"%x" % number * 1000)
+        (written / "ckpt.tmp").rename(written / "ckpt.pt")
+        settled(sync)
+        eventually(lambda: sum(map(len, trash(displaced))) <= 2500)
+    assert b"a" * 1000 in trash(displaced)
+
+
+def test_one_cycle_that_displaces_more_than_the_limit(folders: Folders) -> None:
+    config = folders.config.model_copy(update={"trash_size": 2500})
+    for number in range(20):
+        for side in (folders.laptop, folders.host):
+            (side / f"{side.name}{number}").write_bytes(bytes([65 + number]) * 1000)
+    folders.once(config=config)
+    for number in range(20):
+        for side in (folders.laptop, folders.host):
+            (side / f"{side.name}{number}").unlink()
+    folders.once(config=config)
+    for side in (folders.laptop, folders.host):
+        assert 0 < sum(map(len, trash(side))) <= 2500
+
+
+def test_a_version_larger_than_the_limit_is_kept_until_the_next_and_said(folders: Folders) -> None:
+    config = folders.config.model_copy(update={"trash_size": 2500})
+    (folders.laptop / "big").write_bytes(b"x" * 5000)
+    (folders.laptop / "small").write_bytes(b"s")
+    folders.once(config=config)
+    (folders.laptop / "big").unlink()
+    outcome = folders.once(config=config)
+    assert [notice for notice in outcome.notices if "big was on the host" in notice]
+    assert trash(folders.host) == {b"x" * 5000}
+    (folders.laptop / "small").unlink()
+    assert not folders.once(config=config).notices
+    assert trash(folders.host) == {b"s"}
 
 
 def test_undo_says_when_there_is_nothing_and_when_a_step_is_not_known(folders: Folders) -> None:
