@@ -102,15 +102,7 @@ def local_order(
 
     As docker has it, the Dockerfile may lie outside its context. Raises ConfigError.
     """
-    root, path = folder / context, folder / dockerfile
-    if not root.is_dir():
-        raise ConfigError(
-            f"the build context {root} is no folder", hint="check `image` in hosts.toml"
-        )
-    if not path.is_file() and not (root / dockerfile).is_file():
-        raise ConfigError(f"there is no {path}", hint="check `image` in hosts.toml")
-    path = path if path.is_file() else root / dockerfile
-    files = context_files(root, left_out=_ignored(root, path))
+    root, path, files = context_of(folder, dockerfile, context)
     size = sum(one.size for one in files)
     if size > MANY:
         raise ConfigError(
@@ -127,6 +119,21 @@ def local_order(
         written = {name: read_plain(path, folder)}
     order = _order(folder.resolve().name, files, arguments, dockerfile=name, written=written)
     return replace(order, title=dockerfile, target=target)
+
+
+def context_of(
+    folder: Path, dockerfile: str, context: str
+) -> tuple[Path, Path, tuple[ContextFile, ...]]:
+    """The context, the Dockerfile, and what of the context is sent. Raises ConfigError."""
+    root, path = folder / context, folder / dockerfile
+    if not root.is_dir():
+        raise ConfigError(
+            f"the build context {root} is no folder", hint="check `image` in hosts.toml"
+        )
+    if not path.is_file() and not (root / dockerfile).is_file():
+        raise ConfigError(f"there is no {path}", hint="check `image` in hosts.toml")
+    path = path if path.is_file() else root / dockerfile
+    return root, path, context_files(root, left_out=_ignored(root, path))
 
 
 def requirements_order(ref: ImageRef, name: str, text: str) -> tuple[Order, tuple[str, ...]]:

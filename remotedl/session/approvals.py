@@ -7,7 +7,7 @@ host) or the digest of a file; another value is another question.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,18 @@ from remotedl.ssh.prompt import Prompt
 FORMAT = 1
 
 
+@dataclass(frozen=True, slots=True)
+class ApprovedFile:
+    """A file as it was when the user said yes to it, or used it as his own."""
+
+    digest: str
+    """"" where there was none."""
+    arrived: tuple[str, ...]
+    """What hosts had sent of it by then."""
+    text: str | None
+    """None where it is long, or no text."""
+
+
 @dataclass(slots=True)
 class Approvals:
     """Of one project. `save` what was changed."""
@@ -29,9 +41,12 @@ class Approvals:
     path: Path
     mounts: dict[str, list[str]] = field(default_factory=dict)
     """By host."""
+    files: dict[str, ApprovedFile] = field(default_factory=dict)
+    """What an image was made of, by the sync's name of the path."""
 
     def save(self) -> None:
-        row = {"format": FORMAT, "mounts": self.mounts}
+        files = {key: asdict(one) for key, one in self.files.items()}
+        row = {"format": FORMAT, "mounts": self.mounts, "files": files}
         try:
             write_private(self.path, json.dumps(row, indent=1, sort_keys=True).encode())
         except OSError as exc:
@@ -43,7 +58,7 @@ def read_approvals(project: Project) -> Approvals:
     path = state_dir() / "projects" / project.id / ".approved.json"
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
-        return Approvals(path, _mounts(row))
+        return Approvals(path, _mounts(row), _files(row))
     except FileNotFoundError:
         return Approvals(path)
     except OSError as exc:
@@ -59,6 +74,13 @@ def _mounts(row: Any) -> dict[str, list[str]]:
     if row["format"] != FORMAT:
         raise ValueError(row["format"])
     return {str(host): [str(one) for one in mounts] for host, mounts in row["mounts"].items()}
+
+
+def _files(row: Any) -> dict[str, ApprovedFile]:
+    return {
+        str(key): ApprovedFile(str(one["digest"]), tuple(map(str, one["arrived"])), one["text"])
+        for key, one in row["files"].items()
+    }
 
 
 def ask_about_mounts(project: Project, host_name: str, prompt: Prompt, report: Report) -> None:

@@ -18,6 +18,7 @@ from remotedl.images.pull import pull, refuse_no_name, refuse_what_cannot_be_pul
 from remotedl.images.transfer import Loaded, load
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.probe import gather
+from remotedl.session.arrivals import ask_about_recipe
 from remotedl.session.errands import Errand, connected
 from remotedl.session.options import UpOptions
 from remotedl.session.stages import check_project, image_on_host
@@ -58,6 +59,7 @@ AS_IT_IS = Fetching()
 def build_image(errand: Errand, *, rebuild: bool, fetching: Fetching = AS_IT_IS) -> str:
     """The project's image on the host, without starting anything; its reference."""
     check_project(errand.project)
+    ask_about_recipe(errand.project, errand.host.runtime, errand.prompt, errand.report)
     with _engine_place(errand) as (place, engine):
         facts = gather(place.remote)
         options = UpOptions(rebuild=rebuild)

@@ -25,6 +25,7 @@ from remotedl.provision.via_laptop import Door
 from remotedl.report import Report
 from remotedl.session import stages
 from remotedl.session.approvals import ask_about_mounts
+from remotedl.session.arrivals import ask_about_recipe
 from remotedl.session.backoff import FINAL, delays
 from remotedl.session.beside import beside
 from remotedl.session.control import ControlServer
@@ -105,6 +106,7 @@ class Session:
         stages.check_project(self.project)
         if self.host.runtime is RuntimeKind.DOCKER:
             ask_about_mounts(self.project, self.host_name, self._prompt, self._report)
+        ask_about_recipe(self.project, self.host.runtime, self._prompt, self._report)
         check_ports(wanted_tunnels(self.project.config.project, self.host))
         links = stages.connect(
             self.host,

@@ -29,7 +29,7 @@ from remotedl.sync.agent.protocol import (
 from remotedl.sync.agent.tree import DIR, Change, Entry, Kind, Tree
 from remotedl.sync.lanes import Choice, Decision
 
-SCHEMA = 2
+SCHEMA = 3
 APPLICATION = 0x72646C73
 """In the file's header: "rdls"."""
 
@@ -60,7 +60,10 @@ CREATE TABLE batch (
     number INTEGER PRIMARY KEY, side TEXT NOT NULL, arrived INTEGER NOT NULL, entries BLOB NOT NULL
 );
 """
-_MIGRATIONS = {1: _BATCH}
+_ARRIVED = """
+CREATE TABLE IF NOT EXISTS arrived (key BLOB PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID;
+"""
+_MIGRATIONS = {1: _BATCH, 2: _ARRIVED}
 """What brings a database of that version to the next one."""
 Rows = Sequence[tuple[str, Entry | None]]
 _KINDS = {Kind.FILE: 1, Kind.DIR: 2, Kind.LINK: 3}
@@ -239,9 +242,14 @@ class Database:
         except (sqlite3.Error, Malformed, TypeError) as exc:
             raise self._corrupt(exc) from exc
 
-    def add_batch(self, side: str, rows: Rows) -> int:
-        """What is about to be sent to a side; the number of the batch."""
+    def add_batch(self, side: str, rows: Rows, arrivals: Iterable[tuple[str, bytes]] = ()) -> int:
+        """What is about to be sent to a side; the number of the batch.
+
+        `arrivals`: contents that the host gives the laptop, by key: see `arrived_in`.
+        """
         with self._transaction():
+            query = "INSERT OR REPLACE INTO arrived (key, digest) VALUES (?, ?)"
+            self._connection.executemany(query, [(_raw(key), one) for key, one in arrivals])
             return self._add_batch(side, rows)
 
     def batch_arrived(self, number: int, agreed: Rows, rows: Rows) -> None:
@@ -367,7 +375,9 @@ class Database:
     def _create(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
         statements = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA};"
-        self._connection.executescript("BEGIN;" + _TABLES + _BATCH + statements + "COMMIT;")
+        self._connection.executescript(
+            "BEGIN;" + _TABLES + _BATCH + _ARRIVED + statements + "COMMIT;"
+        )
         self._set("clean", True)
 
     def _migrated(self, version: int) -> int:
@@ -426,6 +436,25 @@ class Database:
     def _corrupt(self, exc: Exception) -> StateCorrupt:
         message = f"the record of what both sides agreed on is damaged ({self.path}): {exc}"
         return StateCorrupt(message, hint=_HINT.format(path=self.path))
+
+
+def arrived_in(path: Path) -> dict[str, bytes]:
+    """The last content that the host gave each path, whatever was made of it here since.
+
+    Of a database that somebody else may have open. Raises StateCorrupt.
+    """
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        try:
+            if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA:
+                return {}
+            rows = connection.execute("SELECT key, digest FROM arrived").fetchall()
+        finally:
+            connection.close()
+        return {_text(key): bytes(digest) for key, digest in rows}
+    except (sqlite3.Error, ValueError, TypeError, AttributeError) as exc:
+        message = f"the record of what came from the host is damaged ({path}): {exc}"
+        raise StateCorrupt(message, hint=_HINT.format(path=path)) from exc
 
 
 class _Transaction:

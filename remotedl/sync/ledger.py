@@ -12,7 +12,7 @@ copy of 100,000 files would write each of them twice more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from remotedl.sync.agent.tree import Entry, Tree
 from remotedl.sync.database import Database
@@ -62,7 +62,8 @@ class Ledger:
                 self._note(where, op.key, op.new)
                 rows.append((op.key, op.new))
         self.is_open = True
-        return self._database.add_batch(where.value, rows)
+        arrivals = _arrivals(batch) if where is Where.LAPTOP else ()
+        return self._database.add_batch(where.value, rows, arrivals)
 
     def arrived(
         self, number: int, batch: Sequence[Operation], done: Sequence[Operation]
@@ -137,6 +138,18 @@ class Ledger:
     def _forget(self, key: str) -> None:
         for sent in self._sent.values():
             sent.pop(key, None)
+
+
+def _arrivals(batch: Sequence[Operation]) -> Iterator[tuple[str, bytes]]:
+    """Contents that are new to the laptop at these paths, before anybody here can see them."""
+    for op in batch:
+        if op.new is None:
+            if op.key.endswith(".dockerignore"):  # without it, more is part of a build
+                yield op.key, b""
+        elif op.new.target is not None:
+            yield op.key, op.new.target.encode("utf-8", "surrogateescape")
+        elif op.new.digest and (op.expected is None or op.expected.digest != op.new.digest):
+            yield op.key, op.new.digest
 
 
 def _came(sent: Entry, known: Entry | None, now: Entry | None) -> bool:

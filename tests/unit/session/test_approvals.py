@@ -62,7 +62,9 @@ def test_it_is_kept_where_nobody_else_looks() -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2, "mounts": {}}', '{"format": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"format": 2, "mounts": {}, "files": {}}', '{"format": 1}']
+)
 def test_a_damaged_file_is_no_empty_one(text: str) -> None:
     ask_about_mounts(project("/etc:/e"), "a", Answers(True), SILENT)
     path = read_approvals(project()).path
