@@ -197,7 +197,7 @@ class Batches:
     def batches(self) -> list[tuple[str, bool, Any]]:
         return self.rows
 
-    def add_batch(self, side: str, rows: Any) -> int:
+    def add_batch(self, side: str, rows: Any, arrivals: Any = ()) -> int:
         self.rows.append((side, False, rows))
         return len(self.rows) - 1
 
