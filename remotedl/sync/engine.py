@@ -45,7 +45,7 @@ from remotedl.sync.estimate import Estimate, estimate
 from remotedl.sync.firstcopy import can_begin, copy_while_reading
 from remotedl.sync.fresh import Fresh
 from remotedl.sync.history import PastStep, Undone, choose_step, read_history, undo_step
-from remotedl.sync.instructions import Instructions
+from remotedl.sync.instructions import HOME, Instructions
 from remotedl.sync.lanes import Choice, Decision, Policy, policy_of
 from remotedl.sync.losses import WINDOW_S, Losses
 from remotedl.sync.manifest import manifest
@@ -136,7 +136,8 @@ class Sync:
         `named`: keys of files that remotedl, ssh or git were told to read; see instructions.py.
         """
         self._config = config
-        self._instructions = Instructions(config.ask_before, named)
+        home = HOME if root.resolve() == Path.home().resolve() else ()
+        self._instructions = Instructions((*config.ask_before, *home), named)
         self._report = report
         self._clock = clock
         self._now = now

@@ -16,6 +16,9 @@ import pytest
 from remotedl.config.models import ASK_BEFORE, SyncConfig, SyncMode
 from remotedl.errors import UsageError
 from remotedl.sync.agent import staging
+from remotedl.sync.agent.ignore import Ignore, Source
+from remotedl.sync.agent.tree import Kind
+from remotedl.sync.instructions import Instructions
 from remotedl.sync.lanes import Choice
 from remotedl.sync.verdict import Where
 from tests.lab_tests.sync.folders import Folders, tree
@@ -63,6 +66,7 @@ GIT_SSH_REMOTEDL = (
     ".lfsconfig",
     ".githooks/pre-commit",
     ".husky/pre-push",
+    ".hg/hgrc",
     ".ssh/config",
     "repo/HEAD",
     "repo/head",
@@ -403,3 +407,24 @@ def test_a_repository_without_a_git_folder_is_none_on_the_laptop(folders: Folder
 
 def test_the_default_is_what_the_attacks_assume() -> None:
     assert set(ASK_BEFORE) >= {".vscode/", ".idea/", ".envrc", "conftest.py"}
+
+
+def test_of_a_home_folder_all_settings_are_held_back(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folders.laptop))
+    paths = (".bashrc", ".config/autostart/x.desktop", "bin/ls", "Library/LaunchAgents/x.plist")
+    for path in (*paths, "work/a.py", "work/.cache/x"):
+        plant(folders.host, path)
+    folders.once(confirm=lambda _: True)
+    assert files(folders.laptop) == {"work/a.py", "work/.cache/x"}
+
+
+@pytest.mark.parametrize(
+    "line", ["*", "**/x.py", "[ab].py", "d/**", "?.py", "\\a.py", "d/[a-c].py", "/d/", "x.py  "]
+)
+def test_a_pattern_of_any_kind_is_heeded(line: str) -> None:
+    """The quick look at names must not miss what git's rules would match."""
+    asked, rules = Instructions([line]), Ignore([Source(line)], defaults=False)
+    for key in ("a.py", "d/a.py", "d/x.py", "x.py", "d/e/c", "other"):
+        assert asked.holds(key, Kind.FILE) == rules.ignores(key, False), key
