@@ -39,7 +39,12 @@ class SyncAlone:
         self._errand, self._stop = errand, stop
         self._lock = SessionLock(errand.folder)
         self._sync = SessionSync(
-            errand.project, errand.folder, errand.report, self._tell, errand.prompt.confirm
+            errand.project,
+            errand.folder,
+            errand.report,
+            self._tell,
+            errand.prompt.confirm,
+            errand.container,
         )
         self._remote: Remote | None = None
         self._control: ControlServer | None = None

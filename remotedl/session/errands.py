@@ -93,6 +93,11 @@ class Errand:
     def name(self) -> ProjectName:
         return ProjectName(self.project.id, self.project.slug)
 
+    @property
+    def container(self) -> str:
+        """The usual name of the project's container, for hints; "" where there is none."""
+        return self.name.container_name if self.host.runtime is RuntimeKind.DOCKER else ""
+
     def session(self) -> Record | None:
         """The live session of this project and host, if there is one."""
         return read_record(self.folder)
@@ -435,7 +440,12 @@ def bring_in_step(errand: Errand, *, noted: bool = False) -> dict[str, Any]:
         return {"sync": found}
     remote = errand.connect()
     sync = SessionSync(
-        errand.project, errand.folder, errand.report, errand.report.note, errand.prompt.confirm
+        errand.project,
+        errand.folder,
+        errand.report,
+        errand.report.note,
+        errand.prompt.confirm,
+        errand.container,
     )
     try:
         workdir = survey(remote, errand.name, errand.host).folders.workdir

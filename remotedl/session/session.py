@@ -119,7 +119,12 @@ class Session:
         place, ready, running = self._start_work(links.work)
         self._ready = ready
         self._sync = SessionSync(
-            self.project, self._folder, self._report, self._tell, self._prompt.confirm
+            self.project,
+            self._folder,
+            self._report,
+            self._tell,
+            self._prompt.confirm,
+            "" if place.engine is None else running.name,
         )
         self._sync.connect(place.remote, running.folders.workdir)
         self._open_tunnels(ready.forward_ports)

@@ -33,7 +33,12 @@ def own_sync(errand: Errand, allowed: frozenset[HaltKind] = frozenset()) -> Iter
         raise in_use(errand)
     remote = errand.connect()
     sync = SessionSync(
-        errand.project, errand.folder, errand.report, errand.report.note, errand.prompt.confirm
+        errand.project,
+        errand.folder,
+        errand.report,
+        errand.report.note,
+        errand.prompt.confirm,
+        errand.container,
     )
     try:
         workdir = survey(remote, errand.name, errand.host).folders.workdir
@@ -88,7 +93,7 @@ def resolve(
         seen = ""
         rows = {row["path"]: row for row in ask("sync-conflicts")}
         row = rows.get(meant) or rows.get(typed)
-        if row is not None and row["held"] and choice != "laptop":
+        if row is not None and row.get("held") and choice != "laptop":
             diff = ask("sync-diff", path=row["path"])
             agree(row["path"], diff)
             seen = diff["version"]

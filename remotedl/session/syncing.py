@@ -58,9 +58,11 @@ class SessionSync:
         report: Report,
         tell: Callable[[str], None],
         confirm: Callable[[str], bool],
+        container: str = "",
     ) -> None:
-        """`confirm` asks the user; False where nobody can answer."""
-        self._confirm = confirm
+        """`confirm` asks the user; False where nobody can answer. `container`: for hints; "" where
+        there is none."""
+        self._confirm, self._container = confirm, container
         self._project, self._folder, self._report, self._tell = project, folder, report, tell
         self._sync: Sync | None = None
         self._thread: threading.Thread | None = None
@@ -101,6 +103,7 @@ class SessionSync:
             state_dir=self._folder,
             corner=f"with-{self._folder.name}",
             named=named_files(self._project),
+            container=self._container,
             report=self._report,
             allowed=allowed,
             confirm=self._confirm,

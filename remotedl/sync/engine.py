@@ -56,7 +56,7 @@ from remotedl.sync.reconcile import reconcile
 from remotedl.sync.remedies import shown, typed
 from remotedl.sync.rules import is_rules_file, read_rules
 from remotedl.sync.safety import NOTHING_ALLOWED, Cleared, Halt, HaltKind, check_roots, clear
-from remotedl.sync.status import Barrier, Counts, Opening, Outcome, State, SyncStatus
+from remotedl.sync.status import Barrier, Counts, Opening, Outcome, State, SyncStatus, There
 from remotedl.sync.turns import DiskSilent, Turns
 from remotedl.sync.verdict import (
     Conflict,
@@ -121,6 +121,7 @@ class Sync:
         confirm: Callable[[str], bool] = lambda _: False,
         corner: str = "",
         named: Iterable[str] = (),
+        container: str = "",
         disk: Disk | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -134,8 +135,10 @@ class Sync:
         laptop's folder is reached, if not by this machine's own calls. `corner`: where in the
         laptop's `.remotedl/` the trash of this host is; each of several hosts has its own.
         `named`: keys of files that remotedl, ssh or git were told to read; see instructions.py.
+        `container`: in which the host's folder is mounted, for hints.
         """
         self._config = config
+        self._container = container
         home = HOME if root.resolve() == Path.home().resolve() else ()
         self._instructions = Instructions((*config.ask_before, *home), named)
         self._report = report
@@ -361,7 +364,7 @@ class Sync:
                 outcome = self._step()
                 rounds += 1
             stands = outcome.pending, outcome.failures, outcome.conflicts, outcome.frozen
-            return Barrier(*stands, self._behind(outcome))
+            return Barrier(*stands, self._behind(outcome), self._there(self._pair))
 
     def manifest(self) -> bytes:
         """Which version of every file the host holds, as far as we know: see manifest.py."""
@@ -388,7 +391,11 @@ class Sync:
             files=count_files(pair.ancestor) if pair else 0,
             unmerged=tuple(sorted(self._unmerged)),
             disk_since=self._disk_since(),
+            there=self._there(pair) if pair else There(),
         )
+
+    def _there(self, pair: Pair) -> There:
+        return There(pair.peer.host, pair.remote_root, self._container)
 
     def _unsettled(self) -> int:
         """How much is known to have changed, on either side, and is not decided upon yet.

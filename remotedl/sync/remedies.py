@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from remotedl.sync.agent.tree import Issue, parents
 from remotedl.sync.lanes import Choice
-from remotedl.sync.status import Barrier, Failure, State, SyncStatus
+from remotedl.sync.status import Barrier, Failure, State, SyncStatus, There
 from remotedl.sync.turns import waits_since
 from remotedl.sync.verdict import Conflict, Frozen, LeftOut, LeftOutWhy, Where
 
@@ -39,14 +39,17 @@ MENDS: dict[Issue, str] = {
     Issue.HOLDS_IGNORED: "move the ignored files in {path} away",
     Issue.ZEROED: "save {path} again, or copy the other side's version over it",
 }
+TAKE_OVER = 'sudo chown -R "$USER" {path}'
+ON_HOST = {Issue.UNREADABLE: TAKE_OVER}
+"""Where the host's mend is another one: what is not readable there belongs to root, mostly."""
 REFUSALS = (
-    ("space", "df -h .", "make room"),
-    ("quota", "df -h .", "make room"),
-    ("belongs to user", 'sudo chown -R "$USER" {path}', ""),
-    ("permission", "chmod -R u+rwX {folder}", ""),
-    ("read-only", "mount -o remount,rw", "make it writable"),
+    ("space", "df -h {folder}", "df -h {folder}", "make room"),
+    ("quota", "df -h {folder}", "df -h {folder}", "make room"),
+    ("belongs to user", TAKE_OVER, TAKE_OVER, ""),
+    ("permission", "chmod -R u+rwX {folder}", 'sudo chown -R "$USER" {folder}', ""),
+    ("read-only", "findmnt -T {folder}", "findmnt -T {folder}", "make it writable"),
 )
-"""Part of what the system said, what to type on that side, what that is for."""
+"""Part of what the system said, what to type on the laptop, on the host, what that is for."""
 
 
 class Remedy(NamedTuple):
@@ -54,7 +57,7 @@ class Remedy(NamedTuple):
 
     what: str
     mend: str
-    """A command; where there is none, what to do. It is typed on the side that `what` names."""
+    """A command for the laptop's terminal; where there is none, what to do."""
 
 
 def remedies(status: SyncStatus) -> tuple[Remedy, ...]:
@@ -78,12 +81,12 @@ def troubles(barrier: Barrier) -> Iterator[Trouble]:
         yield Trouble("conflict", conflict.key, conflict.kind.value, ways_out(conflict))
     for failure in barrier.failures:
         what = f"not written on the {_side(failure.where)}: {failure.why}"
-        yield Trouble("refused", failure.key, what, _mend_refusal(failure.why, failure.key))
+        yield Trouble("refused", failure.key, what, _mend_refusal(failure, barrier.there))
     for item in barrier.frozen:
         what = f"left alone, {item.issue.value} on the {_side(item.where)}"
         if item.spellings:
             what += ": " + ", ".join(ascii(path) for path in item.spellings)
-        for remedy in _of_frozen([item]):
+        for remedy in _of_frozen([item], barrier.there):
             yield Trouble("frozen", item.key, what, remedy.mend)
 
 
@@ -108,8 +111,8 @@ def still_apart(conflict: Conflict, choice: Choice, status: SyncStatus) -> Remed
         return key == conflict.key or key.startswith(conflict.key + "/")
 
     for remedy in (
-        *_of_frozen(one for one in status.frozen if concerns(one.key)),
-        *_of_failures(one for one in status.failures if concerns(one.key)),
+        *_of_frozen((one for one in status.frozen if concerns(one.key)), status.there),
+        *_of_failures((one for one in status.failures if concerns(one.key)), status.there),
     ):
         return remedy
     found = next((one for one in status.conflicts if one.key == conflict.key), None)
@@ -174,8 +177,8 @@ def _all(status: SyncStatus) -> Iterator[Remedy]:
     if status.unmerged:
         kept = _some(list(status.unmerged))
         yield Remedy(f"kept beside files that were open: {kept}", "remotedl sync conflicts --diff")
-    yield from _of_failures(status.failures)
-    yield from _of_frozen(status.frozen)
+    yield from _of_failures(status.failures, status.there)
+    yield from _of_frozen(status.frozen, status.there)
     waiting = status.pending - len(status.failures)
     if waiting > 0 and status.halt is None and status.state is not State.PAUSED:
         yield Remedy(f"{waiting} on their way", FLUSH)
@@ -188,26 +191,51 @@ def _all(status: SyncStatus) -> Iterator[Remedy]:
         yield Remedy(f"left on the host: {_some(big)}", f"remotedl get {source} {typed(big[0])}")
 
 
-def _of_failures(failures: Iterable[Failure]) -> Iterator[Remedy]:
+def _of_failures(failures: Iterable[Failure], there: There) -> Iterator[Remedy]:
     """One for each thing that the system said, on each side."""
-    grouped: dict[tuple[str, Where], list[str]] = {}
+    grouped: dict[tuple[str, Where], list[Failure]] = {}
     for failure in failures:
-        grouped.setdefault((failure.why, failure.where), []).append(failure.key)
-    for (why, where), paths in grouped.items():
-        what = f"not written on the {_side(where)}: {_some(paths)}: {why}"
-        yield Remedy(what, _mend_refusal(why, paths[0]))
+        grouped.setdefault((failure.why, failure.where), []).append(failure)
+    for (why, where), same in grouped.items():
+        what = f"not written on the {_side(where)}: {_some([one.key for one in same])}: {why}"
+        yield Remedy(what, _mend_refusal(same[0], there))
 
 
-def _mend_refusal(why: str, path: str) -> str:
-    for said, command, purpose in REFUSALS:
-        if said in why.lower():
-            folder = path.rpartition("/")[0] or "."
-            text = command.format(path=typed(path), folder=typed(folder))
+def _mend_refusal(failure: Failure, there: There) -> str:
+    for said, on_laptop, on_host, purpose in REFUSALS:
+        if said in failure.why.lower():
+            folder = failure.key.rpartition("/")[0]
+            command = on_host if failure.where is Where.REMOTE else on_laptop
+            text = _placed(command, failure.where, there, path=failure.key, folder=folder)
             return f"{purpose}: {text}" if purpose else text
     return FLUSH
 
 
-def _of_frozen(frozen: Iterable[Frozen]) -> Iterator[Remedy]:
+def _placed(
+    command: str,
+    where: Where,
+    there: There,
+    *,
+    path: str,
+    folder: str = "",
+    spell: Callable[[str], str] | None = None,
+) -> str:
+    """`command` for the laptop's terminal: for the host's side with the way there."""
+    spell = spell or typed
+    if where is Where.LAPTOP or not there.host:
+        return command.format(path=spell(path or "."), folder=spell(folder or "."))
+    base = there.folder.rstrip("/")
+    full = {"path": spell(f"{base}/{path}"), "folder": spell(f"{base}/{folder}".rstrip("/"))}
+    way = f"ssh {there.host} {shlex.quote(command.format(**full))}"
+    if not (command.startswith("sudo chown") and there.container):
+        return way
+    inside = command.replace('sudo chown -R "$USER"', 'chown -R "$(id -u)"')
+    inside = inside.format(path=spell(f"/workspace/{path}"), folder=spell(f"/workspace/{folder}"))
+    without = shlex.quote(f"docker exec -u 0 {there.container} {inside}")
+    return f"{way}; without sudo: ssh {there.host} {without}"
+
+
+def _of_frozen(frozen: Iterable[Frozen], there: There) -> Iterator[Remedy]:
     """One for each issue on each side."""
     grouped: dict[tuple[Issue, Where], list[Frozen]] = {}
     for item in frozen:
@@ -216,9 +244,20 @@ def _of_frozen(frozen: Iterable[Frozen]) -> Iterator[Remedy]:
         paths = [item.spellings or (item.key or ".",) for item in items]
         names = [ascii(one) if len(group) > 1 else one for group in paths for one in group]
         what = f"left alone, {issue.value} on the {_side(where)}: {_some(names)}"
-        spelled = items[0].spellings
-        path = _spelled_out(spelled[-1]) if spelled else typed(items[0].key or ".")
-        yield Remedy(what, MENDS[issue].format(path=path, rule=typed(rule_for(items[0].key))))
+        yield Remedy(what, _mend_frozen(items[0], there))
+
+
+def _mend_frozen(item: Frozen, there: There) -> str:
+    mend = MENDS[item.issue]
+    path = item.spellings[-1] if item.spellings else item.key
+    spell = _spelled_out if item.spellings else typed
+    if mend == IGNORE:  # the laptop's rules rule
+        return IGNORE.format(rule=typed(rule_for(item.key)))
+    if item.where is Where.REMOTE:
+        mend = ON_HOST.get(item.issue, mend)
+    if not mend.startswith(("chmod", "mv", "sudo")):  # no command: what to do
+        return mend.format(path=spell(path or "."))
+    return _placed(mend, item.where, there, path=path, spell=spell)
 
 
 def rule_for(key: str) -> str:

@@ -20,6 +20,16 @@ class State(StrEnum):
     CLOSED = "closed"
 
 
+class There(NamedTuple):
+    """Where the host's folder is, for who has to mend something there."""
+
+    host: str = ""
+    """As `ssh` is told; "": hints leave the way to the reader."""
+    folder: str = ""
+    container: str = ""
+    """In which the folder is /workspace; "" where there is none."""
+
+
 class Failure(NamedTuple):
     """A path that could not be brought over, and why; it is tried again."""
 
@@ -85,6 +95,7 @@ class Barrier(NamedTuple):
     frozen: tuple[Frozen, ...]
     behind: tuple[str, ...] = ()
     """Keys of what the host does not have as it was saved on the laptop; see behind.py."""
+    there: There = There()
 
     @property
     def clean(self) -> bool:
@@ -112,6 +123,7 @@ class SyncStatus(NamedTuple):
     """Copies that stand beside files: what could not be merged where they were open in Jupyter."""
     disk_since: float | None = None
     """Since when the host's disk does not answer (seconds since the epoch); None: it does."""
+    there: There = There()
 
 
 class Progress(NamedTuple):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +16,13 @@ from remotedl.sync.remedies import (
     rule_for,
     shown,
     shown_frozen,
+    troubles,
     typed,
     watching,
     ways_out,
 )
 from remotedl.sync.safety import Halt, HaltKind
-from remotedl.sync.status import Failure, State, SyncStatus
+from remotedl.sync.status import Barrier, Failure, State, SyncStatus, There
 from remotedl.sync.verdict import Conflict, ConflictKind, Frozen, LeftOut, LeftOutWhy, Where
 
 FILE = Entry(Kind.FILE, bytes(32), 10)
@@ -90,16 +93,63 @@ def test_what_is_on_its_way_can_be_waited_for() -> None:
 @pytest.mark.parametrize(
     ("why", "mend"),
     [
-        ("No space left on device", "make room: df -h ."),
+        ("No space left on device", "make room: df -h d"),
         ("it belongs to user 12345", 'sudo chown -R "$USER" d/a'),
         ("Permission denied", "chmod -R u+rwX d"),
+        ("Read-only file system", "make it writable: findmnt -T d"),
         ("Input/output error", "remotedl sync flush"),
     ],
 )
 def test_what_was_refused_is_grouped_by_what_the_system_said(why: str, mend: str) -> None:
-    failures = tuple(Failure(f"d/{key}", Where.REMOTE, why) for key in "abcde")
+    failures = tuple(Failure(f"d/{key}", Where.LAPTOP, why) for key in "abcde")
     text = told(failures=failures, pending=5)
-    assert text == f"not written on the host: d/a, d/b, d/c and 2 more: {why}: {mend}"
+    assert text == f"not written on the laptop: d/a, d/b, d/c and 2 more: {why}: {mend}"
+
+
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        ("No space left on device", ["df", "-h", "/srv/a b/d'"]),
+        ("it belongs to user 0", ["sudo", "chown", "-R", "me", "/srv/a b/d'/x"]),
+        ("Permission denied", ["sudo", "chown", "-R", "me", "/srv/a b/d'"]),
+    ],
+)
+def test_what_the_host_refused_is_mended_there(why: str, words: list[str], tmp_path: Path) -> None:
+    """As typed, in a shell: `ssh` hands its words to a shell on the host."""
+    there = There("box", "/srv/a b")
+    (trouble,) = troubles(Barrier(1, (Failure("d'/x", Where.REMOTE, why),), (), (), (), there))
+    mend = trouble.mend.removeprefix("make room: ")
+    assert mend.startswith("ssh box ")
+    assert run_typed(mend, tmp_path) == words
+
+
+def test_without_sudo_the_container_mends_it(tmp_path: Path) -> None:
+    there = There("box", "/srv/w", "remotedl-p-123456")
+    unreadable = Frozen("d/x y", Where.REMOTE, Issue.UNREADABLE)
+    first, _, second = told(frozen=(unreadable,), there=there).partition("; without sudo: ")
+    assert first.endswith("""ssh box 'sudo chown -R "$USER" '"'"'/srv/w/d/x y'"'"''""")
+    uid = str(os.getuid())
+    assert run_typed(second, tmp_path) == [
+        *("docker", "exec", "-u", "0", there.container, "chown", "-R", uid, "/workspace/d/x y")
+    ]
+
+
+def test_rules_are_written_on_the_laptop_wherever_the_trouble_is() -> None:
+    pipe = Frozen("p", Where.REMOTE, Issue.UNSUPPORTED)
+    assert told(frozen=(pipe,), there=There("box", "/srv")).endswith(" /p >> .remotedlignore")
+
+
+def run_typed(command: str, folder: Path) -> list[str]:
+    """What a hint runs on the host, word by word."""
+    tell = '#!/bin/sh\nfor word in "${0##*/}" "$@"; do printf "%s\\0" "$word"; done\n'
+    scripts = dict.fromkeys(("df", "sudo", "docker"), tell)
+    scripts["ssh"] = '#!/bin/sh\nshift\nexec sh -c "$*"\n'
+    for name, text in scripts.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    env = {"PATH": f"{folder}:{os.environ['PATH']}", "USER": "me"}
+    done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, check=True)
+    return done.stdout.decode().split("\0")[:-1]
 
 
 @pytest.mark.parametrize("issue", list(Issue))
