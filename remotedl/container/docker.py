@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -89,6 +90,8 @@ LOST_LIMIT = 1000
 SNAPSHOT_LABEL = "remotedl.snapshot"
 """Holds the image's own tag, as `remotedl image snapshot` writes it: such an image is kept."""
 ZONES = "/usr/share/zoneinfo"
+ANONYMOUS = re.compile("[0-9a-f]{64}")
+"""Volumes that the engine named itself: they go with their container."""
 OWN_PATHS = (
     *("/etc/passwd", "/etc/group", ZONES, "/sbin/docker-init", "/usr/sbin/docker-init"),
     *("/run", "/tmp", "/var/tmp", "/home", DATA, WORKSPACE),  # noqa: S108
@@ -520,7 +523,12 @@ def _worth_keeping(engine: Engine, container: Container) -> tuple[str, ...]:
         for path, after in zip(changed, [*changed[1:], ""], strict=True)
         if not after.startswith(f"{path}/")
     ]
-    return tuple(path for path in files if not _is_own(path))[:LOST_LIMIT]
+    volumes = [
+        f"{mount.target} (a volume without a name)"
+        for mount in container.mounts
+        if mount.volume and ANONYMOUS.fullmatch(mount.source)
+    ]
+    return (*volumes, *(path for path in files if not _is_own(path)))[:LOST_LIMIT]
 
 
 def _is_own(path: str) -> bool:

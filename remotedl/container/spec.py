@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from remotedl.config.models import HostConfig, ProjectConfig
@@ -116,6 +116,9 @@ class Image:
     id: str
     tools: Tools = ON_PATH
     """Where its Jupyter, TensorBoard and supervisor are."""
+    volumes: tuple[str, ...] = ()
+    """Paths that its Dockerfile declares as VOLUME: each is a volume with a name, so that what is
+    put there outlives the container."""
 
 
 ULIMITS = (
@@ -201,7 +204,10 @@ def container_spec(
         inner=inner,
         home=home,
         command=image.tools.supervisord(f"{RUN_FOLDER}/services.conf"),
-        mounts=_mounts(config, folders, user.home, home),
+        mounts=(
+            *(own := _mounts(config, folders, user.home, home)),
+            *_volumes(project, user, image, own),
+        ),
         env=dict(sorted(env.items())),
         gpus_wanted=str(host.gpus),
         gpus=gpus,
@@ -395,6 +401,25 @@ def _mounts(
             )
         taken.add(mount.target)
     return (*own, *sorted(extra, key=lambda mount: mount.target))
+
+
+def _volumes(
+    project: ProjectName, user: User, image: Image, taken: Sequence[Mount]
+) -> tuple[Mount, ...]:
+    """Named volumes for the image's own, but where something of ours or the user's is mounted."""
+    targets = {mount.target for mount in taken}
+    return tuple(
+        Mount(volume_name(project, user.name, path), path, volume=True)
+        for path in (declared.rstrip("/") for declared in image.volumes)
+        if path and path not in targets
+    )
+
+
+def volume_name(project: ProjectName, owner: str, path: str) -> str:
+    """The same for every container of this project and owner, whatever its image."""
+    known = hashlib.sha256(f"{owner}\0{path}".encode()).hexdigest()[:8]
+    last = NOT_IN_NAMES.sub("-", path.rpartition("/")[2].lower()).strip("-._") or "volume"
+    return f"remotedl-{project.id}-{last[:30]}-{known}"
 
 
 def _healthcheck(config: ProjectConfig, tools: Tools) -> tuple[str, ...] | None:

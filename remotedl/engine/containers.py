@@ -195,13 +195,23 @@ def container_json(new: NewContainer) -> dict[str, Any]:
     return config
 
 
+def _mount_json(mount: Mount, labels: Mapping[str, str]) -> dict[str, Any]:
+    row = {"Source": mount.source, "Target": mount.target, "ReadOnly": mount.read_only}
+    if not mount.volume:
+        return {"Type": "bind", **row}
+    return {"Type": "volume", **row, "VolumeOptions": {"Labels": dict(labels)}}
+
+
+def _mount(row: Mapping[str, Any]) -> Mount:
+    volume = row.get("Type") == "volume"
+    source = str(row["Name" if volume else "Source"])
+    return Mount(source, str(row["Destination"]), not row["RW"], volume)
+
+
 def _host_json(new: NewContainer) -> dict[str, Any]:
     policy, _, count = new.restart.partition(":")
     host: dict[str, Any] = {
-        "Mounts": [
-            {"Type": "bind", "Source": one.source, "Target": one.target, "ReadOnly": one.read_only}
-            for one in new.mounts
-        ],
+        "Mounts": [_mount_json(one, new.labels) for one in new.mounts],
         "Tmpfs": dict(new.tmpfs),
         "PortBindings": _bindings(new),
         "NetworkMode": new.network or "default",
@@ -272,9 +282,7 @@ def parse_container(found: Mapping[str, Any]) -> Container:
         pid=int(state.get("Pid") or 0),
         ports=_published(network.get("Ports") or {}),
         mounts=tuple(
-            Mount(
-                source=str(row["Source"]), target=str(row["Destination"]), read_only=not row["RW"]
-            )
+            _mount(row)
             for row in sorted(found.get("Mounts") or (), key=lambda row: str(row["Destination"]))
         ),
         address=_address(network),

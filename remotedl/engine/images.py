@@ -280,6 +280,7 @@ def parse_image(found: Mapping[str, Any]) -> Image:
         workdir=str(config.get("WorkingDir") or ""),
         exposed_ports=tuple(sorted(config.get("ExposedPorts") or ())),
         layers=tuple((found.get("RootFS") or {}).get("Layers") or ()),
+        volumes=tuple(sorted(config.get("Volumes") or ())),
     )
 
 

@@ -72,6 +72,8 @@ class Image:
     """"8888/tcp"."""
     layers: tuple[str, ...]
     """Digests of the uncompressed layers, lowest first."""
+    volumes: tuple[str, ...] = ()
+    """Paths that its Dockerfile declares as VOLUME, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,9 @@ class Mount:
     source: str
     target: str
     read_only: bool = False
+    volume: bool = False
+    """`source` is the name of a volume of the engine, made with the container's labels if it is
+    not there; what the image has at `target` is its first content."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ def plan_purge(place: Workplace, ground: Ground, *, files_in_step: int | None) -
         stays.append(f"{ground.folders.workdir}: {more} files there are not on the laptop")
     else:
         folders.append(ground.folders.workdir)
+    stays += [f"volume {name}: docker volume rm {name} removes it" for name in _volumes(place)]
     images: tuple[Made, ...] = ()
     if others:
         stays.append(f"images and agent: {len(others)} other project(s) of yours use them")
@@ -76,6 +77,13 @@ def purge(place: Workplace, ground: Ground, wanted: Purge, report: Report) -> No
     own, projects = runs.rsplit("/", 1)[0], ground.folders.workdir.rsplit("/", 1)[0]
     parents = [runs, own, ground.folders.data, projects]
     place.remote.run(["rmdir", "--ignore-fail-on-non-empty", "--", *parents], check=False)
+
+
+def _volumes(place: Workplace) -> list[str]:
+    """What its image keeps outside the container: models and data of the user's."""
+    name = place.runtime.status().name
+    container = place.engine.containers.get(name) if place.engine is not None and name else None
+    return [mount.source for mount in container.mounts if mount.volume] if container else []
 
 
 def _unused(place: Workplace) -> tuple[Made, ...]:

@@ -242,7 +242,8 @@ def image_on_host(
     there = engine.images.get(ref.reference)
     labels = there.labels if there is not None else {}
     tools = Tools(labels.get(LABEL_TOOLS, IMAGE_TOOLS))
-    return Image(ref.reference, ref.id, tools), ref
+    volumes = there.volumes if there is not None else ()
+    return Image(ref.reference, ref.id, tools, volumes), ref
 
 
 def _engine_of(place: Workplace) -> Engine:

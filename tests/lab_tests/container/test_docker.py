@@ -129,6 +129,46 @@ def test_what_a_recreate_would_lose_is_listed_and_can_be_kept(own_place: Place) 
     docker("rmi", "-f", kept)
 
 
+def test_what_an_images_volume_holds_outlives_a_recreate(
+    own_place: Place, engine: Engine, base_image: Image
+) -> None:
+    tag = f"remotedl-test-volume:{own_place.running.id[:12]}"
+    text = f"FROM {base_image.ref}\nUSER 0\nRUN mkdir -m 777 /models && touch /models/first\n"
+    docker("build", "-t", tag, "-", stdin=f"{text}VOLUME /models\n".encode())
+    built = engine.images.get(tag)
+    assert built is not None and built.volumes == ("/models",)
+    image = Image(tag, built.id, base_image.tools, built.volumes)
+    wanted = replace(own_place.wanted, image=image)
+    names = []
+    try:
+        own_place.runtime.ensure(wanted)
+        own_place.runtime.run(["sh", "-c", "echo trained > /models/weights"])
+        again = replace(wanted, config=own_place.asking_for(env={"SEED": "7"}).config)
+        assert own_place.runtime.plan(again).lost == ()
+        assert own_place.runtime.ensure(again).change is Change.RECREATE
+        found = own_place.runtime.run(["sh", "-c", "ls /models; cat /models/weights"])
+        assert found.text == "first\nweights\ntrained\n"
+    finally:
+        own_place.runtime.remove()
+        label = f"label=remotedl.project={own_place.runtime._project.id}"
+        names = docker("volume", "ls", "-q", "--filter", label).split()
+        docker("volume", "rm", *names)
+        docker("rmi", "-f", tag)
+    assert len(names) == 1
+
+
+def test_a_volume_without_a_name_is_named_as_a_loss(own_place: Place, engine: Engine) -> None:
+    """Such as a container of an earlier version has."""
+    docker("rm", "-f", own_place.running.id)
+    labels = [f"--label=remotedl.{name}" for name in (
+        f"project={own_place.runtime._project.id}", f"owner={USER}", "spec=older"
+    )]  # fmt: skip
+    assert own_place.wanted.image is not None
+    ref = own_place.wanted.image.ref
+    docker("run", "-d", *labels, "-v", "/models", "--entrypoint", "sleep", ref, "600")
+    assert "/models (a volume without a name)" in own_place.runtime.plan(own_place.wanted).lost
+
+
 def test_a_mount_that_is_not_there_is_refused_before_anything_is_made(
     own_place: Place, engine: Engine
 ) -> None:

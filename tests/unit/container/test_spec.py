@@ -103,6 +103,17 @@ def test_a_network_is_how_and_not_what() -> None:
     assert spec_hash(spec().on_network("remotedl-1000")) == spec_hash(spec())
 
 
+def test_an_images_volumes_get_names_that_outlive_the_container() -> None:
+    image = Image("mine:1", "sha256:1", volumes=("/data", "/models/weights", "/srv/big/"))
+    config = ProjectConfig(mounts=("~/big:/srv/big",))
+    volumes = [one for one in new_container(spec(config, image=image), "1").mounts if one.volume]
+    assert [one.target for one in volumes] == ["/models/weights"], "a mount of ours takes its place"
+    newer = Image("mine:2", "sha256:2", volumes=("/models/weights",))
+    assert volumes == [one for one in new_container(spec(image=newer), "1").mounts if one.volume]
+    assert volumes[0].source.startswith("remotedl-")
+    assert spec_hash(spec(image=image)) != spec_hash(spec(image=Image("mine:1", "sha256:1")))
+
+
 def test_services_that_are_off_are_not_asked_how_they_are() -> None:
     config = ProjectConfig(
         jupyter=JupyterConfig(enabled=False), tensorboard=TensorBoardConfig(enabled=False)
