@@ -38,6 +38,9 @@ absolute() {
 }
 run=$HOME/.remotedl/run/$1
 work=$(absolute "$2")
+# Unless it was named, it stays where it was first made, whatever the laptop's folder is called now.
+known=$(cat "$run/workdir" 2>/dev/null)
+[ -z "$5" ] || [ -z "$known" ] || work=$known
 data=$(absolute "$3")
 for folder in "$run/logs" "$run/home" "$run/jobs" "$run/s" "$data"; do
     mkdir -p "$folder" || exit 9
@@ -92,7 +95,8 @@ def survey(remote: Remote, project: ProjectName, host: HostConfig) -> Ground:
     Raises ContainerError where a folder cannot be made or written to.
     """
     workdir = host.workdir or f"~/remotedl/{project.slug}-{project.id[:6]}"
-    argv = ["sh", "-c", SURVEY, "sh", project.id, workdir, host.data, STAMP]
+    usual = "" if host.workdir else "usual"
+    argv = ["sh", "-c", SURVEY, "sh", project.id, workdir, host.data, STAMP, usual]
     result = remote.run(argv, check=False)
     if result.code != 0:
         raise ContainerError(

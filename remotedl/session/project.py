@@ -144,7 +144,7 @@ def _project_id(root: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return _new_id(path)
+        return _new_id(path, _lost_id(root))
     except (OSError, UnicodeDecodeError) as exc:
         raise FolderUnusable(f"{path} cannot be read: {exc}") from exc
     try:
@@ -157,6 +157,19 @@ def _project_id(root: Path) -> str:
             hint=f"restore {path} from a backup, or delete it to start as a new project",
         )
     return found
+
+
+def _lost_id(root: Path) -> str | None:
+    """The id of a project whose `.remotedl/` was removed, as the state folder knows it."""
+    from remotedl.sync.opening import DATABASE  # seldom needed, and half of a start
+    from remotedl.sync.proof import proves
+
+    folder = state_dir() / "projects"
+    for database in sorted(folder.glob(f"*/*/{DATABASE}")):
+        project_id = database.parent.parent.name
+        if _ID.fullmatch(project_id) and proves(root, database):
+            return project_id
+    return None
 
 
 def _home_note(project_id: str) -> Path:
@@ -195,8 +208,8 @@ def _remember(root: Path, project_id: str) -> None:
         raise state_unusable(note, exc) from exc
 
 
-def _new_id(path: Path) -> str:
-    new = secrets.token_hex(8)
+def _new_id(path: Path, lost: str | None = None) -> str:
+    new = lost or secrets.token_hex(8)
     text = f'# The name of this project for remotedl; keep it.\nid = "{new}"\n'
     try:
         write_private(path, text.encode())

@@ -105,6 +105,28 @@ class Database:
         except sqlite3.Error as exc:
             raise self._translated(exc) from exc
 
+    @classmethod
+    def peek(cls, path: Path) -> tuple[list[str | int] | None, str | None, Tree]:
+        """Where the laptop's folder was, its marker, and what both sides agreed on; read beside
+        whoever may have it open. Raises StateCorrupt.
+        """
+        self = cls.__new__(cls)
+        self.path = path
+        try:
+            self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        except sqlite3.Error as exc:
+            raise self._corrupt(exc) from exc
+        try:
+            return self._get("laptop place"), self._get("laptop marker"), self.ancestor()
+        finally:
+            self._connection.close()
+
+    def note_place(self, place: list[str | int]) -> None:
+        """Where the laptop's folder is, and which inode it is."""
+        if self._get("laptop place") != place:
+            with self._transaction():
+                self._set("laptop place", place)
+
     def close(self) -> None:
         """Say that all was written in order."""
         try:

@@ -51,7 +51,8 @@ from remotedl.sync.losses import WINDOW_S, Losses
 from remotedl.sync.manifest import manifest
 from remotedl.sync.measure import measure_rate
 from remotedl.sync.memory import one_heap, trim
-from remotedl.sync.opening import Pair, Request, open_pair
+from remotedl.sync.opening import DATABASE, Pair, Request, open_pair
+from remotedl.sync.proof import place_of, put_back
 from remotedl.sync.reconcile import reconcile
 from remotedl.sync.remedies import shown, typed
 from remotedl.sync.rules import is_rules_file, read_rules
@@ -219,6 +220,7 @@ class Sync:
         if self._request.watch:  # a session that stays
             one_heap()
         _end_quickly()
+        found = put_back(self._request.root, self._request.state_dir / DATABASE)
         with _quick_turns():
             pair = open_pair(self._request)
             while not (pair.replica.scanner.listed.wait(NAP_S) or pair.scan.is_done):
@@ -229,6 +231,12 @@ class Sync:
         days = self._config.trash_days
         pair.database.drop_steps(self._now() - days * DAY_S)
         self._remember_losses()
+        pair.database.note_place(place_of(self._request.root))
+        if found:
+            self._report.note(
+                f"{self._request.root} had lost its .remotedl; it is the folder that is synced "
+                f"with {pair.remote_root} on {pair.peer.host}, and goes on as that"
+            )
         return Opening(
             remote_root=pair.remote_root,
             laptop_files=pair.replica.scanner.files_listed,

@@ -45,3 +45,11 @@ def test_another_folder_in_hosts_toml_is_a_new_one(tmp_path: Path) -> None:
     ground = survey(remote, NAME, HostConfig(address="h1", workdir=str(tmp_path / "new")))
 
     assert not ground.gone and (tmp_path / "new").is_dir() and not old.exists()
+
+
+def test_a_renamed_folder_of_the_laptop_keeps_its_folder_on_the_host(tmp_path: Path) -> None:
+    remote, host = LocalRemote(tmp_path), HostConfig(address="h1")
+    first = survey(remote, NAME, host).folders.workdir
+    renamed = survey(remote, ProjectName(NAME.id, "dogs"), host)
+    assert renamed.folders.workdir == first and not renamed.gone
+    assert not (tmp_path / "remotedl" / "dogs-012345").exists()

@@ -138,6 +138,7 @@ class Warnings:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
+        self.notes: list[str] = []
 
     def warn(self, text: str, hint: str = "") -> None:
         self.told.append((text, hint))
@@ -146,7 +147,8 @@ class Warnings:
 
     def progress(self, what: str, done: float, total: float | None, unit: str = "B") -> None: ...
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def output(self, line: str) -> None: ...
 
@@ -294,6 +296,42 @@ def test_half_of_the_files_deleted_on_the_host_halts(folders: Folders) -> None:
     folders.once(allowed=frozenset([HaltKind.MASS_DELETE]))
     folders.assert_equal()
     assert len(trash(folders.laptop)) == 100
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["where it was", "moved"])
+def test_a_lost_corner_is_put_back_where_the_files_prove_it(folders: Folders, moved: bool) -> None:
+    """`git clean -fdx`: ours and untracked files are gone, the rest is as it was."""
+    fill(folders)
+    before = (folders.laptop / ".remotedl" / "marker").read_text()
+    shutil.rmtree(folders.laptop / ".remotedl")
+    shutil.rmtree(folders.laptop / "dir1")
+    if moved:
+        folders.laptop = folders.laptop.rename(folders.base / "moved")
+    told = Warnings()
+    outcome = folders.once(report=told)
+    assert (folders.laptop / ".remotedl" / "marker").read_text() == before
+    assert not outcome.conflicts and outcome.to_laptop.written == 0
+    assert any(f"is synced with {folders.host}" in line for line in told.notes)
+    folders.assert_equal()
+
+
+@pytest.mark.parametrize("what", ["another folder", "emptied", "other files"])
+def test_a_lost_corner_is_no_proof_by_itself(folders: Folders, what: str) -> None:
+    fill(folders)
+    if what == "another folder":
+        folders.laptop.rename(folders.base / "old")
+        folders.laptop.mkdir()
+    elif what == "emptied":
+        for path in folders.laptop.iterdir():
+            shutil.rmtree(path)
+    else:
+        shutil.rmtree(folders.laptop / ".remotedl")
+        for path in folders.laptop.rglob("file*"):
+            path.write_text("another project")
+    before = tree(folders.host)
+    with pytest.raises(SyncHalted, match="has lost its marker"):
+        folders.once()
+    assert tree(folders.host) == before
 
 
 def test_files_deleted_on_the_host_piece_by_piece_halt_too(folders: Folders) -> None:

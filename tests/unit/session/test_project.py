@@ -18,6 +18,10 @@ from remotedl.session.project import (
     project_root,
     slug_of,
 )
+from remotedl.sync.agent.tree import Entry, Kind
+from remotedl.sync.database import Database
+from remotedl.sync.opening import DATABASE
+from remotedl.sync.proof import place_of
 
 
 @pytest.fixture(autouse=True)
@@ -171,3 +175,27 @@ def test_nothing_is_written_where_the_check_refuses(tmp_path: Path) -> None:
     with pytest.raises(ConfigNotFound):
         open_project(folder, None, refuse)
     assert seen == [True, False]
+
+
+def test_a_project_whose_corner_was_removed_is_known_by_its_state(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    (folder / "a.py").write_text("1")
+    known = open_project(folder)
+    database = Database(known.state_folder("h1") / DATABASE)
+    entry = Entry(Kind.FILE, bytes(32), 1)
+    database.record({"a.py": entry}, {"a.py": entry}, {}, None, (), ())
+    database.note_place(place_of(folder))
+    database.close()
+
+    shutil.rmtree(folder / ".remotedl")  # git clean -fdx
+    assert open_project(folder).id == known.id
+    shutil.rmtree(folder / ".remotedl")
+    moved = folder.rename(tmp_path / "moved")
+    assert open_project(moved).id == known.id
+
+    shutil.rmtree(moved / ".remotedl")
+    shutil.copytree(moved, tmp_path / "copy")
+    assert open_project(tmp_path / "copy").id != known.id
+    (moved / "a.py").write_text("something else")
+    assert open_project(moved).id != known.id
