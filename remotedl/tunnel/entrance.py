@@ -15,6 +15,10 @@ from typing import Protocol, TypeVar
 from remotedl.ssh.remote import Stream
 from remotedl.tunnel import refusal
 
+PROGRAM_S = 60.0
+"""How long a page's own requests and websockets wait for the link. Nobody would see why they are
+refused, and JupyterLab answers a refusal with a dialog, which takes the keyboard away: what is
+typed while the link is gone would be lost."""
 PATIENCE_S = 1.0
 """How long a client that is refused may take to say what it speaks."""
 LONGEST_HEAD = 64 * 1024
@@ -49,6 +53,11 @@ class Answered(Exception):
 
 class Caller(Protocol[Link_contra]):
     """One client whose wish is known."""
+
+    @property
+    def patience_s(self) -> float:
+        """How long it may wait for the link, beyond the tunnel's own grace."""
+        ...
 
     def dial(self, link: Link_contra) -> Stream:
         """What it wants, over `link`. Raises TunnelError, LinkLost."""
@@ -92,6 +101,10 @@ class _PlainCaller:
     name: str
     host: str
 
+    @property
+    def patience_s(self) -> float:
+        return PROGRAM_S if refusal.is_of_a_page(_peek(self.client)) else 0.0
+
     def dial(self, link: Dial) -> Stream:
         return link()
 
@@ -117,6 +130,18 @@ def explained(name: str, host: str, refused: Refusal) -> bytes:
     if refused.why is Why.NO_LINK:
         return refusal.reconnecting(name, host)
     return refusal.not_answering(name, host, refused.reason)
+
+
+def _peek(client: socket.socket) -> bytes:
+    """What it has said already, without taking it: these bytes are the host's."""
+    limit_s = client.gettimeout()
+    try:
+        client.setblocking(False)
+        return client.recv(LONGEST_HEAD, socket.MSG_PEEK)
+    except OSError:
+        return b""
+    finally:
+        client.settimeout(limit_s)
 
 
 def _read_http_head(client: socket.socket) -> bool:

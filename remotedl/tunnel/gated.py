@@ -12,9 +12,17 @@ import socket
 from dataclasses import dataclass
 
 from remotedl.ssh.remote import Stream
-from remotedl.tunnel.entrance import LONGEST_HEAD, PATIENCE_S, Answered, Dial, Refusal, explained
+from remotedl.tunnel.entrance import (
+    LONGEST_HEAD,
+    PATIENCE_S,
+    PROGRAM_S,
+    Answered,
+    Dial,
+    Refusal,
+    explained,
+)
 from remotedl.tunnel.gate import Answer, Door, Pass, closing, judge
-from remotedl.tunnel.refusal import is_http
+from remotedl.tunnel.refusal import is_http, is_of_a_page
 
 END = b"\r\n\r\n"
 STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
@@ -47,6 +55,10 @@ class GatedCaller:
     """What came behind the head already."""
     name: str
     host: str
+
+    @property
+    def patience_s(self) -> float:
+        return PROGRAM_S if is_of_a_page(self.passed.head) else 0.0
 
     def dial(self, link: Dial) -> Stream:
         stream = GatedStream(link(), self.passed.body)

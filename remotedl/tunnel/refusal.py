@@ -7,6 +7,9 @@ import re
 
 RETRY_AFTER_S = 2
 HTTP_START = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) \S")
+OF_A_PAGE = re.compile(
+    rb"\r\n(?:upgrade: *websocket|sec-fetch-mode: *(?!navigate)[a-z-]+) *\r\n", re.IGNORECASE
+)
 LONGEST_METHOD = len(b"OPTIONS ")
 
 PAGE = """<!doctype html>
@@ -29,6 +32,11 @@ def is_http(start: bytes) -> bool | None:
     methods = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ")
     could_be = len(start) <= LONGEST_METHOD and any(m.startswith(start[: len(m)]) for m in methods)
     return None if could_be else False
+
+
+def is_of_a_page(head: bytes) -> bool:
+    """Whether a request is a browser's that no person made: what a page fetches, a websocket."""
+    return bool(is_http(head) and OF_A_PAGE.search(head))
 
 
 def unavailable(title: str, text: str) -> bytes:

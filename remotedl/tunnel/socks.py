@@ -72,6 +72,10 @@ class _SocksCaller:
     address: str
     port: int
 
+    @property
+    def patience_s(self) -> float:
+        return 0.0
+
     def dial(self, link: DialTo) -> Stream:
         return link(self.address, self.port)
 

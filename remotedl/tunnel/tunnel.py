@@ -320,7 +320,13 @@ class Tunnel(Generic[Link]):
 
     def _reach(self, visit: _Visit, caller: Caller[Link]) -> Splice | Refusal:
         """Dial until it works, waiting for the link where there is none."""
-        deadline = time.monotonic() + self._grace_s
+        found = self._dial_within(self._grace_s, visit, caller)
+        if isinstance(found, Refusal) and found.why is Why.NO_LINK and caller.patience_s:
+            found = self._dial_within(caller.patience_s, visit, caller)
+        return found
+
+    def _dial_within(self, limit_s: float, visit: _Visit, caller: Caller[Link]) -> Splice | Refusal:
+        deadline = time.monotonic() + limit_s
         while True:
             link, generation = self._wait_for_link(deadline)
             if link is None:

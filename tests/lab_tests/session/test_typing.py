@@ -108,7 +108,7 @@ def settled(laptop: Path, host: Path, typists: list[Typist], lines: list[str]) -
     while not equal():
         if time.monotonic() > deadline:
             found = missing(laptop, typists, lines), missing(host, typists, lines)
-            texts = sources_of(laptop), sources_of(host)
+            texts = sources_of(laptop), sources_of(host), [one.box.inner_text() for one in typists]
             raise AssertionError(f"missing on the laptop, on the host: {found}\n{texts}")
         time.sleep(0.2)
 

@@ -405,6 +405,23 @@ def test_close_ends_everything() -> None:
 # -- no link -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("header", ["Upgrade: websocket", "Sec-Fetch-Mode: cors"])
+def test_what_a_page_asks_for_waits_longer_for_the_link_than_the_page(header: str) -> None:
+    """JupyterLab answers a refusal with a dialog, which takes the keyboard away."""
+    asked = f"GET /api/x HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode()
+    with (
+        serving(echo) as server,
+        open_tunnel(wish(), None, grace_s=0.2) as tunnel,
+        connect(tunnel.port) as page,
+        connect(tunnel.port) as client,
+    ):
+        page.sendall(b"GET /lab HTTP/1.1\r\nHost: x\r\nSec-Fetch-Mode: navigate\r\n\r\n")
+        client.sendall(asked)
+        assert b"reconnecting" in read_all(page)
+        tunnel.set_dial(to(server))
+        assert read_exactly(client, len(asked)) == asked
+
+
 def test_a_browser_gets_a_page_while_there_is_no_link() -> None:
     with open_tunnel(wish(), None, grace_s=0.05) as tunnel, connect(tunnel.port) as client:
         client.sendall(b"GET /lab HTTP/1.1\r\nHost: x\r\n\r\n")
