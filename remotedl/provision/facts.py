@@ -247,8 +247,6 @@ class GpuClaim:
     gpus: tuple[str, ...]
     until: int
     project: str = ""
-    host_user: str = ""
-    """Who owns the file, which nobody can forge."""
     name: str = ""
     """What people call the project."""
 

@@ -23,7 +23,8 @@ from remotedl.ssh.remote import Remote
 RELEASE_S = 10.0
 CLAIM_FILE = "/tmp/.remotedl-claim-{name}.json"  # noqa: S108
 WRITE = """\
-set -e; umask 022; set -C; t="$1.new.$$"; cat > "$t"; mv -f "$t" "$1"
+set -e; t=$(mktemp "$1.XXXXXXXX"); trap 'rm -f -- "$t"' EXIT
+cat > "$t"; chmod 644 "$t"; mv -fT -- "$t" "$1"
 """
 
 

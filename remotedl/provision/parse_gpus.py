@@ -125,7 +125,10 @@ def mebibytes(text: str) -> int:
 
 
 def parse_claims(section: Section) -> tuple[GpuClaim, ...]:
-    """Lines of "FILE_OWNER {json}". What cannot be read is no claim."""
+    """Lines of "FILE_OWNER {json}". What cannot be read is no claim.
+
+    Whose it is says the file's owner, whatever the file says.
+    """
     claims = list[GpuClaim]()
     for line in section.lines:
         owner, _, text = line.partition(" ")
@@ -134,11 +137,10 @@ def parse_claims(section: Section) -> tuple[GpuClaim, ...]:
         if isinstance(until, int | float):
             claims.append(
                 GpuClaim(
-                    user=text_of(body.get("user")) or owner,
+                    user=owner,
                     gpus=names_of(body.get("gpus")),
                     until=int(until),
                     project=text_of(body.get("project")),
-                    host_user=owner,
                     name=text_of(body.get("name")),
                 )
             )

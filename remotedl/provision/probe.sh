@@ -380,8 +380,15 @@ ask_gpu_processes() { # pid, user, start, container id, name
 }
 
 ask_gpu_claims() { # expiring files that polite remotedl users leave
+    # Anybody can put a pipe, a link or a thousand of them there. The user is the file's owner, as
+    # the open file says it; a pipe that takes a file's place meanwhile is left within the limit.
+    count=0
     for file in /tmp/.remotedl-claim-*.json; do
-        [ -r "$file" ] && echo "$(limit stat -c '%U' "$file") $(head -c 2000 "$file" | tr '\r\n' '  ')"
+        [ -f "$file" ] && [ ! -L "$file" ] && [ -r "$file" ] || continue
+        [ $((count += 1)) -le 200 ] || break
+        limit sh -c 'exec <"$1" && stat -L -c "%F:%U" /proc/self/fd/0 && head -c 2000' sh "$file" |
+            tr '\r\n' '  ' | sed -n 's/^regular file:\([^ ]*\) /\1 /p'
+        echo
     done
     true
 }

@@ -117,7 +117,7 @@ def test_a_restart_under_running_containers_is_asked_for_and_gpus_are_seen(
     assert held_by_others(look_at_gpus(bob), "bobs") == {0}
     assert take_gpus(bob, "auto:1", "bobs", accepted.facts) == ("0",), "there is no other one"
     claims = look_at_gpus(remote).claims
-    assert {(one.host_user, one.gpus) for one in claims} == {("ada", ("0",)), ("bob", ("0",))}
+    assert {(one.user, one.gpus) for one in claims} == {("ada", ("0",)), ("bob", ("0",))}
     assert held_by_others(look_at_gpus(remote), "p-012345") == {0}
     release(bob, "bobs")
     release(remote, "p-012345")
