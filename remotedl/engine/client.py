@@ -24,10 +24,11 @@ import urllib3.exceptions
 
 from remotedl.engine.explain import engine_error, no_engine
 from remotedl.engine.stream import Dial
-from remotedl.engine.wire import DialledAdapter, Hijacked, HungUp, Refused
+from remotedl.engine.wire import DialledAdapter, Hijacked, HungUp, Refused, TooMuch
 from remotedl.errors import EngineError, RemotedlError
 
 CHUNK = 64 * 1024
+LONGEST_LINE = 4 * 1024 * 1024
 BASE_URL = "http+docker://localhost"
 NEWEST_API = docker.constants.DEFAULT_DOCKER_API_VERSION
 """What docker-py was written against. The engine may speak a newer one; we do not ask for it."""
@@ -95,8 +96,9 @@ class DialledClient(docker.api.client.APIClient):
         params: Mapping[str, Any] | None = None,
         data: Iterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
+        silence_s: float | None = None,
     ) -> Iterator[bytes]:
-        """A long answer in pieces, as they come; no deadline, for it may be silent for long."""
+        """A long answer in pieces, as they come; it may be silent for `silence_s`, or for ever."""
         with self._adapter.long_request():
             response = self.request(
                 method,
@@ -105,7 +107,7 @@ class DialledClient(docker.api.client.APIClient):
                 data=data,
                 headers=dict(headers or {}),
                 stream=True,
-                timeout=None,
+                timeout=silence_s,
             )
             try:
                 yield from self._checked(response).raw.stream(CHUNK, decode_content=True)
@@ -120,6 +122,8 @@ class DialledClient(docker.api.client.APIClient):
         partial = b""
         for chunk in self.chunks(method, path, **request):
             *whole, partial = (partial + chunk).split(b"\n")
+            if len(partial) > LONGEST_LINE:
+                raise TooMuch("a line of its answer has no end")
             for text in whole:
                 if text.strip():
                     yield _checked_line(json.loads(text))
@@ -172,6 +176,10 @@ def translated(what: str) -> Iterator[None]:
         raise engine_error(what, exc.message, status=exc.code) from exc
     except Refused as exc:
         raise engine_error(what, _message_of(exc.body), status=exc.status) from exc
+    except TooMuch as exc:
+        raise EngineError(
+            f"{what}: the Docker Engine answers without end ({exc})", hint="remotedl doctor"
+        ) from exc
     except HungUp as exc:
         raise no_engine(what, exc.complaint) from exc
     except urllib3.exceptions.EmptyPoolError as exc:

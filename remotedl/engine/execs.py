@@ -22,6 +22,7 @@ CHUNK = 64 * 1024
 SETTLE_S = 5.0
 """How long the engine may take to write down that a command has begun, or ended."""
 STREAMS = {1: Output.STDOUT, 2: Output.STDERR}
+MOST_OUTPUT = 32 * 1024 * 1024
 
 
 class Execs:
@@ -49,6 +50,8 @@ class Execs:
             output = {Output.STDOUT: bytearray(), Output.STDERR: bytearray()}
             for which, data in stream:
                 output[which] += data
+                if sum(map(len, output.values())) > MOST_OUTPUT:
+                    raise EngineError(f"{argv[0]} printed more than {MOST_OUTPUT >> 20} MB")
         stdout, stderr = bytes(output[Output.STDOUT]), bytes(output[Output.STDERR])
         return ExecResult(stream.exit_code(), stdout, stderr)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -31,6 +32,9 @@ from remotedl.errors import BuildFailed, EngineError
 
 STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 NO_AUTH = RegistryAuth()
+STANDSTILL_S = 600.0
+"""A pull that shows nothing new for so long has lost its registry."""
+MOST_LAYERS = 2000
 
 
 class Images:
@@ -82,10 +86,13 @@ class Images:
         with translated(f"pulling {reference}"):
             client = self._connected()
             lines = client.lines(
-                "POST", "/images/create", params=params, headers=_auth_header(auth)
+                "POST",
+                "/images/create",
+                params=params,
+                headers=_auth_header(auth),
+                silence_s=STANDSTILL_S,
             )
-            for line in lines:
-                yield _layer(line)
+            yield from _moving(map(_layer, lines), reference, time.monotonic)
 
     def push(self, reference: str, *, auth: RegistryAuth = NO_AUTH) -> Iterator[LayerProgress]:
         """Push one tag."""
@@ -288,6 +295,26 @@ def parse_env(lines: Iterable[str] | None) -> dict[str, str]:
     """NAME=VALUE lines; one without a value is an empty one."""
     pairs = (line.partition("=") for line in lines or ())
     return {name: value for name, _, value in pairs}
+
+
+def _moving(
+    layers: Iterator[LayerProgress], reference: str, clock: Callable[[], float]
+) -> Iterator[LayerProgress]:
+    """The same, until nothing has changed for long, or there is no end to the layers."""
+    last = dict[str, LayerProgress]()
+    changed = clock()
+    for layer in layers:
+        if last.get(layer.layer) != layer:
+            changed = clock()
+        last[layer.layer] = layer
+        if clock() - changed > STANDSTILL_S or len(last) > MOST_LAYERS:
+            raise EngineError(
+                f"pulling {reference}: nothing has come for {STANDSTILL_S / 60:.0f} minutes"
+                if len(last) <= MOST_LAYERS
+                else f"pulling {reference}: the engine tells of more than {MOST_LAYERS} layers",
+                hint="the same command again: complete layers are kept",
+            )
+        yield layer
 
 
 def _layer(line: Mapping[str, Any]) -> LayerProgress:

@@ -11,7 +11,9 @@ It must not know what is asked of the engine, and translates no errors: engine/c
 from __future__ import annotations
 
 import io
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -33,6 +35,16 @@ CHUNK = 64 * 1024
 READ_AHEAD = 4 * 1024 * 1024
 """Bytes a Plug holds before it stops reading, so that a slow reader slows the sender down."""
 HEADER_LIMIT = 64 * 1024
+HEADERS_LIMIT = 1024 * 1024
+"""Bytes until an answer's body begins, "100 Continue" as often as it comes included."""
+MOST_ANSWER = 32 * 1024 * 1024
+"""Bytes of an answer that is read as a whole; a listing of 10,000 containers has 20 MB."""
+BODY_LIMITS = 4
+"""How many times as long as the first byte the rest of such an answer may take."""
+
+
+class TooMuch(Exception):
+    """The engine, or whoever is in its place, says more than an answer holds."""
 
 
 class HungUp(Exception):
@@ -62,6 +74,8 @@ class Plug:
         self._failure: Exception | None = None
         self._users = 1
         self._closed = False
+        self.allowance: int | None = None
+        """How many bytes may be read until somebody lifts it."""
         threading.Thread(target=self._read_ahead, name="engine-read-ahead", daemon=True).start()
 
     @property
@@ -103,7 +117,11 @@ class Plug:
                 chunk = chunk[:size]
             self._held -= len(chunk)
             self._news.notify_all()
-            return chunk
+        if self.allowance is not None:
+            self.allowance -= len(chunk)
+            if self.allowance < 0:
+                raise TooMuch("the headers of the answer have no end")
+        return chunk
 
     def recv_exactly(self, size: int) -> bytes:
         """`size` bytes, fewer only at the end."""
@@ -212,10 +230,13 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         plug = self.plug
+        plug.allowance = HEADERS_LIMIT
         try:
             return super().getresponse()
         except (ConnectionError, urllib3.exceptions.ProtocolError) as exc:
             raise HungUp(plug.complaint()) from exc
+        finally:
+            plug.allowance = None
 
 
 class _Pool(urllib3.connectionpool.HTTPConnectionPool):
@@ -257,6 +278,29 @@ class DialledAdapter(requests.adapters.HTTPAdapter):
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
         # The laptop's proxies mean nothing to a stream that ends on the host.
         return request.path_url
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> requests.Response:
+        """As requests', but what is read as a whole has an end. Raises TooMuch."""
+        response = super().send(request, stream, timeout, *args, **kwargs)
+        if stream:
+            return response
+        limit_s = math.inf if timeout is None else BODY_LIMITS * float(timeout)
+        deadline = time.monotonic() + limit_s
+        body = bytearray()
+        for chunk in response.iter_content(CHUNK):
+            body += chunk
+            if len(body) > MOST_ANSWER or time.monotonic() > deadline:
+                response.close()
+                raise TooMuch(f"{len(body)} bytes came, and there was no end to it")
+        response._content = bytes(body)
+        return response
 
     def close(self) -> None:
         super().close()
