@@ -101,6 +101,10 @@ class Ready:
     """What a devcontainer.json wants done in a new container."""
 
 
+LEAST_SESSIONS = 2
+"""A sync, an engine or a job runs on, and a command beside it."""
+
+
 def connect(
     host: HostConfig,
     prompt: RememberingPrompt,
@@ -114,6 +118,11 @@ def connect(
     prompt.begin()
     work = ssh.connect(host, prompt=prompt, accept_new=options.accept_new, report=report)
     report.stage("connect", f"{work.user}@{host.address}")
+    try:
+        work.check_sessions(LEAST_SESSIONS)
+    except BaseException:
+        work.close()
+        raise
 
     def second() -> Remote:
         prompt.begin()

@@ -33,7 +33,7 @@ from remotedl.ssh.remote import Chunk, Pty, Result, Stream
 from remotedl.ssh.reverse import Handler, RemoteListener, ReverseDoor
 from remotedl.ssh.root import Root
 from remotedl.ssh.route import Hop
-from remotedl.ssh.sessions import WAIT_S, Sessions
+from remotedl.ssh.sessions import LINGER_S, WAIT_S, Sessions
 from remotedl.ssh.system import FastLane, possible, raise_descriptor_limit
 
 OPEN_TIMEOUT_S = 30.0
@@ -128,6 +128,20 @@ class Connection:
         pty: Pty | None = None,
     ) -> RemoteProcess:
         return self._start(argv, Limit(None), sudo=sudo, env=env, cwd=cwd, pty=pty)
+
+    def check_sessions(self, least: int) -> None:
+        """Raises SshError within seconds where sshd lets fewer commands run side by side.
+
+        Found out by opening so many, for sshd tells nobody; each costs a round trip.
+        """
+        held: list[Channel] = []
+        try:
+            for _ in range(least):
+                held.append(self._admitted(Limit(None), 1.5 * LINGER_S))
+        finally:
+            for channel in held:
+                channel.close()
+                self._sessions.end()
 
     def hasten(self) -> None:
         """Make later dials fast: see `system.py`. Returns at once; nothing comes of it where the
@@ -254,12 +268,14 @@ class Connection:
 
     def _open_session(self, limit: Limit) -> Channel:
         """Raises TimeoutError where the limit is over, LinkLost where nothing answers at all."""
+        return self._admitted(limit, limit.at_most(WAIT_S))
 
+    def _admitted(self, limit: Limit, wait_s: float) -> Channel:
         def opening() -> Channel:
             return self._transport.open("session", timeout_s=limit.at_most(OPEN_TIMEOUT_S))
 
         try:
-            return self._sessions.admit(opening, limit.at_most(WAIT_S))
+            return self._sessions.admit(opening, wait_s)
         except TimeoutError as exc:
             if limit.over:
                 raise

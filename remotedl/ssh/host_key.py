@@ -155,7 +155,7 @@ class Judge:
             if hop.trust.strict or not self._prompt.confirm(question):
                 raise HostKeyUnknown(
                     f"the key of {hop.shown} is not known: {shown}",
-                    hint="compare it with the host's owner, then answer yes, or use --accept-new",
+                    hint="compare it with the host's owner, then: remotedl doctor --accept-new",
                 )
         self._remember(hop.key_name, key)
 

@@ -65,6 +65,6 @@ class Sessions:
                 raise SshError(
                     f"{self._host} lets no further command run on this connection "
                     f"({self._open} run): {refused}",
-                    hint="raise MaxSessions in /etc/ssh/sshd_config on the host",
+                    hint="set MaxSessions 10 in /etc/ssh/sshd_config on the host, and reload sshd",
                 ) from refused
             self._changed.wait(min(pause_s, deadline - now))

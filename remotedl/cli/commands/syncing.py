@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from remotedl.cli.commands.work import HostOption
-from remotedl.cli.context import JsonOption, errand_of
+from remotedl.cli.context import AcceptOption, JsonOption, errand_of
 from remotedl.cli.next_step import completed
 from remotedl.cli.say import say, say_json
 from remotedl.errors import SyncError, UsageError
@@ -70,6 +70,7 @@ def sync(
             metavar="HALT", help="With --once: let this halt pass; the halt's message names it."
         ),
     ] = None,
+    accept_new: AcceptOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Keep this folder and the host's in step."""
@@ -80,7 +81,7 @@ def sync(
     from remotedl.cli.exits import end_in_order
     from remotedl.session.sync_errands import request, sync_live, sync_once
 
-    with errand_of(context, host, quiet=as_json) as errand:
+    with errand_of(context, host, accept_new=accept_new, quiet=as_json) as errand:
         if dry_run:
             _print_plan(request(errand, "sync-plan"), as_json=as_json)
         elif once:

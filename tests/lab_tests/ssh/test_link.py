@@ -161,6 +161,22 @@ def test_when_no_turn_comes_the_limit_is_named(
     remote.close()
 
 
+def test_a_host_with_too_few_sessions_is_refused_at_once(make_sshd: MakeSshd) -> None:
+    """MaxSessions 1: a sync's agent would be all that runs there."""
+    remote = open_door(make_sshd(config=["MaxSessions 1"]).login)
+    began = time.monotonic()
+    with pytest.raises(SshError, match=r"\(1 run\)") as caught:
+        remote.check_sessions(2)
+    assert time.monotonic() - began < 5
+    assert "MaxSessions" in caught.value.hint
+    remote.close()
+    remote = open_door(make_sshd(config=["MaxSessions 2"]).login)
+    for _ in range(3):
+        remote.check_sessions(2)
+    assert remote.run(["echo", "and on"]).text == "and on\n"
+    remote.close()
+
+
 def test_a_host_without_any_sessions_is_an_error_at_once(make_sshd: MakeSshd) -> None:
     remote = open_door(make_sshd(config=["MaxSessions 0"]).login)
     with pytest.raises(SshError, match="lets no further command run"):
