@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-for-development
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test unit lint bench soak images clean setup
+.PHONY: demo test unit lint bench soak images clean setup locked lock
 
 demo: $(STAMP)
 	$(BIN)/remotedl demo
@@ -50,6 +50,22 @@ $(STAMP): pyproject.toml constraints.txt
 $(DEV): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
 	touch $(DEV)
+
+# As the two above, every file the one that requirements.lock names. For CI.
+locked: $(VENV)/.locked
+
+$(VENV)/.locked: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(STAMP) $(DEV) $@
+
+# Versions are chosen in constraints.txt; this adds the hashes of their files, for every platform.
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+    --no-annotate --no-emit-index-url --constraint constraints.txt
+lock:
+	$(LOCK) --extra keyring --group dev pyproject.toml .ci/build.in --output-file requirements.lock
+	echo pip-audit | $(LOCK) - --output-file .ci/audit.lock
 
 clean:
 	rm -rf $(VENV) dist build
