@@ -30,6 +30,8 @@ UP_ONLY_STARTS = (".git-blame",)
 """As in .git-blame-ignore-revs."""
 REPOSITORY = "head"
 """A file of this name makes a folder a repository without `.git`: git obeys the settings in it."""
+IN_REPOSITORY = frozenset(["config", "config.worktree", "commondir", "hooks", "info"])
+"""What git obeys in a bare repository, `data.git/`; objects and branches come down."""
 SPECIAL = re.compile(r"[*?\[\\]")
 HOME = ("/.*", "/bin/", "/Library/", "/AppData/")
 """What is asked about as well where the folder is somebody's home: all of it is settings."""
@@ -49,7 +51,7 @@ class Instructions:
         self._named = frozenset(map(_plain_key, named))
         leaves = [word.rpartition("/")[2] for word in (*words, *self._named)]
         starts = [f"{one}*" for one in UP_ONLY_STARTS]
-        self._hints = _Hints([*UP_ONLY, REPOSITORY, *starts, *leaves])
+        self._hints = _Hints([*UP_ONLY, REPOSITORY, *IN_REPOSITORY, *starts, *leaves])
         self._folders: dict[str, tuple[bool, str]] = {"": (False, "")}
 
     def holds(self, key: str, kind: Kind) -> bool:
@@ -79,6 +81,8 @@ class Instructions:
             return True
         name = plain(leaf)
         if name.startswith(UP_ONLY_STARTS) or (name == REPOSITORY and kind is not Kind.DIR):
+            return True
+        if name in IN_REPOSITORY and folder.endswith(".git"):
             return True
         if self._named and join(folder, name) in self._named:
             return True

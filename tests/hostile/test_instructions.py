@@ -70,6 +70,8 @@ GIT_SSH_REMOTEDL = (
     ".ssh/config",
     "repo/HEAD",
     "repo/head",
+    "data.git/config",
+    "sub/Data.GIT/Hooks/post-update",
 )
 TOOLS = (
     ".envrc",
@@ -94,7 +96,10 @@ TOOLS = (
 )
 HELD = GIT_SSH_REMOTEDL + TOOLS
 MODES = [mode for mode in SyncMode if mode is not SyncMode.UPLOAD_ONLY]
-ORDINARY = ("train.py", "a.ipynb", "Makefile", "Dockerfile", "sub/model.pth", "git.py", "head/x.py")
+ORDINARY = (
+    *("train.py", "a.ipynb", "Makefile", "Dockerfile", "sub/model.pth", "git.py"),
+    *("head/x.py", "config/a", "hooks.py", "data.git/objects/ab/c"),
+)
 
 
 def plant(side: Path, path: str, text: str = EVIL) -> Path:
