@@ -260,7 +260,7 @@ def _engine(facts: HostFacts, host: str) -> Iterator[Finding]:
 
 
 def _open_ports(facts: HostFacts, host: str) -> Iterator[Finding]:
-    """Containers of others: those of remotedl are published on the loopback alone."""
+    """Containers of others: those of remotedl publish nothing."""
     for container in facts.engine.containers:
         if container.running and container.open_ports:
             ports = ", ".join(container.open_ports)

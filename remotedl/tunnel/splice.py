@@ -155,7 +155,7 @@ class Splice:
     def _explain(self, refusal: Refusal) -> bool:
         """The host hung up without a word: whether the client was given one that it understands.
 
-        A container's published port accepts for a service that does not run yet, and OpenSSH's
+        The door to a port accepts for a program that does not run yet, and OpenSSH's
         forwards accept for targets that refuse.
         """
         if not self._aborted:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -50,6 +52,24 @@ def test_dials_take_the_lane_once_it_is_there(sshd: Sshd) -> None:
         until(lambda: server.open_connections == 0, "the host's end is over")
     remote.close()
     assert masters() <= before
+
+
+def test_unix_sockets_take_the_lane_too(sshd: Sshd, tmp_path: Path) -> None:
+    remote = hastened(open_door(sshd.login))
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        remote.dial_unix(path).close()
+        listener.accept()[0].close()
+        stream = remote.dial_unix(path)
+        assert isinstance(stream, SocketStream)
+        far, _ = listener.accept()
+        with far:
+            far.sendall(b"fast")
+            assert stream.recv(4) == b"fast"
+        stream.close()
+    remote.close()
 
 
 def test_no_key_but_the_one_that_was_checked_is_trusted(make_sshd: MakeSshd) -> None:

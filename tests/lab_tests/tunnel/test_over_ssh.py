@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import random
 import socket
 import time
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from remotedl.errors import TunnelError
 from remotedl.ssh.remote import Remote, Stream
-from remotedl.tunnel import TcpPlace, Tunnel, TunnelWish, open_tunnel
+from remotedl.tunnel import TcpPlace, Tunnel, TunnelWish, Way, open_tunnel
 from remotedl.tunnel.entrance import Dial
+from remotedl.tunnel.relay import RelayStream
 from tests.lab.badlink import MakeBadLink, login_over
 from tests.lab.sshd import MakeSshd, Sshd
 from tests.lab_tests.tunnel.door import hastened, open_door
@@ -153,6 +156,46 @@ def test_a_unix_socket_of_the_host(remote: Remote, tmp_path: Path) -> None:
             with far:
                 far.sendall(b"from a unix socket")
             assert read_all(client) == b"from a unix socket"
+
+
+SOCKETS_FORBIDDEN = {
+    "allowed": ([], False),
+    "sockets forbidden": (["AllowStreamLocalForwarding no"], True),
+    "all forbidden": (["DisableForwarding yes"], True),
+}
+
+
+@pytest.mark.parametrize("kind", SOCKETS_FORBIDDEN)
+@pytest.mark.parametrize("deep", [False, True], ids=["short", "over 107 bytes"])
+def test_a_unix_socket_whatever_sshd_allows(
+    make_sshd: MakeSshd, tmp_path: Path, kind: str, deep: bool
+) -> None:
+    config, relayed = SOCKETS_FORBIDDEN[kind]
+    folder = tmp_path / ("d" * 90 if deep else "")
+    folder.mkdir(exist_ok=True)
+    remote = open_door(make_sshd(config=config).login)
+    way = Way(remote, hasten=False)
+    with pytest.raises(TunnelError, match="No such file"):
+        way.dial_unix(str(folder / "none"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = os.open(folder, os.O_RDONLY)
+        listener.bind(f"/proc/self/fd/{here}/s")
+        os.close(here)
+        listener.listen()
+        for _ in range(2):
+            stream = way.dial_unix(str(folder / "s"))
+            assert isinstance(stream, RelayStream) is (relayed or deep)
+            far, _ = listener.accept()
+            with far:
+                far.sendall(b"from a unix socket")
+            assert read_stream(stream) == b"from a unix socket"
+            stream.close()
+    way.close()
+    remote.close()
+
+
+def read_stream(stream: Stream) -> bytes:
+    return b"".join(iter(lambda: stream.recv(4096), b""))
 
 
 def test_a_connection_that_dies_in_mid_flow_and_the_next_one(make_sshd: MakeSshd) -> None:
