@@ -280,10 +280,10 @@ class Session:
             self.host, self._prompt, silent, name=self.host_name, options=self.options
         )
         self._links = links
-        if self._sync is None or self._watch is None:
+        if self._sync is None or self._watch is None or self._running is None:
             raise SessionError("the session is not up")
-        place, self._running = stages.rejoin(links.work, self.project, self.host, self._folder)
-        self._place = place
+        place, running = stages.rejoin(links.work, self.project, self.host, self._folder)
+        self._place, self._running = place, running or self._running
         self._sync.connect(place.remote, self._running.folders.workdir)
         self._connect_tunnels()
         self._watch.move(place)

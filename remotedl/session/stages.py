@@ -18,6 +18,7 @@ from remotedl.container.runtime import (
     Consent,
     Plan,
     Running,
+    State,
     Wanted,
     unless_jobs_run,
 )
@@ -210,9 +211,14 @@ def _nothing() -> None: ...
 
 def rejoin(
     remote: Remote, project: Project, host: HostConfig, folder: Path
-) -> tuple[Workplace, Running]:
-    """After a lost link: what runs is taken as it is; nothing is provisioned, built or asked."""
+) -> tuple[Workplace, Running | None]:
+    """After a lost link: what runs is taken as it is; nothing is provisioned, built or asked.
+
+    None: somebody removed it meanwhile, and it is not for us to make it anew unasked.
+    """
     place = open_workplace(remote, project, host, remembered_access(folder))
+    if place.runtime.status().state is State.ABSENT:
+        return place, None
     return place, place.runtime.resume(host)
 
 

@@ -26,7 +26,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 RUN = os.path.dirname(os.path.abspath(__file__))
 CHECK_S = 30.0
@@ -42,7 +42,7 @@ PEOPLE = range(1000, 60000)
 """Numbers of users that are people."""
 POLL_S = 0.05
 CONNECTED = "03"
-TABLE = "/proc/%s/net/unix"
+TABLE = "/proc/net/unix"
 
 
 def main(argv: List[str]) -> int:
@@ -80,6 +80,7 @@ def start() -> int:
         os.setsid()
         if os.fork() == 0:
             quiet()
+            os.chdir(RUN)
             write("idle.json", {"pid": os.getpid(), "busy": ["just started"], "idle_s": 0.0})
             os.write(writing, b"ok")
             os.close(writing)
@@ -164,7 +165,7 @@ def reasons(settings: Dict[str, Any], before: Dict[str, Any]) -> List[str]:
     if time.time() < float(read("idle-postponed.json").get("until", 0)):
         found.append("postponed")
     found += jobs()
-    if connections(place["table"], place["inside"]):
+    if connections(place["inside"], place["pid"]):
         found.append("somebody is connected")
     found += kernels(os.path.join(place["sockets"], "8888"))
     found += programs_at_work(settings, before)
@@ -172,23 +173,24 @@ def reasons(settings: Dict[str, Any], before: Dict[str, Any]) -> List[str]:
 
 
 def standing(settings: Dict[str, Any]) -> Optional[Dict[str, Any]]:
-    """Whether it runs, where its sockets are, and the table of who is connected to them.
+    """Whether it runs, where its sockets are, and which process is its first (0: natively).
 
-    None when that cannot be told. `inside`: how the sockets are called in that table.
+    A path below our own folder is told from there: a socket takes 107 bytes at most.
+
+    None when that cannot be told. `inside`: the same folder as the services call it.
     """
     name = settings.get("container")
     if name is None:
         argv = [sys.executable, os.path.join(RUN, "keep.py"), "status"]
         state = json.loads(subprocess.check_output(argv))
         place = {"running": state["running"], "sockets": state["sockets"]}
-        return dict(place, inside=state["sockets"], table=TABLE % "self")
+        return dict(place, inside=state["sockets"], pid=0)
     told = engine(["inspect", "-f", "{{.State.Pid}} {{.State.Running}}", name])
     if told is None:
         return None
     pid, _, running = told.partition(" ")
-    # A container's network is its own, and so is the table of its unix sockets.
-    place = {"running": running == "true", "sockets": os.path.join(RUN, "s")}
-    return dict(place, inside="/run/remotedl/s", table=TABLE % pid)
+    place = {"running": running == "true", "sockets": os.path.join(os.curdir, "s")}
+    return dict(place, inside="/run/remotedl/s", pid=int(pid))
 
 
 def jobs() -> List[str]:
@@ -199,16 +201,41 @@ def jobs() -> List[str]:
     return [f"job {row['id']}" for row in json.loads(done.stdout) if row["state"] == "running"]
 
 
-def connections(table: str, folder: str) -> bool:
-    """Whether anybody holds a connection to one of our sockets."""
+def connections(folder: str, first: int) -> bool:
+    """Whether anybody holds a connection to one of our sockets; True where that is not told.
+
+    A connection is in the table of the network that it was made from, which is the host's, with
+    the name that the service gave its socket: the same in each container. Whose it is, is told by
+    who holds its other end, among the processes of the container (`first`).
+    """
     try:
-        with open(table, encoding="utf-8", errors="replace") as file:
+        with open(TABLE, encoding="utf-8", errors="replace") as file:
             rows = [line.split() for line in file.readlines()[1:]]
+        found = {
+            f"socket:[{row[6]}]"
+            for row in rows
+            if len(row) > 7 and row[5] == CONNECTED and row[7].startswith(folder + "/")
+        }
+        if not found or not first:
+            return bool(found)
+        return any(found & held_by(pid) for pid in below(first, processes()))
     except OSError:
-        return True  # what cannot be told counts as in use
-    return any(
-        len(row) > 7 and row[5] == CONNECTED and row[7].startswith(folder + "/") for row in rows
-    )
+        return True
+
+
+def held_by(pid: int) -> Set[str]:
+    """What the descriptors of a process are. Raises OSError where that is not told."""
+    folder, found = f"/proc/{pid}/fd", set()  # type: str, Set[str]
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, ProcessLookupError):
+        return found  # it has just ended
+    for name in names:
+        try:
+            found.add(os.readlink(os.path.join(folder, name)))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # just closed
+    return found
 
 
 class Connection(http.client.HTTPConnection):

@@ -129,6 +129,19 @@ def test_a_shell_counts_as_use_for_as_long_as_it_is_open(roots_place: Place) -> 
     shell.close()
 
 
+def test_a_connection_into_a_container_counts_as_use(roots_place: Place) -> None:
+    place = roots_place
+    place.runtime.ensure(place.asking_for(autostop="6s", ports=("7860",)))
+    watch = Autostop(place.remote, place.running.folders.run)
+    serve = "setsid python3 -m http.server --bind 127.0.0.1 7860 >/dev/null 2>&1 &"
+    place.runtime.run(["sh", "-c", serve])
+    until(lambda: place.get("/", 7860)[0] == 200, "the program answers at its socket")
+    with socket.socket(socket.AF_UNIX) as end:
+        end.connect(f"{place.running.sockets}/7860")
+        until(lambda: "somebody is connected" in watch.status().busy, "the connection is seen")
+    until(lambda: "somebody is connected" not in watch.status().busy, "and its end")
+
+
 def test_computing_counts_as_use(roots_place: Place) -> None:
     place = roots_place
     place.runtime.ensure(place.asking_for(autostop="6s"))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from remotedl.container.jobs import JobState, Position
+from remotedl.container.payload.health import Connection
 from remotedl.container.runtime import Change, State
 from remotedl.errors import JobNotFound, LinkLost
 from remotedl.ssh.remote import Pty
@@ -30,6 +31,16 @@ def test_jupyter_answers_to_its_token_only(place: Place) -> None:
     assert place.get("/api/status", token=token)[0] == 200
     assert place.get("/api/status", token="0" * 64)[0] == 403
     assert place.get("/api/status")[0] == 403
+
+
+def test_jupyter_refuses_a_foreign_name_with_its_token_too(place: Place) -> None:
+    """A page whose name was bound to 127.0.0.1 (DNS rebinding)."""
+    for host, status in (("localhost:8888", 200), ("evil.example:8888", 403)):
+        connection = Connection(f"{place.running.sockets}/8888", 10)
+        headers = {"Authorization": f"token {place.running.token}", "Host": host}
+        connection.request("GET", "/api/status", headers=headers)
+        assert connection.getresponse().status == status
+        connection.close()
 
 
 def test_tensorboard_answers(place: Place) -> None:

@@ -107,6 +107,9 @@ def test_a_container_that_ends_under_a_live_session_is_told_and_brought_back(
 
     host.sh(f"docker rm -f {name}")
     eventually(lambda: "removed" in status(laptop)["detail"])
+    host.exec(["pkill", "-u", "ada", "sshd"], check=False)  # and the link, on top of it
+    eventually(lambda: any("back after" in text for _, text in status(laptop)["events"]))
+    assert status(laptop)["phase"] == Phase.DOWN
     laptop.run("up", "h1", "-d", "--no-open", timeout_s=120)
     assert status(laptop)["phase"] == Phase.LIVE
     assert token_by(before) == token

@@ -65,3 +65,12 @@ def _recipe(name: str) -> catalogue.Recipe:
     found = catalogue.find(name)
     assert found is not None
     return found[0]
+
+
+def test_no_program_of_an_image_listens_on_all_addresses() -> None:
+    """Its port would be open to the host's other containers and users; the door needs loopback."""
+    files = [path for path in DOCKERFILES.rglob("*") if path.is_file()]
+    told = {path.name: path.read_text(encoding="utf-8") for path in files}
+    assert "display.sh" in told
+    for name, text in told.items():
+        assert not re.search(r"0\.0\.0\.0|^EXPOSE|--bind[= ]?all|--ip=\*", text, re.M), name
