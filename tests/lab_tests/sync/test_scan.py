@@ -473,3 +473,17 @@ def test_same_size_and_mtime_above_the_limit_is_no_proof(folders: Folders) -> No
         assert [conflict.key for conflict in outcome.conflicts] == ["model.pt"]
     assert (folders.laptop / "model.pt").read_bytes() == b"1" * 200_000
     assert (folders.host / "model.pt").read_bytes() == b"2" * 200_000
+
+
+def test_env_is_left_out_only_where_it_holds_a_python_environment(folders: Folders) -> None:
+    (folders.laptop / "env").mkdir()
+    (folders.laptop / "env" / "gym.py").write_text("an environment of another kind")
+    (folders.laptop / "node_modules").mkdir()
+    (folders.laptop / "node_modules" / "x.js").touch()
+    sync = folders.live()
+    assert tree(folders.host).keys() == {"env", "env/gym.py"}
+    (folders.laptop / "env" / "pyvenv.cfg").touch()
+    (folders.laptop / "env" / "python").touch()
+    sync.flush()
+    assert "env/python" not in tree(folders.host)
+    assert (folders.host / "env" / "gym.py").exists(), "newly ignored: forgotten, not deleted"
