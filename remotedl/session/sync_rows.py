@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -25,7 +26,7 @@ from remotedl.sync.remedies import (
 from remotedl.sync.safety import Halt
 from remotedl.sync.status import Barrier, State, SyncStatus
 from remotedl.sync.turns import waits_since
-from remotedl.sync.verdict import Conflict, Operation, Verdict, unmerged
+from remotedl.sync.verdict import Conflict, Frozen, Operation, Verdict, unmerged
 
 LISTED = 1000
 """Paths that are named of each kind; more would not be read."""
@@ -45,7 +46,7 @@ def sync_line(status: SyncStatus, mode: str) -> SyncLine:
         pending=status.pending,
         conflicts=(*(one.key for one in status.conflicts), *status.unmerged)[:LISTED],
         failures=tuple(shown_failure(one) for one in status.failures[:LISTED]),
-        frozen=tuple(shown_frozen(one) for one in status.frozen[:LISTED]),
+        frozen=tuple(shown_frozen(one) + _since(status, one) for one in status.frozen[:LISTED]),
         left_out=tuple(shown_left_out(one) for one in status.left_out[:LISTED]),
         degraded=watching(status),
         paused=status.state is State.PAUSED,
@@ -54,6 +55,14 @@ def sync_line(status: SyncStatus, mode: str) -> SyncLine:
         waits=None if status.disk_since is None else waits_since(status.disk_since),
         remedies=tuple((one.what, one.mend) for one in remedies(status)),
     )
+
+
+def _since(status: SyncStatus, item: Frozen) -> str:
+    """Of a file that a program is writing: since when it waits."""
+    since = status.since.get(item.key)
+    if since is None:
+        return ""
+    return time.strftime(": waits for its program since %H:%M:%S", time.localtime(since))
 
 
 def barrier_row(barrier: Barrier) -> dict[str, Any]:

@@ -13,7 +13,7 @@ fails: one that failed holds back as much as one that runs.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -33,7 +33,7 @@ from remotedl.sync.remedies import shown
 from remotedl.sync.safety import Cleared
 from remotedl.sync.status import Counts, Failure
 from remotedl.sync.transfers import Job, Transfers, is_big
-from remotedl.sync.verdict import Operation, Phase, Where
+from remotedl.sync.verdict import Operation, Phase, Reason, Where
 
 BATCH = 512
 """Operations in one COMMIT."""
@@ -281,7 +281,8 @@ class Upload(_Trip):
 
     def _commit(self, batch: list[Operation]) -> Reply:
         changes = [Change(op.path, op.expected, op.new) for op in batch]
-        return self._own.peer.commit(changes, self._step, [op.reason.value for op in batch])
+        growing = self._own.replica.scanner.growing
+        return self._own.peer.commit(changes, self._step, _reasons(batch, growing))
 
     def _take_next(self) -> None:
         number, batch, reply = self._sent.popleft()
@@ -349,7 +350,7 @@ class _Download(_Trip):
         if reply is not None:
             reply.wait()  # what could not be sent shows as missing content below
         changes = [Change(op.path, op.expected, op.new) for op in batch]
-        reasons = [op.reason.value for op in batch]
+        reasons = _reasons(batch, self._own.picture.growing)
         number = self._own.ledger.sending(self.where, batch)
         outcomes = self._own.replica.apply(changes, self._step, reasons)
         done = []
@@ -373,6 +374,14 @@ def _counted(done: Sequence[Operation]) -> Counts:
     deleted = sum(op.new is None for op in done)
     folders = sum(op.new is not None and op.new.kind is Kind.DIR for op in done)
     return Counts(written=len(done) - deleted - folders, deleted=deleted)
+
+
+def _reasons(batch: Sequence[Operation], growing: Container[str]) -> list[str]:
+    """Why each is done; of a log that is being written, the version before is no loss."""
+    return [
+        (Reason.GREW if op.reason is Reason.EDITED and op.key in growing else op.reason).value
+        for op in batch
+    ]
 
 
 def _brings_content(op: Operation) -> bool:

@@ -34,7 +34,7 @@ from remotedl.sync.agent.disk import Disk
 from remotedl.sync.agent.folder import FolderGone
 from remotedl.sync.agent.ignore import ALWAYS, DEFAULTS, Ignore, Source
 from remotedl.sync.agent.packed import Packed, alike, count_files
-from remotedl.sync.agent.tree import DIR, Change, Entry, amend, changed_keys, share
+from remotedl.sync.agent.tree import DIR, Change, Entry, Issue, amend, changed_keys, share
 from remotedl.sync.agent.tree import key as key_of
 from remotedl.sync.agent.undo import REASON as UNDO
 from remotedl.sync.behind import behind
@@ -191,6 +191,8 @@ class Sync:
         """The user was told that the rules cannot be read now."""
         self._in_hand = 0
         """Keys that are being decided upon."""
+        self._since: dict[str, float] = {}
+        """Since when what a program is writing waits for it."""
         self._news = 0
         """What is being looked at here, or was told by the agent and is being taken in."""
         self._paused = False
@@ -397,6 +399,7 @@ class Sync:
             remote_watching=pair.picture.watching if pair else "off",
             halt=self._halt,
             files=count_files(pair.ancestor) if pair else 0,
+            since=self._since,
             unmerged=tuple(sorted(self._unmerged)),
             disk_since=self._disk_since(),
             there=self._there(pair) if pair else There(),
@@ -725,6 +728,8 @@ class Sync:
             notices=tuple(notices),
         )
         self._outcome = outcome
+        now, waits = self._now(), (one for one in verdict.frozen if one.issue is Issue.UNSTABLE)
+        self._since = {one.key: self._since.get(one.key, now) for one in waits}
         self._pair.ledger.outstanding = 0
         self._allowed = frozenset()
         self._halt = None

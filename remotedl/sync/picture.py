@@ -43,6 +43,8 @@ class Picture:
         self.gone = ""
         """Why the root is not there; "" while it is."""
         self.watching = "off"
+        self.growing: set[str] = set()
+        """Keys of logs that a program of the host goes on appending to."""
         self._zeroed: dict[str, Entry] = {}
 
     @property
@@ -82,6 +84,9 @@ class Picture:
             for key, entry in listing.rows:
                 self._take_row(key, entry)
                 changed.add(key)
+            if self.growing or listing.growing:
+                self.growing -= {key for key, _ in listing.rows}
+                self.growing |= {key for key in listing.growing if key in self.tree}
             if listing.around is not None:
                 changed |= self._take_issues(listing.around.issues)
                 self.spelling = _checked_spelling(listing.around.spelling)

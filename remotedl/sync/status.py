@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -119,6 +120,8 @@ class SyncStatus(NamedTuple):
     remote_watching: str
     halt: Halt | None
     files: int
+    since: Mapping[str, float] = {}
+    """By key of what waits for its program: since when (seconds since the epoch)."""
     unmerged: tuple[str, ...] = ()
     """Copies that stand beside files: what could not be merged where they were open in Jupyter."""
     disk_since: float | None = None

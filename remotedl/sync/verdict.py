@@ -37,6 +37,8 @@ class Reason(StrEnum):
     """Removed because something else takes the place of a dir above it, or its name by case."""
     LAPTOP_WINS = "laptop wins"
     RESOLVED = "resolved"
+    GREW = "grew"
+    """A log that is being written: what it was is part of what it is. See agent/apply.py."""
     MERGED_LIVE = MERGES
     """Edited on both sides and open in Jupyter, which merges the laptop's version into its own."""
 

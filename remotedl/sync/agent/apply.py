@@ -21,6 +21,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 from remotedl.sync.agent.blocks import Changed, hash_file
 from remotedl.sync.agent.disk import READ, At, NoExchange
 from remotedl.sync.agent.folder import Folder, Way
+from remotedl.sync.agent.growth import begins_with
 from remotedl.sync.agent.scan import Scanner
 from remotedl.sync.agent.staging import (
     NoContent,
@@ -35,6 +36,8 @@ from remotedl.sync.agent.tree import parent as parent_of
 
 SYNCFS_FROM = 8
 """So many files in a batch are flushed by one syncfs instead of an fsync each."""
+GREW = "grew"
+"""The reason of a change by which a log grew that is being written."""
 COPY_FROM = 1 << 12
 """A file of fewer bytes is never searched for in the tree."""
 
@@ -146,6 +149,7 @@ class _Batch:
             self._outcomes = [_refused(exc)] * len(self._changes)
             return self._outcomes
         self._tidy()
+        self._drop_what_grew()
         return self._outcomes
 
     def _apply_all(self) -> None:
@@ -289,6 +293,32 @@ class _Batch:
                 assert change.new is not None and change.new.digest is not None
                 used.add(change.new.digest)
         self._own.staging.spent(used)
+
+    def _drop_what_grew(self) -> None:
+        """A log that grew holds all that it was: its old version need not fill the trash."""
+        for number, change in enumerate(self._changes):
+            old, new = change.old, change.new
+            if self._outcomes[number] is not DONE or old is None or new is None:
+                continue
+            if self._reasons[number] == GREW and number in self._ids and new.size > old.size:
+                try:
+                    self._drop_if_held(self._ids[number], change.path, old.size)
+                except OSError:
+                    pass  # it stays in the trash
+
+    def _drop_if_held(self, id: str, path: str, size: int) -> None:
+        at, name = self._way.parent(path)
+        old = self._disk.open(id, READ, self._trash.at)
+        try:
+            new = self._disk.open(name, READ, at)
+            try:
+                held = begins_with(self._disk, new, old, size)
+            finally:
+                self._disk.close(new)
+        finally:
+            self._disk.close(old)
+        if held:
+            self._trash.remove(id)
 
     # One change
 

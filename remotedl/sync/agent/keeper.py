@@ -339,6 +339,7 @@ class Keeper:
         news = around if whole or around != self._told_around else None
         version = self._generations.version
         pieces = list(parts(rows))
+        growing = frozenset(self.replica.scanner.growing)
         for number, piece in enumerate(pieces):
             first, last = number == 0, number == len(pieces) - 1
             listing = Listing(
@@ -350,6 +351,7 @@ class Keeper:
                 None if self._gone else self._marker,
                 self._gone,
                 self._follower.watching if self._follower is not None else "off",
+                frozenset(growing.intersection(one for one, _ in piece)) if growing else growing,
             )
             self._wire.control(kind, stream, pack_listing(listing))
         self._told, self._told_around = version, around

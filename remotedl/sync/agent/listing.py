@@ -58,6 +58,8 @@ class Listing(NamedTuple):
     """Why the root is not there; everything else is empty then."""
     watching: str = "off"
     """How the host follows changes: "events", "poll", "poll: SYSCTL" or "off"."""
+    growing: AbstractSet[str] = frozenset()
+    """Keys among `rows` of logs that a program goes on appending to."""
 
 
 class Generations:
@@ -149,6 +151,7 @@ def pack_listing(listing: Listing) -> bytes:
         "marker": listing.marker,
         "gone": listing.gone,
         "watching": listing.watching,
+        "growing": sorted(listing.growing),
     }
     if listing.around is not None:
         head["issues"] = {key: issue.value for key, issue in listing.around.issues.items()}
@@ -184,6 +187,7 @@ def unpack_listing(payload: bytes) -> Listing:
             None if marker is None else str(marker),
             str(head["gone"]),
             str(head["watching"]),
+            frozenset(map(str, head["growing"])),
         )
     except (struct.error, KeyError, TypeError, ValueError, AttributeError) as exc:
         raise Malformed(f"a listing that makes no sense: {exc}") from exc

@@ -35,6 +35,7 @@ from remotedl.sync.agent.blocks import Changed, Marks, hash_file
 from remotedl.sync.agent.digest import FROM, SIZE, digest_of_zeros
 from remotedl.sync.agent.disk import READ, At, Disk
 from remotedl.sync.agent.folder import OWN, Folder, Way
+from remotedl.sync.agent.growth import Growths
 from remotedl.sync.agent.ignore import Ignore
 from remotedl.sync.agent.packed import Packed, pack
 from remotedl.sync.agent.tree import (
@@ -173,6 +174,9 @@ class Scanner:
         self.on_dir: Optional[Callable[[str], None]] = None
         """Told of every directory right before it is listed, so that it can be watched."""
         self.marks = Marks()
+        self.growths = Growths()
+        self.growing: Dict[str, bytes] = {}
+        """Logs that are being written, by key, and the digest of what was last seen of them."""
         self.judged = True
         """Whether all of `stamps` was found not to be ignored by the rules of now."""
         self.unsettled = 0
@@ -262,6 +266,8 @@ class Scanner:
         self.missing.pop(key, None)
         self.again.pop(key, None)
         self.tree[key] = entry
+        if self.growing and self.growing.get(key) != entry.digest:
+            self.growing.pop(key, None)
         self._spell(path, key)
         if entry.kind is Kind.DIR:
             self.stamps.pop(key, None)
@@ -277,6 +283,7 @@ class Scanner:
         """Nothing stands at `key` any more."""
         self.edits += 1
         self.tree.pop(key, None)
+        self.growing.pop(key, None)
         self.stamps.pop(key, None)
         self.issues.pop(key, None)
         self.missing.pop(key, None)
@@ -601,12 +608,15 @@ class _Look:
             return Entry(Kind.FILE, guess(job.stamp), size, executable), job.found
         fd = self._disk.open(name, READ, at)
         try:
-            digest, data = self._digest(fd, job)
+            appended = size >= BIG and self._is_unrested(job) and bool(self._disk.has_writer(fd))
+            digest, data = self._prefix(fd, job) if appended else self._digest(fd, job)
             found = self._disk.fstat(fd)
         finally:
             self._disk.close(fd)
         if stamp_of(found) != job.stamp:
-            raise Changed(errno.EAGAIN, "a file that changes", job.path)
+            if not (appended and found.st_size >= size):
+                raise Changed(errno.EAGAIN, "a file that changes", job.path)
+            found = job.found
         entry = Entry(Kind.FILE, digest, size, executable)
         if self._own.crashed_ns is not None and self._is_zeroed(job, entry, known):
             raise _Zeroed
@@ -622,13 +632,22 @@ class _Look:
             if len(data) == size:
                 return hashlib.sha256(data).digest(), data
             self._disk.seek(fd, 0)
-        elif size >= BIG and self._is_unrested(job) and self._disk.has_writer(fd):
-            raise Changed(errno.EAGAIN, "a big file in mid-write", job.path)
         look = self._similarity(job) if size >= PREPARE_FROM else None
         digest, blocks = hash_file(self._disk, fd, size, look)
         if blocks is not None:
             self._own.marks.put(digest, blocks)
         return digest, None
+
+    def _prefix(self, fd: int, job: Job) -> Tuple[bytes, Optional[bytes]]:
+        """The digest of what a log holds that is being written. Raises Changed for all else."""
+        found, own = job.found, self._own
+        args = job.key, found.st_ino, found.st_size, self._own.now_ns()
+        prefix = own.growths.prefix(self._disk, fd, *args)
+        if prefix.blocks is not None:
+            own.marks.put(prefix.digest, prefix.blocks)
+        with self._lock:
+            own.growing[job.key] = prefix.digest
+        return prefix.digest, None
 
     def _similarity(self, job: Job) -> Optional[Callable[[bytes], None]]:
         """Tells, early, of a big file that seems to be changed only here and there."""
