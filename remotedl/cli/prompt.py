@@ -16,6 +16,10 @@ class TerminalPrompt:
     def __init__(self, report: Report) -> None:
         self._report = report
 
+    @property
+    def attended(self) -> bool:
+        return sys.stdin.isatty()
+
     def secret(self, question: str) -> str | None:
         if not sys.stdin.isatty():
             return None

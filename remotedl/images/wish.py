@@ -26,10 +26,10 @@ class HostCapabilities:
     """The docker command line works through sudo only."""
     docker_host: str = ""
     """What DOCKER_HOST must hold for it; "" for its own default."""
+    disk_free: int | None = None
+    """Bytes free where the engine keeps its images; None: looked at when it counts."""
     small_packets: bool = False
     """Docker sends larger packets than the host's way out carries: downloads in builds hang."""
-    disk_free: int | None = None
-    """Bytes free where the engine keeps its images; None: not known."""
 
     @property
     def docker_env(self) -> dict[str, str]:

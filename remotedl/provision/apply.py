@@ -8,7 +8,6 @@ at a time on a host: a lock of the host's, held by a process that ends with the 
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,13 +20,17 @@ from remotedl.errors import (
     UnsupportedHost,
 )
 from remotedl.provision import host_lock
+from remotedl.provision.causes import causes_of, within
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.journal import BACKUPS, Entry, FileBefore, read_journal, write_entry
+from remotedl.provision.keys import fingerprints, is_pinned
+from remotedl.provision.managers import foresee, foreseen
 from remotedl.provision.plan import plan
+from remotedl.provision.plan_engine import fetching
 from remotedl.provision.probe import exports, framed, gather, proxy_variables, script
 from remotedl.provision.reboot import Reconnect, restart
-from remotedl.provision.snapshot import Changes, Snapshot, difference, parse_snapshot
-from remotedl.provision.steps import Notice, Plan, Run, Stage, Step, Wish, WriteFile
+from remotedl.provision.snapshot import Snapshot, difference, parse_snapshot
+from remotedl.provision.steps import Notice, Plan, Run, Stage, Step, TrustKey, Wish, WriteFile
 from remotedl.provision.symptoms import recognise
 from remotedl.provision.waiting import PACKAGE_TOOLS, Clock, wait_cloud_init, wait_packages
 from remotedl.report import SILENT, Report
@@ -95,11 +98,13 @@ def converge(
     sys_root: str = "",
     clock: Clock = SYSTEM_CLOCK,
     reconnect: Reconnect | None = None,
+    consent: Confirm | None = None,
 ) -> Outcome:
     """Make the host ready: facts, plan, apply one stage, again, until the plan is empty.
 
     A reboot that is needed is done where `reconnect` gives a new connection afterwards (the old
     one is dead then: go on with `Outcome.remote`), and is RebootNeeded where it is not given.
+    `consent` is asked once, before anything is changed at all, where somebody is there to answer.
     Raises UnsupportedHost (nothing was changed), StepFailed, RebootNeeded, SudoRefused.
     """
     report.stage("provision", remote.name)
@@ -110,6 +115,8 @@ def converge(
         for notice in first.notices:
             report.warn(notice.text, notice.hint)
         return Outcome((), facts, first.notices, remote=remote)
+    if consent is not None:
+        _ask_once(remote, first, report, consent)
     run = _Run(remote, wish, report, confirm, sys_root, clock)
     while True:
         with host_lock.held(run.remote, report, clock):
@@ -119,6 +126,18 @@ def converge(
             return outcome
         assert reconnect is not None, "a reboot is only asked for where one can come back"
         run.remote = restart(run.remote, reconnect, report, clock)
+
+
+def _ask_once(remote: Remote, found: Plan, report: Report, consent: Confirm) -> None:
+    for step in found.steps:
+        report.note(f"{step.what} ({step.why})")
+    count = len(found.steps)
+    what = f"{count} steps" if count > 1 else "step"
+    if not consent(f"Do this on {remote.name} as root ({what}; --undo takes it back)?"):
+        raise ProvisionError(
+            f"{remote.name}: nothing was changed, since nobody said yes",
+            hint=f"remotedl provision {remote.name} --dry-run",
+        )
 
 
 def carry_out(
@@ -256,6 +275,8 @@ class _Run:
             for action in step.actions:
                 if isinstance(action, WriteFile):
                     self._write(step, action, entry)
+                elif isinstance(action, TrustKey):
+                    self._trust(step, action)
                 else:
                     self._command(step, action)
         finally:
@@ -267,6 +288,10 @@ class _Run:
         number = max((entry.number for entry in self.entries), default=0) + 1
         writes = [action for action in step.actions if isinstance(action, WriteFile)]
         paths = [*step.leaves, *(write.path for write in writes)]
+        if any(isinstance(a, Run) and a.argv[0] in PACKAGE_TOOLS for a in step.actions):
+            # what others install until then is not ours
+            wait_packages(self.remote, self.report, self.clock)
+        expected = self._expected_packages(step)
         before = snapshot(self.remote, paths)
         files = tuple(
             FileBefore(
@@ -283,7 +308,8 @@ class _Run:
             what=step.what,
             by=self.remote.user,
             when=before.now,
-            named=self._expected_packages(step),
+            named=expected,
+            may=causes_of(step, expected),
             files=files,
             before=before,
         )
@@ -299,22 +325,19 @@ class _Run:
         return entry
 
     def _expected_packages(self, step: Step) -> tuple[str, ...]:
-        """What a step asks for by name, and what apt says it would bring along.
-
-        apt writes down which packages are mere dependencies only when it is done: after a kill
-        this is how they are told from what somebody installed by hand.
-        """
+        """What a step asks for by name, and what the package manager says it would do for it:
+        nothing else that changes meanwhile is the step's."""
         expected = set(_named_packages(step))
         for action in step.actions:
-            if isinstance(action, Run) and action.argv[0] == "apt-get" and "install" in action.argv:
-                argv = ["apt-get", "--simulate", *action.argv[1:]]
-                result = self.remote.run(argv, env=action.env, timeout_s=120.0, check=False)
-                expected.update(re.findall(r"^Inst (\S+)", result.text, re.MULTILINE))
+            look = foresee(action) if isinstance(action, Run) else None
+            if look is not None:
+                result = self._execute(look, aloud=False)
+                expected.update(foreseen(look.argv[0], result.text))
         return tuple(sorted(expected))
 
     def _finish(self, entry: Entry) -> None:
         """What the step changed, whether it went well or not."""
-        done = _closed(entry, picture(self.remote, entry), whole=True)
+        done = closed(entry, picture(self.remote, entry))
         try:
             write_entry(self.remote, done)
         except RemoteCommandFailed:
@@ -325,6 +348,27 @@ class _Run:
         file = next(file for file in entry.files if file.path == action.path)
         argv = ["sh", "-c", WRITE, "write", action.path, f"{action.mode:o}", file.backup]
         result = self.remote.sudo(argv, stdin=action.content.encode(), check=False)
+        if not result.ok:
+            raise failed(self.remote, step, f"writing {action.path}", result)
+
+    def _trust(self, step: Step, action: TrustKey) -> None:
+        """What is checked is what is written. Raises StepFailed where it is somebody else's."""
+        fetched = self._execute(fetching(action.url), aloud=False)
+        if not fetched.ok:
+            raise failed(self.remote, step, f"fetching {action.url}", fetched)
+        found = fingerprints(fetched.stdout)
+        seen = " and ".join(found) or "no OpenPGP key at all"
+        if found and action.mirror and not is_pinned(found, action.fingerprint):
+            self.report.warn(f"{action.url} is signed by {seen}, which is not {action.owner}'s key")
+        elif not is_pinned(found, action.fingerprint):
+            raise StepFailed(
+                f"{self.remote.name}: {step.what}: {action.url} is not {action.owner}'s key: "
+                f"expected {action.fingerprint}, got {seen}; nothing was trusted",
+                hint="somebody on the way changes downloads, or the key is new: then a newer "
+                "remotedl knows it",
+            )
+        argv = ["sh", "-c", WRITE, "write", action.path, "644", ""]
+        result = self.remote.sudo(argv, stdin=fetched.stdout, check=False)
         if not result.ok:
             raise failed(self.remote, step, f"writing {action.path}", result)
 
@@ -344,8 +388,8 @@ class _Run:
         last = (result.error_text.strip().splitlines() or [""])[-1]
         self.report.warn(f"{step.what}: {last}")
 
-    def _execute(self, action: Run) -> Result:
-        lines = _Lines(self.report.output)
+    def _execute(self, action: Run, *, aloud: bool = True) -> Result:
+        lines = _Lines(self.report.output if aloud else SILENT.output)
         call = self.remote.sudo if action.root else self.remote.run
         argv: Sequence[str] = action.argv
         stdin, env = b"", dict(action.env)
@@ -381,20 +425,16 @@ class _Lines:
 
 
 def close_entries(remote: Remote, entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Steps of a run that was killed: what differs by now is what they did.
-
-    Of the packages that came since, only those that the step named or that came as a
-    dependency: what somebody installed by hand in the meantime is theirs.
-    """
-    closed = list[Entry]()
+    """Steps of a run that was killed: what differs by now, and they may have caused, is theirs."""
+    ended = list[Entry]()
     for entry in entries:
         if entry.state == "begun":
-            done = _closed(entry, picture(remote, entry), whole=False)
+            done = closed(entry, picture(remote, entry))
             write_entry(remote, done)
-            closed.append(done)
+            ended.append(done)
         else:
-            closed.append(entry)
-    return tuple(closed)
+            ended.append(entry)
+    return tuple(ended)
 
 
 def picture(remote: Remote, entry: Entry) -> Snapshot:
@@ -428,28 +468,18 @@ def _cause(remote: Remote, text: str) -> tuple[str, str]:
 
 
 def _named_packages(step: Step) -> tuple[str, ...]:
-    """What a step's installing commands ask for: the words after "install" that are no options."""
+    """What a step's commands ask for: the words after "install" or "remove" that are no options."""
     named = list[str]()
     for action in step.actions:
-        if isinstance(action, Run) and "install" in action.argv and action.argv[0] != "install":
-            words = action.argv[action.argv.index("install") + 1 :]
-            named += [word for word in words if not word.startswith("-")]
+        argv = action.argv[1:] if isinstance(action, Run) else ()
+        for verb in {"install", "remove", "purge"} & set(argv):
+            named += [word for word in argv[argv.index(verb) + 1 :] if not word.startswith("-")]
     return tuple(named)
 
 
-def _closed(entry: Entry, now: Snapshot, *, whole: bool) -> Entry:
+def closed(entry: Entry, now: Snapshot) -> Entry:
+    """The entry of a step that has ended, with what the step changed."""
     if entry.before is None:
         return replace(entry, state="done")
-    changes = difference(entry.before, now)
-    if not whole and now.automatic:
-        changes = _ours_only(changes, now, entry.named)
+    changes = within(difference(entry.before, now), entry.may)
     return replace(entry, state="done", before=None, changes=changes)
-
-
-def _ours_only(changes: Changes, now: Snapshot, named: Sequence[str]) -> Changes:
-    def ours(name: str) -> bool:
-        short = name.partition(":")[0]
-        return short in named or short in now.automatic
-
-    added = {name: v for name, v in changes.packages_added.items() if ours(name)}
-    return replace(changes, packages_added=added)

@@ -14,6 +14,7 @@ from remotedl.provision.facts import HostFacts, Space
 from remotedl.provision.findings import Finding, Grade, Place
 from remotedl.provision.managers import APT_ENV
 from remotedl.provision.plan import plan
+from remotedl.provision.plan_engine import started_by_hand
 from remotedl.provision.plan_gpu import describe_gpus
 from remotedl.provision.plan_settings import HANGS, MTU_FINDING, needs_mtu
 from remotedl.provision.settings import SettingsBroken, read_settings
@@ -230,6 +231,8 @@ def _engine(facts: HostFacts, host: str) -> Iterator[Finding]:
     if not engine.works:
         for symptom in recognise(engine.problem)[:1]:
             mend = symptom.mend.format(host=host)
+            if symptom.name == "docker-down" and not facts.init.systemd:
+                mend = started_by_hand(facts)
             what, cause = symptom.meaning, symptom.cause
             yield Finding(symptom.name, Place.ENGINE, Grade.BAD, what, cause, mend)
         return

@@ -309,6 +309,8 @@ class HostFacts:
     sudo: Sudo = "missing"
     sudo_said: str = ""
     tools: Mapping[str, str] = field(default_factory=dict)
+    python: tuple[int, int] | None = None
+    """(3, 11) of its python3, (0, 0) where there is none; None: not asked."""
     memory_total: int = 0
     memory_free: int = 0
     cpus: int = 0
@@ -360,6 +362,13 @@ class HostFacts:
     def root_for_the_asking(self) -> bool:
         """Without a password."""
         return self.sudo in ("root", "free")
+
+    @property
+    def why_no_root(self) -> str:
+        allowed = self.sudo_said.removeprefix("limited ")
+        if allowed != self.sudo_said:
+            return f"sudo is limited to some commands for this user ({allowed.strip()})"
+        return "this user has no sudo here"
 
     @property
     def nvidia_gpus(self) -> tuple[PciGpu, ...]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from remotedl.errors import StateCorrupt
+from remotedl.provision.causes import Causes
 from remotedl.provision.snapshot import Changes, Snapshot
 from remotedl.ssh.remote import Remote
 
@@ -64,6 +65,8 @@ class Entry:
     before: Snapshot | None = None
     """Kept only as long as the step is not done."""
     changes: Changes = field(default_factory=Changes)
+    may: Causes = field(default_factory=Causes)
+    """All that the step may cause."""
 
     @property
     def path(self) -> str:
@@ -128,7 +131,16 @@ def parse_entry(text: str) -> Entry:
         files=tuple(FileBefore(**file) for file in value["files"]),
         before=_snapshot(before) if before is not None else None,
         changes=_changes(value["changes"]),
+        may=_causes(value.get("may")),
     )
+
+
+def _causes(value: dict[str, Any] | None) -> Causes:
+    """An entry of an earlier version says nothing of it."""
+    if value is None:
+        return Causes()
+    known = {name: tuple(names) for name, names in value.items()}
+    return Causes(**{**known, "members": tuple((g, u) for g, u in value["members"])})
 
 
 def _snapshot(value: dict[str, object]) -> Snapshot:

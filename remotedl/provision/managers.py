@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -48,6 +49,31 @@ def family_of(distro: Distro) -> Family:
     return Family.UNKNOWN
 
 
+EL_MAJORS = (8, 9, 10)
+OLDEST: Mapping[Family, int] = {Family.DEBIAN: 11, Family.UBUNTU: 20, Family.SUSE: 15}
+
+
+def is_set_up(distro: Distro) -> bool:
+    """Whether remotedl knows the packages of this very distribution.
+
+    A likeness is not enough where repositories are named by versions: Alibaba Cloud Linux 3 and
+    TencentOS 3 say that they are like RHEL and are no release 3 of it.
+    """
+    family, major = family_of(distro), distro.major
+    if family is Family.EL:
+        return distro.id in EL_IDS and major in EL_MAJORS
+    if family is Family.FEDORA:
+        return distro.id == "fedora"
+    if family is Family.AMAZON:
+        return major in (2, 2023)
+    if family is Family.SUSE:
+        own = distro.id.startswith(("sle", "opensuse"))
+        return own and (major == 0 or major >= OLDEST[family])
+    if family in OLDEST and distro.id in ("debian", "ubuntu"):
+        return major == 0 or major >= OLDEST[family]
+    return family is not Family.UNKNOWN
+
+
 DEBIAN_RELEASES: Mapping[str, int] = {"bullseye": 11, "bookworm": 12, "trixie": 13}
 UBUNTU_RELEASES = ("focal", "jammy", "noble", "questing", "resolute")
 
@@ -90,8 +116,7 @@ class Manager:
             options = (*APT_OPTIONS, *KEEP_CONFIGS, "--no-install-recommends")
             return Run(("apt-get", *options, "install", *packages), env=APT_ENV)
         if self.tool == "zypper":
-            quiet = ("--non-interactive", "--gpg-auto-import-keys")
-            return Run(("zypper", *quiet, "install", "--no-recommends", *packages))
+            return Run(("zypper", "--non-interactive", "install", "--no-recommends", *packages))
         if self.tool == "pacman":
             return Run(("pacman", "-S", "--noconfirm", "--needed", *packages))
         return Run((self.tool, "-y", "install", *packages))
@@ -115,12 +140,50 @@ class Manager:
             # one broken repository of somebody else's must not stop the rest
             return Run(("apt-get", *APT_OPTIONS, *narrow, "update"), env=APT_ENV, may_fail=not only)
         if self.tool == "zypper":
-            return Run(("zypper", "--non-interactive", "--gpg-auto-import-keys", "refresh"))
+            return Run(("zypper", "--non-interactive", "refresh"))
         if self.tool == "pacman":
             # never -Sy alone: new lists with old packages are a partial upgrade, which Arch
             # does not support (a library and its users of different days)
             return Run(("pacman", "-Syu", "--noconfirm"))
         return Run((self.tool, "-y", "makecache"), may_fail=True)
+
+
+def foresee(run: Run) -> Run | None:
+    """What tells which packages `run` would add, remove and change, and does none of it."""
+    tool, *words = run.argv
+    if not {"install", "remove", "purge", "-S", "-Rn"} & set(words):
+        return None
+    if tool == "apt-get":
+        return Run((tool, "--simulate", *words), root=False, env=run.env)
+    if tool in ("dnf", "yum"):
+        return Run((tool, "--assumeno", *(word for word in words if word != "-y")))
+    if tool == "zypper":
+        at = next(at for at, word in enumerate(words) if word in ("install", "remove"))
+        return Run((tool, *words[: at + 1], "--dry-run", *words[at + 1 :]))
+    if tool == "pacman":
+        quiet = [word for word in words if word != "--noconfirm"]
+        return Run((tool, *quiet, "--print", "--print-format", "%n"))
+    return None
+
+
+APT_LINE = re.compile(r"^(?:Inst|Remv|Purg) (\S+)", re.MULTILINE)
+DNF_LINE = re.compile(r"^ (\S+)\s+(?:x86_64|aarch64|noarch|i686)\s+\S", re.MULTILINE)
+ZYPPER_LIST = re.compile(
+    r"^The following .*packages? (?:is|are) going to be .*:\n((?: .*\n?)+)", re.M
+)
+
+
+def foreseen(tool: str, text: str) -> tuple[str, ...]:
+    """The packages in what the command of `foresee` said."""
+    if tool == "apt-get":
+        return tuple(APT_LINE.findall(text))
+    if tool in ("dnf", "yum"):
+        return tuple(DNF_LINE.findall(text))
+    if tool == "zypper":
+        return tuple(word for found in ZYPPER_LIST.findall(text) for word in found.split())
+    return tuple(
+        line.strip() for line in text.splitlines() if re.fullmatch(r"[\w@.+-]+", line.strip())
+    )
 
 
 def manager_of(facts: HostFacts) -> Manager | None:

@@ -22,6 +22,7 @@ from remotedl.provision.facts import (
     Reach,
     Space,
     Sudo,
+    version_pair,
 )
 from remotedl.provision.frame import NOTHING, Section, parse_pairs, whole
 from remotedl.provision.parse_engine import parse_engine, with_podman
@@ -57,6 +58,7 @@ def parse_facts(sections: Mapping[str, Section]) -> HostFacts:
         sudo=sudo,
         sudo_said=sudo_said,
         tools=tools,
+        python=version_pair(said("python").text) if "python" in sections else None,
         memory_total=memory.get("MemTotal", 0),
         memory_free=memory.get("MemAvailable", 0),
         cpus=memory.get("cpus", 0),
@@ -166,6 +168,8 @@ def parse_sudo(section: Section) -> tuple[Sudo, str]:
     be had with one": whoever calls it finds out.
     """
     first = section.text.strip()
+    if first.startswith("limited "):
+        return "missing", first
     if first in ("root", "free"):
         return ("root" if first == "root" else "free"), ""
     if not first or first == "missing" or "not allowed" in first or "not in the sudoers" in first:

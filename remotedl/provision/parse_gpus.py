@@ -19,6 +19,9 @@ from remotedl.provision.frame import (
     whole,
 )
 
+NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|&(?![a-z]+;|#)")
+"""Characters that no XML may hold, and an ampersand that begins nothing."""
+
 
 def parse_pci(section: Section) -> tuple[PciGpu, ...]:
     """Display controllers only: NVIDIA's audio and NVSwitch functions are no GPUs."""
@@ -65,12 +68,16 @@ def parse_driver(
 
 
 def read_smi_log(text: str) -> ElementTree.Element | None:
-    """The <nvidia_smi_log> of `nvidia-smi -q -x`. Its DTD is dropped: nothing is ever fetched."""
+    """The <nvidia_smi_log> of `nvidia-smi -q -x`. Its DTD is dropped: nothing is ever fetched.
+
+    Programs name themselves as they like, and nvidia-smi escapes nothing of it.
+    """
     start, end = text.find("<nvidia_smi_log"), text.rfind("</nvidia_smi_log>")
     if start < 0 or end < 0:
         return None
     try:
-        return ElementTree.fromstring(text[start : end + len("</nvidia_smi_log>")])  # noqa: S314
+        body = NOT_XML.sub("?", text[start : end + len("</nvidia_smi_log>")])
+        return ElementTree.fromstring(body)  # noqa: S314
     except ElementTree.ParseError:
         return None
 

@@ -18,15 +18,22 @@ from remotedl.provision.managers import (
     Family,
     Manager,
     family_of,
+    is_set_up,
     manager_of,
 )
 from remotedl.provision.plan_driver import reboot
-from remotedl.provision.plan_engine import docker_urls, expected_release, plan_engine
+from remotedl.provision.plan_engine import (
+    docker_urls,
+    engine_installed,
+    expected_release,
+    plan_engine,
+)
 from remotedl.provision.plan_gpu import plan_gpu, toolkit_urls
 from remotedl.provision.plan_settings import plan_settings
-from remotedl.provision.steps import Kept, Notice, Plan, Refusal, Run, Stage, Step, Wish
+from remotedl.provision.steps import Kept, Notice, Plan, Refusal, Run, Stage, Step, TrustKey, Wish
 
 ARCHITECTURES = ("x86_64", "aarch64")
+OLDEST_PYTHON = (3, 8)
 LISTS_STALE_S = 24 * 3600
 KERNEL_GONE = "the kernel was upgraded, and the running one has no modules any more"
 NATIVE_HINT = 'runtime = "native" in hosts.toml needs no root and no Docker'
@@ -38,7 +45,7 @@ def plan(facts: HostFacts, wish: Wish) -> Plan:
         return Plan(kept=(Kept(Stage.ENGINE, "the native runtime needs no Docker"),))
     if (refusal := refuse(facts)) is not None:
         return Plan(refusal=refusal)
-    manager = manager_of(facts)
+    manager = manager_of(facts) if is_set_up(facts.distro) else None
     engine, notices, kept, refusal = plan_engine(facts, wish, manager)
     if refusal is not None:
         return Plan(notices=tuple(notices), refusal=refusal)
@@ -50,7 +57,9 @@ def plan(facts: HostFacts, wish: Wish) -> Plan:
         return Plan(notices=tuple(notices), refusal=docker.refusal)
     if gpu.settings == {} and not docker.steps and not _sets(gpu.steps):
         kept.append(Kept(Stage.SETTINGS, "Docker needs no settings for the GPU"))
-    steps = [*engine, *docker.steps, *gpu.steps, *_plan_group(facts, wish)]
+    python, words = _plan_python(facts, manager)
+    notices += words
+    steps = [*python, *engine, *docker.steps, *gpu.steps, *_plan_group(facts, wish)]
     if any(_installs(step) for step in steps) and _kernel_gone(facts):
         steps = [replace(reboot(facts, KERNEL_GONE), optional=False)]
     if any(_installs(step) for step in steps):
@@ -66,7 +75,7 @@ def plan(facts: HostFacts, wish: Wish) -> Plan:
 
 def urls_to_check(facts: HostFacts, wish: Wish) -> tuple[str, ...]:
     """What the plan would like to know about the network; empty for a host that is ready."""
-    if wish.runtime is RuntimeKind.NATIVE:
+    if wish.runtime is RuntimeKind.NATIVE or not is_set_up(facts.distro):
         return ()
     urls = () if facts.engine.works else docker_urls(facts, wish)
     return (*urls, *toolkit_urls(facts, wish))
@@ -81,10 +90,14 @@ def refuse(facts: HostFacts) -> Refusal | None:
     if small or (machine.machine and machine.machine not in ARCHITECTURES):
         kind = machine.package_arch or machine.machine
         return Refusal(f"neither Docker nor the frameworks come for {kind}, which this system is")
-    if family_of(facts.distro) is Family.UNKNOWN:
+    if not is_set_up(facts.distro) and not engine_installed(facts):
+        packages = "Docker (the engine, its CLI and buildx)"
+        if facts.nvidia_gpus:
+            packages += " and nvidia-container-toolkit"
         return Refusal(
             f"{facts.distro.name} is none of the distributions that remotedl sets up",
-            f"install Docker by its own means, then run this again; or: {NATIVE_HINT}",
+            f"install {packages} as its documentation says, then: remotedl provision; "
+            f"or: {NATIVE_HINT}",
         )
     if "rpm-ostree" in facts.tools or "transactional-update" in facts.tools:
         return Refusal(
@@ -175,7 +188,22 @@ def _kernel_gone(facts: HostFacts) -> bool:
 
 
 def _fetches(step: Step) -> bool:
-    return any(isinstance(a, Run) and a.argv[0] == "curl" for a in step.actions)
+    return any(isinstance(action, TrustKey) for action in step.actions)
+
+
+def _plan_python(facts: HostFacts, manager: Manager | None) -> tuple[list[Step], list[Notice]]:
+    """The sync's agent on the host is a program of Python's."""
+    there = facts.python
+    if there is None or there >= OLDEST_PYTHON:
+        return [], []
+    needed = f"the sync needs Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer there"
+    if there > (0, 0) or manager is None:
+        has = f"python3 is {there[0]}.{there[1]}" if there > (0, 0) else "there is no python3"
+        hint = "install a newer one as python3 on the host, then: remotedl provision"
+        return [], [Notice(f"{has} on this host, and {needed}", hint, grave=True)]
+    package = "python" if manager.tool == "pacman" else "python3"
+    run = manager.install((package,))
+    return [Step("install-python", Stage.ENGINE, f"install {package}", needed, (run,))], []
 
 
 def _plan_group(facts: HostFacts, wish: Wish) -> list[Step]:
@@ -200,7 +228,7 @@ def _within_rights(whole: Plan, facts: HostFacts, wish: Wish) -> Plan:
     if facts.sudo == "root":
         return whole
     needed = [step for step in whole.steps if not step.optional and step.stage != Stage.PREPARE]
-    why = "hosts.toml says sudo = none" if facts.root_possible else "this user has no sudo here"
+    why = "hosts.toml says sudo = none" if facts.root_possible else facts.why_no_root
     if needed:
         what = "; ".join(step.what for step in needed)
         return replace(

@@ -12,22 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from remotedl.provision.facts import HostFacts
+from remotedl.provision.keys import CUDA_KEYS
 from remotedl.provision.managers import Family, Manager, debian_major, family_of
-from remotedl.provision.plan_engine import fetch
-from remotedl.provision.steps import Kept, Notice, Run, Stage, Step, Wish, WriteFile
+from remotedl.provision.plan_engine import trust
+from remotedl.provision.steps import Kept, Notice, Run, Stage, Step, TrustKey, Wish, WriteFile
 
 CUDA_REPOSITORY = "https://developer.download.nvidia.com/compute/cuda/repos"
-CUDA_KEY_APT, CUDA_KEY_RPM = "3bf863cc.pub", "D42D0685.pub"
-CUDA_KEYS = {
-    "debian13": "8793F200.pub",
-    "fedora43": "1940C73E.pub",
-    "fedora44": "73CD9B30.pub",
-    "rhel10": "CDF6BA43.pub",
-    "suse16": "3A8B5622.pub",
-}
-"""The key's file in NVIDIA's repositories whose name is not the usual one: newer ones have their
-own."""
 CUDA_KEY = "/etc/apt/keyrings/nvidia-cuda.asc"
+CUDA_RPM_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-nvidia-cuda"
 CUDA_APT = "/etc/apt/sources.list.d/nvidia-cuda.list"
 CUDA_YUM = "/etc/yum.repos.d/nvidia-cuda.repo"
 CUDA_ZYPP = "/etc/zypp/repos.d/nvidia-cuda.repo"
@@ -345,7 +337,7 @@ def _install_debian_from_nvidia(facts: HostFacts, manager: Manager, name: str) -
         f"{facts.distro.name} has no driver that is new enough for this GPU and CUDA 12",
         (
             Run(("install", "-d", "-m", "0755", "/etc/apt/keyrings")),
-            *fetch(f"{base}/{CUDA_KEYS.get(name, CUDA_KEY_APT)}", CUDA_KEY),
+            _cuda_key(base, name, "deb", CUDA_KEY),
             WriteFile(CUDA_APT, f"# written by remotedl\n{line}"),
             manager.refresh(only=CUDA_APT),
         ),
@@ -358,12 +350,17 @@ def _install_debian_from_nvidia(facts: HostFacts, manager: Manager, name: str) -
     return DriverPlan(False, steps=[repository, install])
 
 
+def _cuda_key(base: str, name: str, kind: str, path: str) -> TrustKey:
+    file, fingerprint = CUDA_KEYS.get(name, CUDA_KEYS[kind])
+    return TrustKey(f"{base}/{file}", path, "NVIDIA", fingerprint)
+
+
 def _install_rpm(facts: HostFacts, manager: Manager, name: str, family: Family) -> DriverPlan:
     base = _cuda_base(facts, name)
     content = (
         "# written by remotedl; `remotedl provision --undo` takes it away\n"
         f"[nvidia-cuda]\nname=NVIDIA driver and CUDA\nbaseurl={base}\nenabled=1\ngpgcheck=1\n"
-        f"gpgkey={base}/{CUDA_KEYS.get(name, CUDA_KEY_RPM)}\n"
+        f"gpgkey=file://{CUDA_RPM_KEY}\n"
     )
     path = CUDA_ZYPP if family is Family.SUSE else CUDA_YUM
     repository = Step(
@@ -373,7 +370,11 @@ def _install_rpm(facts: HostFacts, manager: Manager, name: str, family: Family) 
         "nvidia-smi and CUDA's libraries are in it"
         if family is Family.SUSE
         else f"{facts.distro.name} has no driver of its own",
-        (WriteFile(path, content),),
+        (
+            *trust(_cuda_key(base, name, "rpm", CUDA_RPM_KEY), family),
+            WriteFile(path, content),
+        ),
+        leaves=(CUDA_RPM_KEY,),
         optional=True,
     )
     actions = list[Run]()

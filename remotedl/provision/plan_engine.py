@@ -7,17 +7,30 @@ answers, whoever set it up, and never takes containerd away from what else runs 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from remotedl.provision.facts import HostFacts, version_pair
+from remotedl.provision.keys import DOCKER_DEB, DOCKER_RPM
 from remotedl.provision.managers import Family, Manager, family_of, release_of
 from remotedl.provision.settings import SettingsBroken, read_settings
-from remotedl.provision.steps import Kept, Notice, Refusal, Run, Stage, Step, Wish, WriteFile
+from remotedl.provision.steps import (
+    Kept,
+    Notice,
+    Refusal,
+    Run,
+    Stage,
+    Step,
+    TrustKey,
+    Wish,
+    WriteFile,
+)
 
 DOCKER_REPOSITORY = "https://download.docker.com/linux"
 APT_KEY = "/etc/apt/keyrings/docker.asc"
 APT_SOURCE = "/etc/apt/sources.list.d/docker.sources"
+YUM_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce"
 YUM_SOURCE = "/etc/yum.repos.d/docker-ce.repo"
 PROXY_DROP_IN = "/etc/systemd/system/docker.service.d/remotedl-proxy.conf"
 DOCKER_CE = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin")
@@ -68,7 +81,7 @@ def plan_engine(facts: HostFacts, wish: Wish, manager: Manager | None) -> Planne
     if "docker" in facts.tools and facts.snap_docker:
         start = Run(("snap", "start", "docker"))
         return [_start_step(facts, start)], [], [], None
-    if _engine_installed(facts):
+    if engine_installed(facts):
         return _revive(facts, manager)
     if (
         refusal := _broken_settings(facts) or _refuse_install(facts)
@@ -97,7 +110,9 @@ def _proxy(facts: HostFacts, wish: Wish) -> tuple[list[Step], list[Notice]]:
     if urlsplit(wish.proxy).password:
         text = "Docker is not told of the proxy, whose password any user of the host could read"
         return [], [Notice(text, "docs.docker.com/engine/daemon/proxy says how")]
-    pairs = [f"{name}_PROXY={wish.proxy}" for name in ("HTTP", "HTTPS")]
+    # systemd reads % and \\ as its own
+    proxy = wish.proxy.replace("\\", "\\\\").replace("%", "%%").replace('"', '\\"')
+    pairs = [f"{name}_PROXY={proxy}" for name in ("HTTP", "HTTPS")]
     words = " ".join(f'"{pair}"' for pair in [*pairs, "NO_PROXY=localhost,127.0.0.1,::1"])
     content = (
         "# written by remotedl; `remotedl provision --undo` takes it away\n"
@@ -198,7 +213,8 @@ def _notices_of_kept(facts: HostFacts) -> list[Notice]:
     return notices
 
 
-def _engine_installed(facts: HostFacts) -> bool:
+def engine_installed(facts: HostFacts) -> bool:
+    """It is on the disk, whether it runs or not."""
     names = ("docker-ce", "docker.io", "docker", "moby-engine")
     return "dockerd" in facts.tools or any(facts.installed(name) for name in names)
 
@@ -220,6 +236,8 @@ def _revive(facts: HostFacts, manager: Manager | None) -> Planned:
     if (refusal := _broken_settings(facts)) is not None:
         return [], [], [], refusal
     unit = facts.engine.units.get("docker.service", ("", ""))
+    if masked := [name for name, (how, _) in facts.engine.units.items() if how == "masked"]:
+        return [], [], [], _masked(masked)
     if unit[1] != "active":
         if not facts.init.systemd:
             return [], [], [], _no_systemd(facts)
@@ -233,6 +251,16 @@ def _revive(facts: HostFacts, manager: Manager | None) -> Planned:
         )
         return [], [], [], Refusal(f"Docker runs, but nobody reaches it: {reason[0]}", hint)
     return steps, [], [], None
+
+
+def _masked(units: Sequence[str]) -> Refusal:
+    """An admin's decision, which nobody but an admin takes back."""
+    names = " ".join(sorted(units))
+    return Refusal(
+        f"Docker is there, and somebody decided that it must not start ({names} masked)",
+        f"on the host: sudo systemctl unmask {names}, then: remotedl provision",
+        finding="docker-masked",
+    )
 
 
 def _start_step(facts: HostFacts, start: Run) -> Step:
@@ -274,7 +302,9 @@ def _refuse_install(facts: HostFacts) -> Refusal | None:
     if not facts.root_possible:
         if facts.podman:
             native = f"systemctl --user enable --now podman.socket, then again; or: {native}"
-        return Refusal("Docker is not there, and this user cannot become root", native)
+        why = facts.why_no_root if facts.sudo_said.startswith("limited") else ""
+        why = why or "this user cannot become root"
+        return Refusal(f"Docker is not there, and {why}", native)
     return None
 
 
@@ -289,8 +319,19 @@ def _no_systemd(facts: HostFacts) -> Refusal:
     return Refusal(
         f"no systemd here (process 1 is {facts.init.pid1 or 'unknown'}): remotedl starts Docker "
         "through systemd only",
-        f"start Docker yourself, or: {hint}",
+        f"{started_by_hand(facts)}, or: {hint}"
+        if engine_installed(facts)
+        else f"install and start Docker yourself, or: {hint}",
     )
+
+
+def started_by_hand(facts: HostFacts) -> str:
+    """What starts a Docker that is on the disk of a host without systemd."""
+    if "rc-service" in facts.tools:
+        return "on the host: sudo rc-service docker start"
+    if "service" in facts.tools:
+        return "on the host: sudo service docker start"
+    return "on the host: sudo dockerd &"
 
 
 def _install(facts: HostFacts, wish: Wish, manager: Manager) -> Planned:
@@ -344,6 +385,8 @@ def _install_apt(facts: HostFacts, wish: Wish, manager: Manager, family: Family)
         f"Types: deb\nURIs: {base}/{family}\nSuites: {release_of(facts.distro)}\n"
         f"Components: stable\nArchitectures: {facts.machine.package_arch}\nSigned-By: {APT_KEY}\n"
     )
+    mirror = bool(wish.docker_mirror)
+    key = TrustKey(f"{base}/{family}/gpg", APT_KEY, "Docker", DOCKER_DEB, mirror)
     repository = Step(
         "add-docker-repository",
         Stage.ENGINE,
@@ -351,7 +394,7 @@ def _install_apt(facts: HostFacts, wish: Wish, manager: Manager, family: Family)
         "Docker is not installed",
         (
             Run(("install", "-d", "-m", "0755", "/etc/apt/keyrings")),
-            *fetch(f"{base}/{family}/gpg", APT_KEY),
+            key,
             WriteFile(APT_SOURCE, source),
             manager.refresh(only=APT_SOURCE),
         ),
@@ -392,14 +435,18 @@ def _install_yum(facts: HostFacts, wish: Wish, manager: Manager, family: Family)
     source = (
         "# written by remotedl; `remotedl provision --undo` takes it away\n"
         f"[docker-ce-stable]\nname=Docker CE Stable\nbaseurl={base}\nenabled=1\ngpgcheck=1\n"
-        f"gpgkey={root}/gpg\n"
+        f"gpgkey=file://{YUM_KEY}\n"
     )
     repository = Step(
         "add-docker-repository",
         Stage.ENGINE,
         f"add Docker's package repository ({root})",
         "Docker is not installed",
-        (WriteFile(YUM_SOURCE, source),),
+        (
+            TrustKey(f"{root}/gpg", YUM_KEY, "Docker", DOCKER_RPM, bool(wish.docker_mirror)),
+            WriteFile(YUM_SOURCE, source),
+        ),
+        leaves=(YUM_KEY,),
     )
     steps = [repository]
     if family is Family.EL and facts.installed("runc"):
@@ -462,10 +509,15 @@ def _shim_away(facts: HostFacts, manager: Manager) -> tuple[Run, ...]:
     return (manager.remove(("podman-docker",)),) if facts.installed("podman-docker") else ()
 
 
-def fetch(url: str, path: str) -> tuple[Run, Run]:
-    """Download `url` to `path` as root, readable by all whatever root's umask is."""
+def fetching(url: str) -> Run:
+    """Download `url` to stdout."""
     retry = ("--retry", "3", "--connect-timeout", "10", "--max-time", "120")
-    return Run(("curl", "-fsSL", *retry, "-o", path, url)), Run(("chmod", "0644", path))
+    return Run(("curl", "-fsSL", *retry, url))
+
+
+def trust(key: TrustKey, family: Family) -> tuple[TrustKey | Run, ...]:
+    """zypper, unlike apt and dnf, takes no key from a repository's own settings unasked."""
+    return (key, Run(("rpm", "--import", key.path))) if family is Family.SUSE else (key,)
 
 
 def _yum_base(base: str, name: str, facts: HostFacts) -> str:

@@ -7,16 +7,17 @@ is merged, never overwritten; an engine that finds GPUs by CDI on its own is lef
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from remotedl.provision.cdi import GPU_KIND
 from remotedl.provision.facts import HostFacts, version_pair
+from remotedl.provision.keys import NVIDIA_TOOLKIT
 from remotedl.provision.managers import Family, Manager, family_of
 from remotedl.provision.plan_driver import driver_steps, driver_urls
-from remotedl.provision.plan_engine import fetch
+from remotedl.provision.plan_engine import trust
 from remotedl.provision.plan_settings import CDI_POSSIBLE, known_settings
 from remotedl.provision.settings import CDI_ON, NVIDIA_RUNTIME, cdi_setting, has_runtime
-from remotedl.provision.steps import Kept, Notice, Run, Stage, Step, Wish, WriteFile
+from remotedl.provision.steps import Kept, Notice, Run, Stage, Step, TrustKey, Wish, WriteFile
 
 TOOLKIT_REPOSITORY = "https://nvidia.github.io/libnvidia-container"
 TOOLKIT = (
@@ -26,6 +27,7 @@ TOOLKIT = (
     "libnvidia-container1",
 )
 TOOLKIT_KEY = "/etc/apt/keyrings/nvidia-container-toolkit.asc"
+TOOLKIT_RPM_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-nvidia-container-toolkit"
 TOOLKIT_SOURCE = "/etc/apt/sources.list.d/nvidia-container-toolkit.list"
 TOOLKIT_YUM = "/etc/yum.repos.d/nvidia-container-toolkit.repo"
 TOOLKIT_ZYPP = "/etc/zypp/repos.d/nvidia-container-toolkit.repo"
@@ -67,7 +69,7 @@ def plan_gpu(
         _no_gpu(facts, done)
         return done
     if manager is None:
-        done.notices.append(Notice("the GPU is left alone: no package manager that is known here"))
+        _by_hand(facts, done)
         return done
     driver = driver_steps(facts, wish, manager)
     done.steps += driver.steps
@@ -100,6 +102,22 @@ def _way_there(facts: HostFacts) -> str:
     if "nvidia" in engine.runtimes and "nvidia-container-runtime" in facts.tools:
         return "the engine has the nvidia runtime"
     return ""
+
+
+def _by_hand(facts: HostFacts, done: GpuPlan) -> None:
+    """A system whose packages are not known: what is missing is said, and nothing is done."""
+    if why := _way_there(facts):
+        done.kept.append(Kept(Stage.TOOLKIT, why))
+        return
+    missing = [] if facts.driver.smi_works else ["NVIDIA's driver"]
+    missing += [] if facts.toolkit.version else ["nvidia-container-toolkit"]
+    if missing:
+        text = f"the GPU cannot be used in containers: {' and '.join(missing)} is not there"
+        text += f", and {facts.distro.name} is none of the distributions that remotedl sets up"
+        hint = "install it as its documentation says, then: remotedl provision"
+        done.notices.append(Notice(text, hint, grave=True))
+    elif facts.engine.kind == "docker":
+        _settings(facts, done, facts.engine.release)
 
 
 def _no_gpu(facts: HostFacts, done: GpuPlan) -> None:
@@ -207,6 +225,8 @@ def _toolkit(facts: HostFacts, wish: Wish, manager: Manager, done: GpuPlan) -> N
 
 def _add_repository(wish: Wish, manager: Manager, family: Family) -> Step:
     base = (wish.nvidia_mirror or TOOLKIT_REPOSITORY).rstrip("/")
+    mirror = bool(wish.nvidia_mirror)
+    key = TrustKey(f"{base}/gpgkey", TOOLKIT_RPM_KEY, "NVIDIA", NVIDIA_TOOLKIT, mirror)
     first = "# written by remotedl; `remotedl provision --undo` takes it away\n"
     if family in (Family.DEBIAN, Family.UBUNTU):
         line = f"deb [signed-by={TOOLKIT_KEY}] {base}/stable/deb/$(ARCH) /\n"
@@ -217,7 +237,7 @@ def _add_repository(wish: Wish, manager: Manager, family: Family) -> Step:
             "nvidia-ctk is not there",
             (
                 Run(("install", "-d", "-m", "0755", "/etc/apt/keyrings")),
-                *fetch(f"{base}/gpgkey", TOOLKIT_KEY),
+                replace(key, path=TOOLKIT_KEY),
                 WriteFile(TOOLKIT_SOURCE, first + line),
                 manager.refresh(only=TOOLKIT_SOURCE),
             ),
@@ -227,7 +247,7 @@ def _add_repository(wish: Wish, manager: Manager, family: Family) -> Step:
     content = (
         f"{first}[nvidia-container-toolkit]\nname=NVIDIA Container Toolkit\n"
         f"baseurl={base}/stable/rpm/$basearch\nenabled=1\nrepo_gpgcheck=1\ngpgcheck=0\n"
-        f"gpgkey={base}/gpgkey\nsslverify=1\n"
+        f"gpgkey=file://{key.path}\nsslverify=1\n"
     )
     path = TOOLKIT_ZYPP if family is Family.SUSE else TOOLKIT_YUM
     return Step(
@@ -235,7 +255,8 @@ def _add_repository(wish: Wish, manager: Manager, family: Family) -> Step:
         Stage.TOOLKIT,
         f"add NVIDIA's package repository ({base})",
         "nvidia-ctk is not there",
-        (WriteFile(path, content),),
+        (*trust(key, family), WriteFile(path, content)),
+        leaves=(key.path,),
         optional=True,
     )
 

@@ -84,12 +84,15 @@ ask_sudo_mode() {
     if [ "$uid" = 0 ]; then echo root
     elif ! command -v sudo >/dev/null; then echo missing
     elif [ "$free_sudo" = yes ]; then echo free
+    elif some=$(limit sudo -n -l 2>/dev/null | sed -n 's/^ *(.*) *//p') && [ -n "$some" ] &&
+        ! printf '%s\n' "$some" | grep -qE '^([A-Z_]+: *)*ALL$'; then
+        echo "limited $(echo "$some" | tr '\n' ' ')"
     else limit sudo -n true
     fi
 }
 
 ask_tools() {
-    for tool in apt-get dnf5 dnf yum zypper pacman apk transactional-update rpm-ostree dpkg rpm \
+    for tool in service rc-service apt-get dnf5 dnf yum zypper pacman apk transactional-update rpm-ostree dpkg rpm \
         curl wget gpg python3 flock timeout modinfo mokutil systemctl docker dockerd podman snap \
         nvidia-smi nvidia-ctk nvidia-container-cli nvidia-container-runtime \
         nvidia-container-runtime-hook nvidia-cdi-hook ubuntu-drivers amazon-linux-extras \
@@ -99,13 +102,19 @@ ask_tools() {
     true
 }
 
+ask_python() { # its version; nothing where there is none
+    command -v python3 >/dev/null || return 0
+    limit python3 -I -S -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+}
+
 ask_memory() {
     grep -E '^(MemTotal|MemAvailable|SwapTotal):' /proc/meminfo
     echo "cpus $(grep -c '^processor' /proc/cpuinfo)"
 }
 
 ask_disk() { # asked path, then df's line: device, total, used, free, percent, mount
-    for dir in / /boot /tmp /var /var/lib/docker /var/lib/containerd "$HOME"; do
+    images=$(printf '%s\n' "$docker_said" | sed -n 's/.*"DockerRootDir":"\(\/[^"]*\)".*/\1/p')
+    for dir in ${images:+"$images"} / /boot /tmp /var /var/lib/docker /var/lib/containerd "$HOME"; do
         line=$(limit df -Pk "$dir" 2>/dev/null | tail -n 1) && [ -n "$line" ] && echo "space $dir $line"
         line=$(limit df -Pi "$dir" 2>/dev/null | tail -n 1) && [ -n "$line" ] && echo "inodes $dir $line"
     done
@@ -375,7 +384,7 @@ ask_gpu_processes() { # pid, user, start, container id, name
         ticks=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f20)
         born=$(($(date +%s) - $(cut -d. -f1 /proc/uptime) + ${ticks:-0} / 100))
         id=$(sed -n 's/.*docker[-/]\([0-9a-f]\{64\}\).*/\1/p' "/proc/$pid/cgroup" 2>/dev/null | head -n 1)
-        echo "$pid $owner $born ${id:--} $(cat "/proc/$pid/comm" 2>/dev/null)"
+        echo "$pid $owner $born ${id:--} $(tr -d '[:cntrl:]' <"/proc/$pid/comm" 2>/dev/null)"
     done
 }
 
@@ -413,10 +422,26 @@ ask_kernel_says() { as_root dmesg | grep -E 'NVRM|Xid|nouveau|Out of memory|oom-
 
 # ---- the network
 
+# Whether it answers, and no more: where no authority is known yet, none can be asked.
+ask_url='
+import os, ssl, sys, urllib.error, urllib.request as web
+bundles = ("ssl/certs/ca-certificates.crt", "pki/tls/certs/ca-bundle.crt", "ssl/ca-bundle.pem")
+known = ssl.create_default_context()
+if not any(os.path.exists("/etc/" + bundle) for bundle in bundles):
+    known = ssl._create_unverified_context()
+try:
+    print(web.urlopen(web.Request(sys.argv[1], method="HEAD"), timeout=6, context=known).status)
+except urllib.error.HTTPError as exc:
+    print(exc.code)
+'
+
 reach() { # URL: one line, its status; short enough that lines of many never mix
     if command -v curl >/dev/null; then
         code=$(limit curl -sSIL -o /dev/null -m 6 -w '%{http_code}' "$1" 2>/dev/null)
         echo "$1 curl $? ${code:-000}"
+    elif command -v python3 >/dev/null; then
+        code=$(limit python3 -c "$ask_url" "$1" 2>/dev/null)
+        echo "$1 python3 $? ${code:-000}"
     elif command -v wget >/dev/null; then
         limit wget -q --spider -T 6 -t 1 "$1"
         echo "$1 wget $? 000"
@@ -443,8 +468,8 @@ ask_proxies() { # those that the host's own settings name, without passwords
 # ---- the parts
 
 part_user() {
-    for name in os machine init person sudo_mode tools memory disk cgroup security clock limits \
-        uplink cloud_init reboot_wanted locks; do
+    for name in os machine init person sudo_mode tools memory cgroup security clock limits \
+        python uplink cloud_init reboot_wanted locks; do
         probe $name
     done
     probe packages 'docker|containerd|container-selinux|runc|moby|podman|buildx|nvidia|libnvidia|kmod-nvidia|libcuda|cuda-drivers|linux-modules-nvidia|linux-headers|linux-image|kernel|ubuntu-drivers|apparmor|ca-certificates|curl|gnupg|unattended-upgrades|dkms|dnf-plugins|epel-release'
@@ -454,6 +479,7 @@ part_user() {
     probe proxies
     probe snap_docker
     find_docker
+    probe disk
     probe docker
     probe docker_bridge
     probe docker_containers

@@ -86,7 +86,19 @@ class WriteFile:
     mode: int = 0o644
 
 
-Action = Run | WriteFile
+@dataclass(frozen=True, slots=True)
+class TrustKey:
+    """The key of a package repository: fetched by the host, and written down if it is `owner`'s."""
+
+    url: str
+    path: str
+    owner: str
+    fingerprint: str
+    mirror: bool = False
+    """hosts.toml names the repository: another key than the owner's is told, and taken."""
+
+
+Action = Run | WriteFile | TrustKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,22 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "remotedl doctor {host} --fix",
     ),
     Symptom(
+        "no-cgroup-devices",
+        r"nvidia-container-cli: .*(cgroup.*not found|failed to get device cgroup)"
+        r"|device cgroup.*not found|cgroup subsystem devices not found",
+        "the Container Toolkit finds no devices cgroup",
+        "a toolkit before 1.8 knows no cgroup v2; newer ones need the devices controller of v1",
+        "ssh {host} 'nvidia-ctk --version; mount | grep cgroup'",
+    ),
+    Symptom(
+        "nvml-missing",
+        r"libnvidia-ml\.so(\.1)?: (cannot open shared object file|file not found|no such file)"
+        r"|libnvidia-ml\.so\.1.*not found",
+        "the driver's library (libnvidia-ml.so.1) is not there",
+        "the driver is not installed, or only its module is, or the container was not given it",
+        "remotedl doctor {host}",
+    ),
+    Symptom(
         "container-cli-missing",
         r"couldn't find binary nvidia-container-cli|nvidia-container-cli: .*not found",
         "only a part of the Container Toolkit is there",
@@ -167,6 +183,20 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "client and daemon of Docker are too far apart",
         "Docker 29.0 to 29.2 refuses older clients",
         "ssh {host} sudo apt-get install --only-upgrade docker-ce-cli",
+    ),
+    Symptom(
+        "settings-twice",
+        r"directives are specified both as a flag and in the configuration file",
+        "Docker is given one setting twice, in daemon.json and on dockerd's command line",
+        "a unit of systemd, or a drop-in of one, names it as well (-H, --data-root, --mtu)",
+        "ssh {host} systemctl cat docker.service",
+    ),
+    Symptom(
+        "settings-unknown",
+        r"directives don't match any configuration option",
+        "daemon.json holds a setting that this Docker does not know",
+        "a word is misspelt, or it came with a newer Docker",
+        "ssh -t {host} sudoedit /etc/docker/daemon.json",
     ),
     Symptom(
         "settings-broken",

@@ -7,12 +7,13 @@ other people's containers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from remotedl.provision.facts import HostContainer, HostFacts
+from remotedl.provision.causes import short
+from remotedl.provision.facts import Engine, HostContainer, HostFacts
 from remotedl.provision.journal import Entry, FileBefore
-from remotedl.provision.snapshot import Snapshot
+from remotedl.provision.snapshot import Changes, Snapshot
 
 ENGINE_PACKAGES = (
     "docker-ce",
@@ -32,6 +33,26 @@ ENGINE_STEPS = (
     "describe-gpus",
     "set-docker-proxy",
 )
+DOCKERS = ("docker-ce", "docker.io", "docker", "moby-engine")
+CONTAINERDS = (*DOCKERS, "containerd.io", "containerd")
+DOCKER_DATA = "/var/lib/docker"
+GRAPH_DRIVERS = ("overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "aufs", "devicemapper")
+"""Docker's own ways to store images, as `docker info` names them."""
+DATA: Mapping[str, tuple[str, ...]] = {
+    DOCKER_DATA: DOCKERS,
+    "/var/lib/containerd": CONTAINERDS,
+}
+"""Where an engine keeps what people put into it -> the packages that it belongs to."""
+KEPT_FOR: Mapping[str, tuple[str, ...]] = {
+    **DATA,
+    "/etc/docker": DOCKERS,
+    "/etc/docker/key.json": DOCKERS,
+    "/opt/containerd": CONTAINERDS,
+    "/etc/cni": CONTAINERDS,
+    "/etc/cni/net.d": CONTAINERDS,
+    "docker": DOCKERS,
+}
+"""A folder, or the group `docker` -> the packages that it stays with."""
 REMOVABLE = ("/var/lib/docker", "/var/lib/containerd", "/etc/docker", "/etc/cdi", "/opt/containerd")
 """Folders that are removed whole, where they were not there before; others only when empty."""
 
@@ -75,6 +96,7 @@ class Reversal:
     reinstall: tuple[str, ...] = ()
     files: tuple[FileBefore, ...] = ()
     folders: tuple[str, ...] = ()
+    """Paths that the step made."""
     units: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
@@ -89,6 +111,9 @@ class UndoPlan:
     left: tuple[Left, ...] = ()
     question: str = ""
     """What must be answered with yes first."""
+
+    data: tuple[str, ...] = ()
+    """Folders of an engine that goes: what they hold is asked about on its own."""
 
 
 @dataclass(slots=True)
@@ -125,8 +150,17 @@ def plan_undo(
     question = f"Take back {len(reversals)} step(s) of remotedl?"
     if making.engine_goes:
         lost = ", ".join(ours) if ours else "none"
-        question += f" Docker goes, with all images and volumes; containers: {lost}."
-    return UndoPlan(tuple(reversals), tuple(making.left), question)
+        question += f" Docker goes; containers on it: {lost}."
+    data = _data(reversals, facts.engine)
+    return UndoPlan(tuple(reversals), tuple(making.left), question, data)
+
+
+def _data(reversals: Sequence[Reversal], engine: Engine) -> tuple[str, ...]:
+    """Where what people put into the engine lies: all of it in Docker's own folder, unless its
+    images are kept by containerd."""
+    made = {path for reversal in reversals for path in reversal.folders}
+    in_docker = engine.storage_driver in GRAPH_DRIVERS
+    return tuple(path for path in DATA if path in made and (path == DOCKER_DATA or not in_docker))
 
 
 def removable(ours: Collection[str], simulate: Callable[[Collection[str]], set[str]]) -> set[str]:
@@ -141,6 +175,25 @@ def removable(ours: Collection[str], simulate: Callable[[Collection[str]], set[s
         needed = {name for name in going if not simulate({name}) <= going}
         going = going - needed if needed else set()
     return set()
+
+
+def kept_for(what: str, staying: Collection[str]) -> str:
+    """The package among `staying` that `what` (a folder, a group) belongs to; "" for none."""
+    owners = KEPT_FOR.get(what, ())
+    return next((name for name in map(short, sorted(staying)) if name in owners), "")
+
+
+def remainder(entry: Entry, staying: Collection[str]) -> Entry | None:
+    """What is left of an entry whose packages could not all go: those that stay, and what belongs
+    to them. None where nothing does, and the entry may be forgotten."""
+    changes = entry.changes
+    paths = tuple(path for path in changes.paths_made if kept_for(path, staying))
+    groups = tuple(group for group in changes.groups_added if kept_for(group, staying))
+    if not paths and not groups:
+        return None
+    added = {name: v for name, v in changes.packages_added.items() if name in staying}
+    left = Changes(packages_added=added, groups_added=groups, paths_made=paths)
+    return replace(entry, files=(), changes=left)
 
 
 def _brings_engine(entry: Entry) -> bool:
@@ -199,12 +252,12 @@ def _packages(entry: Entry, making: _Making) -> tuple[str, ...]:
     """What the step brought, is still there, and nobody asked for by name since."""
     going = list[str]()
     for name, version in entry.changes.packages_added.items():
-        short = name.partition(":")[0]
+        bare = short(name)
         if name not in making.now.packages:
             continue
-        asked_for = making.now.automatic and short not in making.now.automatic
-        if asked_for and short not in entry.named:
-            making.left.append(Left(f"{short} {version}", "somebody asked for it by name since"))
+        asked_for = making.now.automatic and bare not in making.now.automatic
+        if asked_for and bare not in entry.named:
+            making.left.append(Left(f"{bare} {version}", "somebody asked for it by name since"))
             continue
         going.append(name)
     return tuple(going)

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from remotedl.errors import RemotedlError, SessionError
 from remotedl.report import Report
+from remotedl.session.prompting import attended
 from remotedl.session.session import Session
 from remotedl.ssh.prompt import Prompt
 
@@ -62,8 +63,8 @@ def _hear(said: Mapping[str, Any], report: Report, prompt: Prompt, answers: IO[b
     what, args = said["say"], said.get("args", [])
     if what in REPORTED:
         getattr(report, what)(*args)
-    elif what in ("secret", "confirm"):
-        answer = getattr(prompt, what)(*args)
+    elif what in ("secret", "confirm", "attended"):
+        answer = attended(prompt) if what == "attended" else getattr(prompt, what)(*args)
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
     elif what == "error":
@@ -101,6 +102,10 @@ class Upward:
 
     def confirm(self, question: str) -> bool:
         return self._ask("confirm", question) is True
+
+    @property
+    def attended(self) -> bool:
+        return self._ask("attended", "") is True
 
     def error(self, error: RemotedlError) -> None:
         """The last word of a child that did not come up."""

@@ -15,6 +15,11 @@ AGAIN = ("That was not it. ", "Wrong passphrase. ")
 """What `ssh` says before a question that was answered wrongly."""
 
 
+def attended(prompt: Prompt) -> bool:
+    """Whether somebody is there who can answer; a Prompt that does not say is nobody."""
+    return bool(getattr(prompt, "attended", False))
+
+
 class RememberingPrompt:
     """Asks the keyring, then `inner`; a secret that is asked for again right away was wrong."""
 
@@ -26,6 +31,10 @@ class RememberingPrompt:
         self._lock = threading.Lock()
         self.asked = False
         """Whether somebody was asked anything: then it is them who is waited for."""
+
+    @property
+    def attended(self) -> bool:
+        return attended(self._inner)
 
     def begin(self) -> None:
         """A new connection begins: every secret may be used once more."""

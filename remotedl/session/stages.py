@@ -42,7 +42,7 @@ from remotedl.session.envfile import read_env_file
 from remotedl.session.gpu_claims import take_gpus
 from remotedl.session.options import UpOptions
 from remotedl.session.project import Project
-from remotedl.session.prompting import RememberingPrompt
+from remotedl.session.prompting import RememberingPrompt, attended
 from remotedl.session.way_out import WayOut, ports_for, way_out
 from remotedl.session.workplace import (
     EngineAccess,
@@ -166,7 +166,8 @@ def prepare(
     report.stage("provision", "looking at the host")
     with _through(remote if options.via_laptop else None, project, host, confirm, report) as way:
         wish = wish_of(host) if way is None else way.wish
-        outcome = converge(remote, wish, report=report, confirm=confirm)
+        asks = None if options.yes or not attended(prompt) else prompt.confirm
+        outcome = converge(remote, wish, report=report, confirm=confirm, consent=asks)
         report.stage("provision", _engine_line(outcome.facts))
         access = engine_access(outcome.facts)
         place = open_workplace(remote, project, host, access)
@@ -241,7 +242,6 @@ def image_on_host(
         docker_sudo=facts.engine.access == "sudo",
         docker_host=facts.engine.host,
         small_packets=needs_mtu(facts),
-        disk_free=facts.space["docker"].free if "docker" in facts.space else None,
     )
     wish = image_wish(project.config.project, host, project.places)
     ref = ensure_image(

@@ -11,7 +11,7 @@ from remotedl.cli.say import say, say_json
 from remotedl.errors import UsageError
 
 if TYPE_CHECKING:
-    from remotedl.provision.steps import Plan
+    from remotedl.provision.steps import Action, Plan
     from remotedl.session.errands import Errand
 
 
@@ -27,6 +27,10 @@ def provision(
     ] = False,
     undo: Annotated[
         bool, typer.Option("--undo", help="Take back what provisioning changed, newest first.")
+    ] = False,
+    data: Annotated[
+        bool,
+        typer.Option("--data", help="With --undo: remove Docker's volumes and images, too."),
     ] = False,
     reboot: Annotated[
         bool, typer.Option("--reboot", help="Do a reboot that is needed, and go on after it.")
@@ -48,13 +52,15 @@ def provision(
             "--reboot and --via-laptop do not go together: the way through the laptop would break",
             hint="remotedl provision --via-laptop, and --reboot afterwards",
         )
+    if data and not undo:
+        raise UsageError("--data goes with --undo", hint="remotedl provision --undo --data")
     if as_json and not dry_run:
         raise UsageError("--json goes with --dry-run", hint="remotedl provision --dry-run --json")
     with errand_of(context, host, accept_new=accept_new, quiet=as_json) as errand:
         if dry_run:
             _print_plan(_preview(errand), as_json=as_json)
         elif undo:
-            _undo(errand, yes=yes)
+            _undo(errand, yes=yes, data=data)
         else:
             _converge(errand, yes=yes, reboot=reboot, via_laptop=via_laptop)
 
@@ -79,7 +85,7 @@ def _converge(errand: "Errand", *, yes: bool, reboot: bool, via_laptop: bool) ->
     errand.report.stage("provision", f"{errand.host_name}: {done}; Docker {engine}")
 
 
-def _undo(errand: "Errand", *, yes: bool) -> None:
+def _undo(errand: "Errand", *, yes: bool, data: bool) -> None:
     from remotedl.provision.undo import undo
     from remotedl.session.project import known_projects
 
@@ -89,6 +95,7 @@ def _undo(errand: "Errand", *, yes: bool) -> None:
             remote,
             report=errand.report,
             confirm=lambda question: yes or errand.prompt.confirm(question),
+            remove_data=lambda question: data or (not yes and errand.prompt.confirm(question)),
             projects=known_projects(),
         )
     finally:
@@ -98,6 +105,8 @@ def _undo(errand: "Errand", *, yes: bool) -> None:
             f"nothing was taken back, since nobody said yes to: {outcome.question}",
             hint="remotedl provision --undo --yes",
         )
+    for gone in outcome.went:
+        errand.report.note(f"gone: {gone}")
     for left in outcome.left:
         errand.report.note(f"left: {left.what}: {left.why}")
     undone = f"{len(outcome.undone)} steps taken back" if outcome.undone else "nothing to take back"
@@ -116,15 +125,23 @@ def _print_plan(plan: "Plan", *, as_json: bool) -> None:
         say(f"{step.stage.value:<9} {step.what}")
         say(f"          because {step.why}")
         for action in step.actions:
-            argv = getattr(action, "argv", None)
-            does = " ".join(argv) if argv is not None else f"write {getattr(action, 'path', '')}"
-            for line in does.splitlines():
+            for line in _shown(action).splitlines():
                 say(f"            {line}")
     for kept in plan.kept:
         say(f"{kept.stage.value:<9} nothing to do: {kept.why}")
     for notice in plan.notices:
         hint = f" (next: {completed(notice.hint)})" if notice.hint else ""
         say(f"note: {notice.text}{hint}")
+
+
+def _shown(action: "Action") -> str:
+    from remotedl.provision.steps import Run, TrustKey
+
+    if isinstance(action, Run):
+        return " ".join(action.argv)
+    if isinstance(action, TrustKey):
+        return f"fetch {action.url}, check that it is {action.fingerprint}, write {action.path}"
+    return f"write {action.path}"
 
 
 def _plain(value: Any) -> Any:

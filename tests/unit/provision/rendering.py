@@ -18,7 +18,7 @@ from remotedl.provision.facts import HostFacts
 from remotedl.provision.frame import Section, read_frame
 from remotedl.provision.parse import parse_facts
 from remotedl.provision.plan import plan
-from remotedl.provision.steps import Plan, Step, Wish, WriteFile
+from remotedl.provision.steps import Plan, Step, TrustKey, Wish, WriteFile
 
 CASES = Path(__file__).parent / "cases"
 
@@ -116,6 +116,8 @@ def step_json(step: Step) -> dict[str, Any]:
         "do": [
             {"write": action.path, "lines": action.content.splitlines(), "mode": oct(action.mode)}
             if isinstance(action, WriteFile)
+            else {"key": action.url, "to": action.path, "is": action.fingerprint}
+            if isinstance(action, TrustKey)
             else " ".join([*(() if action.root else ("(as the user)",)), *action.argv])
             for action in step.actions
         ],

@@ -55,7 +55,7 @@ def test_a_host_that_is_ready(name: str) -> None:
     ("lambda-stack", "nvml-may-be-lost", Grade.NOTE, "remotedl provision h1"),
     ("old-engine-gets-the-toolkit", "unprovisioned", Grade.WARN, "remotedl provision h1"),
     ("debian-12", "unprovisioned", Grade.BAD, "remotedl provision h1"),
-    ("no-systemd", "refused", Grade.BAD, "start Docker yourself, or: "
+    ("no-systemd", "refused", Grade.BAD, "install and start Docker yourself, or: "
      'runtime = "native" in hosts.toml needs no Docker'),
 ])  # fmt: skip
 def test_what_is_wrong_is_named_with_its_mend(
@@ -298,3 +298,42 @@ def test_the_first_thing_to_do_is_the_worst_and_nearest() -> None:
     assert last_line(findings, "h1") == "first: ssh h1 true    (link)"
     assert last_line(findings[3:], "h1") == "ready"
     assert last_line([Finding("e", Place.HOST, Grade.BAD, "arm")], "h1") == "not ready: arm"
+
+
+@pytest.mark.parametrize(("tool", "start"), [
+    ("service", "sudo service docker start"), ("rc-service", "sudo rc-service docker start"),
+    ("nothing", "sudo dockerd &"),
+])  # fmt: skip
+def test_a_stopped_engine_without_systemd_is_not_looked_for_in_its_journal(
+    tool: str, start: str
+) -> None:
+    facts = facts_of("stopped-docker")
+    tools = {**facts.tools, tool: f"/usr/sbin/{tool}"}
+    facts = replace(facts, tools=tools, init=replace(facts.init, systemd=False, pid1="init"))
+
+    mends = [one.mend for one in findings_of_host(facts, Wish(gpus=False), "h1", facts.now)]
+
+    assert any(start in mend for mend in mends)
+    assert not any("journalctl" in mend for mend in mends)
+
+
+def test_gpus_by_cdi_without_nvidia_ctk_are_ready_and_nothing_else_is_said() -> None:
+    facts = facts_of("cdi-without-nvidia-ctk")
+    everything = findings_of_host(facts, Wish(), "h1", facts.now)
+
+    assert last_line(everything, "h1") == "ready"
+    assert not any("cannot be used" in one.what for one in everything)
+
+
+def test_a_gpu_that_containers_cannot_use_is_not_ready() -> None:
+    facts = facts_of("driver-without-docker-offline")
+    everything = findings_of_host(facts, Wish(), "h1", facts.now)
+
+    assert last_line(everything, "h1") != "ready"
+
+
+def test_a_disk_with_room_is_not_the_first_thing_to_do() -> None:
+    facts = facts_of("small-disk")
+    everything = findings_of_host(facts, Wish(gpus=False), "h1", facts.now)
+
+    assert "image prune" not in last_line(everything, "h1")

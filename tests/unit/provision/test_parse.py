@@ -254,6 +254,16 @@ def test_claims_name_their_owner_and_bad_ones_are_none() -> None:
     assert (claim.user, claim.gpus, claim.until) == ("ada", ("0", "1"), 1800000000)
 
 
+@pytest.mark.parametrize("name", ["a\x01b", "a\x1b[31mb", "a & b", "a\ufffeb"])
+def test_a_program_with_an_odd_name_hides_no_gpu(name: str) -> None:
+    gpu = f"<gpu><product_name>H100</product_name><x>{name}</x></gpu>"
+    log = f"<nvidia_smi_log>{gpu}</nvidia_smi_log>"
+
+    driver, gpus = parse_driver(section(""), section(f"at /usr/bin/nvidia-smi\n{log}"), section(""))
+
+    assert driver.smi_works and [gpu.name for gpu in gpus] == ["H100"]
+
+
 def test_the_toolkit_and_its_specifications() -> None:
     spec = show_file("spec", "/var/run/cdi/nvidia.yaml", SPECIFICATION.encode())
     text = f"NVIDIA Container Toolkit CLI version 1.20.1\n{spec}"
