@@ -201,8 +201,7 @@ class Login:
         hop = self._hop
         tried = ", ".join(self._tried) or "nothing: no key and no agent was found"
         offered = f"; it accepts {', '.join(self._offered)}" if self._offered else ""
-        port = "" if hop.port == 22 else f"-p {hop.port} "
-        hint = f"ssh-copy-id {port}{hop.user}@{hop.address}"
+        hint = f"ssh-copy-id {hop.typed}"
         if len(self._tried) > 4:
             hint = "name the key: identity_file in hosts.toml, and IdentitiesOnly in ~/.ssh/config"
         return AuthFailed(f"{hop.shown} refuses the login{why}. Tried: {tried}{offered}", hint=hint)

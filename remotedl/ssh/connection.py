@@ -7,6 +7,7 @@ connection, from any thread. It neither reconnects nor retries: that is `session
 from __future__ import annotations
 
 import posixpath
+import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,7 @@ from remotedl.ssh.system import FastLane, possible, raise_descriptor_limit
 
 OPEN_TIMEOUT_S = 30.0
 DIAL_TIMEOUT_S = 60.0
+LONGEST_HINT = 200
 MOST_OUTPUT = 32 << 20
 KILL_LIMIT_S = 3.0
 PROHIBITED = 1
@@ -317,7 +319,7 @@ class Connection:
             raise process.no_shell()
         result = Result(process.argv, code, *out)
         if check and not result.ok:
-            raise _failed(self.name, result)
+            raise _failed(self.name, result, by_root=process.by_root)
         return result
 
     def _too_late(self, program: str, limit: Limit) -> RemoteTimeout:
@@ -400,13 +402,23 @@ def _write(process: RemoteProcess, stdin: bytes) -> None:
         pass
 
 
-def _failed(host: str, result: Result) -> RemoteCommandFailed:
+def _failed(host: str, result: Result, *, by_root: bool) -> RemoteCommandFailed:
     said = (result.error_text.strip() or result.text.strip()).splitlines()
     shown = " / ".join(said[-3:]) if said else "it printed nothing"
     return RemoteCommandFailed(
         f"{host}: {result.argv[0]} ended with status {result.code}: {shown}",
-        hint=f"ssh {host} {quoting.join(result.argv)[:200]}",
+        hint=f"ssh {host} {_typed(result.argv, by_root=by_root)}".rstrip(),
     )
+
+
+def _typed(argv: Sequence[str], *, by_root: bool) -> str:
+    """A command as it is typed behind `ssh HOST`, which has it read by two shells; "" for what
+    nobody would type."""
+    line = shlex.join((["sudo"] if by_root else []) + list(argv))
+    if "\n" in line or len(line) > LONGEST_HINT:
+        return ""
+    plain = line == " ".join(argv) and not by_root
+    return line if plain else shlex.quote(line)
 
 
 def _not_an_option(path: str) -> str:

@@ -101,7 +101,7 @@ def _no_server(hop: Hop, exc: Exception) -> HostUnreachable:
     where = f"the ProxyCommand of {hop.alias}" if hop.proxy_command else hop.shown
     return HostUnreachable(
         f"{where} answers, but not as an SSH server that we can talk to: {said}",
-        hint=f"ssh -v -p {hop.port} {hop.user}@{hop.address}",
+        hint=f"ssh -v {hop.typed}",
     )
 
 
@@ -161,8 +161,7 @@ def _socket_to(hop: Hop, before: Transport | None, through: Hop | None) -> Any:
         except (ChannelRefused, TimeoutError, LinkLost) as exc:
             raise HostUnreachable(
                 f"{through.shown} cannot reach {hop.address}, port {hop.port}: {exc}",
-                hint=f"ssh -p {through.port} {through.user}@{through.address} "
-                f"nc -vz {hop.address} {hop.port}",
+                hint=f"ssh {through.typed} nc -vz {hop.address} {hop.port}",
             ) from exc
         return ChannelSocket(channel)
     if hop.proxy_command is not None:
@@ -182,7 +181,7 @@ def _connected(hop: Hop) -> socket.socket:
     except ConnectionRefusedError as exc:
         raise HostUnreachable(
             f"nothing listens on {where}: sshd does not run there, or on another port",
-            hint=f"ssh -v -p {hop.port} {hop.user}@{hop.address}",
+            hint=f"ssh -v {hop.typed}",
         ) from exc
     except TimeoutError as exc:
         raise HostUnreachable(

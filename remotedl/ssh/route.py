@@ -6,6 +6,7 @@ Decides from hosts.toml and ~/.ssh/config; opens nothing.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,14 @@ class Hop:
         """user@address:port, for messages."""
         address = f"[{self.address}]" if ":" in self.address else self.address
         return f"{self.user}@{address}" + ("" if self.port == 22 else f":{self.port}")
+
+    @property
+    def typed(self) -> str:
+        """What follows `ssh` on the command line to get there, key and port included."""
+        words = [] if self.port == 22 else ["-p", str(self.port)]
+        if self.identities_chosen and self.identity_files:
+            words += ["-i", str(self.identity_files[0])]
+        return shlex.join([*words, f"{self.user}@{self.address}"])
 
     @property
     def key_name(self) -> str:
