@@ -206,7 +206,7 @@ def _notices_of_kept(facts: HostFacts) -> list[Notice]:
         notices.append(
             Notice(
                 f"only {_gigabytes(space[1])} free for images on {space[0]}",
-                "docker system df",
+                "remotedl image prune",
                 finding="disk",
             )
         )

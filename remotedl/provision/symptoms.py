@@ -239,7 +239,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         r"no space left on device|don't have enough free space",
         "a disk of the host is full",
         "images and build layers take most of it",
-        "ssh {host} 'df -h; docker system df'",
+        "ssh -t {host} 'df -h; sudo docker system df'",
     ),
     Symptom(
         "out-of-memory",
