@@ -17,12 +17,14 @@ start it again. After a reboot of the host the next session starts it (`resume`)
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import http.client
 import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -30,6 +32,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 RUN = os.path.dirname(os.path.abspath(__file__))
 CHECK_S = 30.0
+LONGEST_NOTE = 1 << 20
 GPU_WORKS = 5
 """Per cent; a desktop or a monitor alone keeps a GPU below that."""
 CPU_WORKS = 0.2
@@ -255,8 +258,8 @@ def kernels(path: str) -> List[str]:
     """Kernels that compute. A server that does not answer has none."""
     connection = Connection(path)
     try:
-        with open(os.path.join(RUN, "token"), encoding="ascii") as file:
-            headers = {"Authorization": "token " + file.read().strip()}
+        with open(os.path.join(RUN, "token"), encoding="ascii", opener=regular) as file:
+            headers = {"Authorization": "token " + file.read(LONGEST_NOTE).strip()}
         connection.request("GET", "/api/kernels", headers=headers)
         answer = connection.getresponse()
         if answer.status != 200:
@@ -526,10 +529,24 @@ def held() -> bool:
         os.close(lock)
 
 
+def regular(path: str, flags: int) -> int:
+    """An opener: a pipe, a device or a link in a file's place is no file."""
+    try:
+        found = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise FileNotFoundError(errno.ENOENT, "a link", path) from exc
+        raise
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise FileNotFoundError(errno.ENOENT, "no regular file", path)
+    return found
+
+
 def read(name: str) -> Dict[str, Any]:
     try:
-        with open(os.path.join(RUN, name), encoding="utf-8") as file:
-            return dict(json.load(file))
+        with open(os.path.join(RUN, name), encoding="utf-8", opener=regular) as file:
+            return dict(json.loads(file.read(LONGEST_NOTE)))
     except (FileNotFoundError, ValueError):
         return {}
 

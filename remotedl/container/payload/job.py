@@ -33,6 +33,7 @@ import os
 import selectors
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -43,6 +44,7 @@ RECORD = struct.Struct(">BI")
 """Which stream (1 stdout, 2 stderr), and how many bytes of output.log."""
 FRAME = struct.Struct(">cI")
 CHUNK = 64 * 1024
+LONGEST_NOTE = 1 << 20
 POLL_S = 0.05
 HEARTBEAT_S = 5.0
 KEPT = 500
@@ -449,9 +451,9 @@ class Reader:
 
     def _open(self, start: int, out: IO[bytes]) -> None:
         # Both stay open for as long as the part is read.
-        log = open(part(self._job, start, "log"), "rb")  # noqa: SIM115
+        log = open(part(self._job, start, "log"), "rb", opener=regular)  # noqa: SIM115
         try:
-            index = open(part(self._job, start, "idx"), "rb")  # noqa: SIM115
+            index = open(part(self._job, start, "idx"), "rb", opener=regular)  # noqa: SIM115
         except FileNotFoundError:
             log.close()
             raise
@@ -487,7 +489,7 @@ def tail_offset(job: str, lines: int) -> int:
     left, offset, last = lines, 0, True
     try:
         for start in reversed(parts(job)):
-            with open(part(job, start, "log"), "rb") as file:
+            with open(part(job, start, "log"), "rb", opener=regular) as file:
                 size = file.seek(0, os.SEEK_END)
                 if lines <= 0:
                     return start + size
@@ -710,10 +712,24 @@ def remove(job: str) -> int:
 # ---------------------------------------------------------------- files
 
 
+def regular(path: str, flags: int) -> int:
+    """An opener: a pipe, a device or a link in a file's place is no file."""
+    try:
+        found = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise FileNotFoundError(errno.ENOENT, "a link", path) from exc
+        raise
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise FileNotFoundError(errno.ENOENT, "no regular file", path)
+    return found
+
+
 def read(path: str) -> Optional[Dict[str, Any]]:
     try:
-        with open(path, encoding="utf-8") as file:
-            return dict(json.load(file))
+        with open(path, encoding="utf-8", opener=regular) as file:
+            return dict(json.loads(file.read(LONGEST_NOTE)))
     except (FileNotFoundError, ValueError):
         return None
 
