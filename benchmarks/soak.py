@@ -1,7 +1,8 @@
 """Two users, two real folders, a bad link: everything that can go wrong does, for as long as asked.
 
 Both users create, edit, append, rename and delete, switch git branches and save like Jupyter,
-while either side is killed and the link is cut or frozen at random. At the end the trees must be
+while either side is killed and the link is cut or frozen at random. A third one types in Jupyter on
+the host, in a file that an editor on the laptop rewrites. At the end the trees must be
 equal, and every version that somebody wrote must be in a tree or in a trash, unless its own author
 wrote over it or removed it. `python -m benchmarks.soak --minutes 10`; exit status 1 if not.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.soak_typist import FOLDER, HEAD, NAME, Editor, Jupyter, Typist, not_kept
 from remotedl.config.models import SyncConfig
 from remotedl.sync.engine import Sync
 from remotedl.sync.lanes import Choice
@@ -33,6 +35,8 @@ BIG = 5 << 20
 KEEP = 8
 """Files that nobody removes, so that no root is ever emptied."""
 SETTLE_S = 60.0
+MERGED_S = 3.0
+"""Within which Jupyter has merged and saved what was put down."""
 
 
 @dataclass
@@ -207,7 +211,7 @@ class User:
     def _all(self) -> list[Path]:
         found = []
         for folder, dirs, files in os.walk(self.root):
-            dirs[:] = [one for one in dirs if one not in (".remotedl", ".git")]
+            dirs[:] = [one for one in dirs if one not in (".remotedl", ".git", FOLDER)]
             found += [Path(folder, one) for one in (*dirs, *files) if not one.startswith(".~")]
             if len(Path(folder).relative_to(self.root).parts) >= 4:
                 dirs.clear()
@@ -261,23 +265,38 @@ def soak(seconds: float, seed: int, base: Path) -> Told:
         User("host", host, chance, told),
     )
     users[0].begin_repository()
+    (laptop / FOLDER).mkdir()
+    (laptop / NAME).write_text(f"{HEAD}\n")
+    editor = Editor(laptop / NAME)
     world = World(base, sshd, link, laptop, state, chance, told)
+    jupyter: Jupyter | None = None
     try:
         world.start_laptop()
-        _until(lambda: (host / "keep0").exists())
+        _until(lambda: (host / "keep0").exists() and (host / NAME).exists())
+        jupyter = Jupyter(host, base)
+        typist = Typist(jupyter.room(NAME), "word")
+        typist.start()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             chance.choice(users).act()
+            editor.maybe_save()
             if chance.random() < 0.01:
                 users[0].switch_branch()
             if chance.random() < 0.02:
                 world.break_something()
             time.sleep(chance.choice((0, 0, 0.002, 0.02, 0.05)))
+        typist.end()
         world.end_laptop()
         link.resume()
         world.bring_together()
+        time.sleep(MERGED_S)
+        world.bring_together()
         _check(told, users, laptop, host)
+        told.acts.update(type_words=len(typist.words), rewrite_what_is_typed=len(editor.lines))
+        told.lost += not_kept((laptop / NAME, host / NAME), typist, editor)
     finally:
+        if jupyter is not None:
+            jupyter.close()
         world.close()
         link.close()
         sshd.kill()
