@@ -28,6 +28,7 @@ from benchmarks.soak_typist import FOLDER, HEAD, NAME, Editor, Jupyter, Typist, 
 from remotedl.config.models import SyncConfig
 from remotedl.sync.engine import Sync
 from remotedl.sync.lanes import Choice
+from remotedl.sync.safety import HaltKind
 from tests.lab.badlink import BadLink
 from tests.lab.sshd import Sshd
 
@@ -391,6 +392,7 @@ class World:
         try:
             sync.open()
             deadline = time.monotonic() + SETTLE_S
+            sync.allow({HaltKind.MASS_DELETE})
             outcome = sync.cycle()
             while outcome.conflicts or outcome.pending or outcome.frozen:
                 for conflict in outcome.conflicts:
@@ -399,6 +401,7 @@ class World:
                 if time.monotonic() > deadline:
                     self.told.unequal.append(f"no rest: {outcome}")
                     return
+                sync.allow({HaltKind.MASS_DELETE})
                 outcome = sync.cycle()
         finally:
             sync.close()

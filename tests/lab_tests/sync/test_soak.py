@@ -21,4 +21,6 @@ def test_soak() -> None:
     assert told.lost == []
     assert told.unequal == []
     assert told.checked > 50
+    assert told.acts["type_words"] > 5
+    assert told.acts["rewrite_what_is_typed"] > 2
     assert sum(told.acts[name] for name in ("kill_laptop", "kill_agent", "cut", "freeze")) > 0
