@@ -43,6 +43,7 @@ from remotedl_replace import (
     CarefulContentsManager,
     Expected,
     Found,
+    is_being_written,
     keep_beside,
     look,
     mark_of,
@@ -78,6 +79,7 @@ class MergingFileAPI(YRoomFileAPI):
         self._past: deque[_Version] = deque(maxlen=VERSIONS)
         self._looks_without = 0
         self._unreadable: tuple[bytes, float] = (b"", 0.0)
+        self._held_since: float | None = None
         self._sign = _Sign()
         # Where text of a browser and of a merge meet at one place, the greater id goes behind:
         # what is on its way from a keyboard stays joined to what was typed before it.
@@ -146,6 +148,7 @@ class MergingFileAPI(YRoomFileAPI):
         """False if the file changed at that very moment."""
         content = live(jupyter_ydoc)
         expected = Expected(self._os_path(), self._seen.digest if self._seen else None)
+        expected.in_place = self._held_since is not None
         token = EXPECTED.set(expected)
         try:
             await super().save(_Snapshot(jupyter_ydoc))
@@ -163,7 +166,10 @@ class MergingFileAPI(YRoomFileAPI):
         path = self._os_path()
         try:
             stat = os.stat(path)
-            if self._seen is not None and mark_of(stat) == self._seen.mark:
+            known = self._seen is not None and mark_of(stat) == self._seen.mark
+            if (not known or self._save_scheduled) and self._is_held(path):
+                return False
+            if known:
                 self._looks_without = 0
                 return True
             found = await asyncio.to_thread(look, path)
@@ -212,6 +218,16 @@ class MergingFileAPI(YRoomFileAPI):
         root = self.contents_manager.root_dir
         told = {"path": os.path.relpath(path, root), "copy": os.path.relpath(copy, root)}
         self.parent.event_logger.emit(schema_id=SCHEMA, data=told)
+
+    def _is_held(self, path: str) -> bool:
+        """Whether to wait for a program that writes it; one that never ends is not waited for."""
+        now = time.monotonic()
+        if not is_being_written(path):
+            self._held_since = None
+        elif self._held_since is None:
+            self._held_since = now
+        since = self._held_since
+        return since is not None and now - since < UNREADABLE_S and not self.stopped
 
     def _without_file(self) -> bool:
         """An edit outlives a delete."""

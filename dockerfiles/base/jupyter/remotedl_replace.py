@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +30,8 @@ WAITING = ".~remotedl-"
 """How a version that waits is named; the sync ignores such names."""
 COPY = re.compile(r"(?P<stem>.+)\.conflict-(?:host|disk)-[0-9a-f]{8}(?:-\d+)?(?P<rest>\.[^.]*)?")
 NAME_BYTES = 255
+
+SET_SIGNAL, SET_LEASE = 10, 1024  # F_SETSIG, F_SETLEASE
 
 Mark = tuple[int, int, int]
 
@@ -56,6 +60,8 @@ class Expected:
     digest: bytes | None
     """None: no file stands there."""
     written: Found | None = None
+    in_place: bool = False
+    """A program has it open and keeps it: another file in its place would not be that program's."""
     missed: bool = False
     """It held something else: nothing was written."""
 
@@ -74,11 +80,12 @@ class CarefulContentsManager(AsyncLargeFileManager):
                 yield file
             return
         try:
-            if os.access(os.path.dirname(os.path.realpath(os_path)), os.W_OK):
+            folder = os.path.dirname(os.path.realpath(os_path))
+            if os.access(folder, os.W_OK) and not expected.in_place:
                 with self.perm_to_403(os_path), _replacing(expected, *args, **kwargs) as file:
                     yield file
                 return
-            _check(os_path, expected)  # the file may be written, its folder may not
+            _check(os_path, expected)
             with super().atomic_writing(os_path, *args, **kwargs) as file:
                 yield file
             expected.written = look(os_path)
@@ -92,6 +99,24 @@ def look(path: str) -> Found:
     with open(path, "rb") as file:
         data = file.read()
         return Found(hashlib.sha256(data).digest(), mark_of(os.fstat(file.fileno())), data)
+
+
+def is_being_written(path: str) -> bool:
+    """Whether a program has it open for writing: the kernel grants a read lease only if not.
+
+    False as well where it grants none at all: another user's file, some network filesystems.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        # Whoever opens it in this moment has us signalled; the usual signal would end the process.
+        fcntl.fcntl(fd, SET_SIGNAL, signal.SIGURG)
+        fcntl.fcntl(fd, SET_LEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(fd, SET_LEASE, fcntl.F_UNLCK)
+    except OSError as exc:
+        return exc.errno == errno.EAGAIN
+    finally:
+        os.close(fd)
+    return False
 
 
 def mark_of(stat: os.stat_result) -> Mark:
@@ -178,7 +203,7 @@ def _swap(waiting: str, path: str, seen: bytes, new: bytes) -> None:
     if not exchanged:
         _swap_by_link(waiting, path, seen)
         return
-    if look(waiting).digest == seen:
+    if look(waiting).digest == seen and not is_being_written(waiting):
         return
     _exchange(waiting, path)
     if look(waiting).digest != new:

@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 
 from remotedl.engine import Engine, NewContainer, PortRequest
 from remotedl.images import ImageRef
+from tests.lab.typist import Typist, chromium, type_for
 from tests.lab_tests.images.conftest import Place
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -160,24 +161,37 @@ def test_the_older_websocket_protocol_is_still_spoken(server: Server) -> None:
                 return
 
 
-def test_an_edit_from_outside_comes_into_an_open_notebook(server: Server) -> None:
-    """What the sync does when the laptop's copy of an open notebook was changed."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Debian's chromium is not installed")
-    from playwright.sync_api import sync_playwright
+OUTSIDE = """\
+import json, os, sys
+book = json.load(open("open.ipynb"))
+book["cells"][0]["source"] = "".join(book["cells"][0]["source"]) + "\\n# outside " + sys.argv[1]
+json.dump(book, open("new", "w"))
+os.replace("new", "open.ipynb")
+"""
 
-    write_notebook(server, "open.ipynb", "first = 1")
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(LIMIT_S * 1000)
-        page.goto(f"{server.url}/doc/tree/open.ipynb?token={server.token}")
-        page.locator(".cm-content", has_text="first = 1").first.wait_for()
-        replace = (
-            "import os; text = open('open.ipynb').read().replace('first = 1', 'second = 2'); "
-            "open('new', 'w').write(text); os.replace('new', 'open.ipynb')"
-        )
-        assert server.engine.execs.run(server.container, ["python", "-c", replace]).ok
-        page.locator(".cm-content", has_text="second = 2").first.wait_for()
-        browser.close()
+
+def test_an_edit_from_outside_is_merged_into_what_is_typed(server: Server) -> None:
+    """What the sync does when the laptop's copy of an open notebook was changed."""
+    if shutil.which("chromium") is None:
+        pytest.skip("Debian's chromium is not installed")
+    write_notebook(server, "open.ipynb", "# first")
+    edits: list[str] = []
+
+    def meanwhile(part: float) -> None:
+        if part * 5 > len(edits) + 1:
+            edits.append(str(len(edits)))
+            argv = ["python", "-c", OUTSIDE, edits[-1]]
+            assert server.engine.execs.run(server.container, argv).ok
+
+    with chromium() as browser:
+        ada = Typist(browser, f"{server.url}/?token={server.token}", "open.ipynb", "ada")
+        type_for(6.0, ada, meanwhile=meanwhile)
+        wanted = "\n".join([f"# first {ada.text}", *(f"# outside {one}" for one in edits)])
+        until(lambda: source(server, "open.ipynb") == wanted, "all of it is in the file")
+    assert len(edits) == 4
+
+
+def source(server: Server, name: str) -> str:
+    """The first cell, as the notebook on the disk has it."""
+    found: str = server.ask("GET", f"/api/contents/{name}")["content"]["cells"][0]["source"]
+    return found

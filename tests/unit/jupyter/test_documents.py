@@ -21,6 +21,7 @@ from remotedl_replace import (
     CarefulContentsManager,
     Expected,
     Unseen,
+    is_being_written,
     keep_beside,
     look,
 )
@@ -210,6 +211,26 @@ class TestReplacing:
         write(manager, Expected(str(link), look(str(link)).digest), "new")
         assert link.is_symlink()
         assert path.read_text() == "new"
+
+
+def test_what_a_program_writes_at_that_moment_stays_its_file(
+    tmp_path: Path, manager: CarefulContentsManager
+) -> None:
+    path = tmp_path / "a.py"
+    path.write_text("old")
+    expected = Expected(str(path), look(str(path)).digest)
+    assert not is_being_written(str(path))
+    with path.open("a") as program:
+        assert is_being_written(str(path))
+        with pytest.raises(Unseen):
+            write(manager, expected, "new")
+        program.write(" and more")
+    assert files(path) == {"a.py": "old and more"}
+    with path.open("a") as program:
+        kept = Expected(str(path), look(str(path)).digest, in_place=True)
+        write(manager, kept, "new")
+        program.write(" and more")
+    assert files(path) == {"a.py": "new and more"}
 
 
 def test_two_newer_versions_are_both_kept(
