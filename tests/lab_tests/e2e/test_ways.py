@@ -122,5 +122,6 @@ def test_down_purge_takes_away_what_remotedl_put_there(
     traveller.run("down", "h1", "--purge", "--yes")
     assert host.sh("ls -A /home/tim | grep remotedl || true") == ""
     assert host.sh("docker ps -aq --filter label=remotedl.owner=tim") == ""
+    assert host.sh("docker network ls -q --filter label=remotedl.owner=tim") == ""
     used = host.sh(f"docker inspect -f '{{{{.Config.Image}}}}' {live_bookworm.container}").strip()
     assert host.sh(f"docker images -q {used}")  # another project's image stays
