@@ -187,6 +187,8 @@ def tunnel_line(tunnel: TunnelStatus) -> str:
     place = tunnel.url or f"{tunnel.bind}:{tunnel.port} → {tunnel.target}"
     if tunnel.open_to:
         place += f"  open to {tunnel.open_to}"
+    if tunnel.trouble:
+        place += f"  ({tunnel.trouble})"
     moved = f"  ({tunnel.wished_port} is taken)" if tunnel.port != tunnel.wished_port else ""
     traffic = tunnel.bytes_down + tunnel.bytes_up
     return (

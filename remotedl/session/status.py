@@ -38,6 +38,8 @@ class TunnelStatus:
     """What `remotedl open` takes for it."""
     open_to: str = ""
     """Who gets in without a link or a token; "": nobody."""
+    trouble: str = ""
+    """What keeps its clients out, and what to write in hosts.toml about it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from remotedl.session.status import TunnelStatus
 from remotedl.ssh.remote import Remote, Stream
 from remotedl.tunnel.entrance import Dial
 from remotedl.tunnel.forward import LOOPBACK, TcpPlace
-from remotedl.tunnel.gate import Door, link
+from remotedl.tunnel.gate import NO_HTTP, Door, link
 from remotedl.tunnel.gated import GatedEntrance
 from remotedl.tunnel.listen import bind
 from remotedl.tunnel.peer import own_uids
@@ -180,6 +180,7 @@ def _status(
         bytes_down=counters.to_laptop,
         page=want.page,
         open_to=_open_to(want),
+        trouble=_trouble(want, counters.last_error),
     )
 
 
@@ -188,3 +189,9 @@ def _open_to(want: Want) -> str:
     if not want.raw:
         return ""
     return "your programs on this laptop" if own_uids() else "every program on this laptop"
+
+
+def _trouble(want: Want, error: str) -> str:
+    if not want.gated or error != NO_HTTP:
+        return ""
+    return f'a client that speaks no HTTP was refused; if it should not be: "{want.page}/tcp"'

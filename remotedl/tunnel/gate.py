@@ -27,6 +27,7 @@ from remotedl.tunnel.refusal import is_http, page
 QUERY = "remotedl_token"
 COOKIE = "remotedl-"
 """And the port: cookies are shared by all ports of an address."""
+NO_HTTP = "this is no HTTP"
 OURS_AND_JUPYTERS = ("remotedl-", "username-")
 MONTH_S = 30 * 24 * 3600
 REQUEST = re.compile(rb"([A-Z]{1,20}) (/[^\s\x00-\x20\x7f]*) HTTP/1\.[01]")
@@ -95,7 +96,7 @@ class _Request:
         request = REQUEST.fullmatch(first)
         if request is None:
             known = is_http(head[:16])
-            why = "this is no HTTP" if known is False else "the request's first line is odd"
+            why = NO_HTTP if known is False else "the request's first line is odd"
             raise _No("400 Bad Request", why)
         rows = [HEADER.fullmatch(line) for line in lines]
         if not all(rows):

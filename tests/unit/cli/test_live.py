@@ -157,3 +157,11 @@ def test_a_narrower_terminal_breaks_what_stands_there_into_more_rows(
     lengths: list[int], width: int, more: int
 ) -> None:
     assert wrapped(lengths, width) == more
+
+
+def test_who_gets_in_without_a_link_is_said() -> None:
+    raw = replace(TUNNEL, name="port 5432", url=None, port=5432, wished_port=5432, target="5432")
+    assert "open to" not in tunnel_line(raw)
+    said = tunnel_line(replace(raw, open_to="every program on this laptop"))
+    assert said.startswith("127.0.0.1:5432 → 5432  open to every program on this laptop")
+    assert '"5432/tcp"' in tunnel_line(replace(raw, trouble='no HTTP: "5432/tcp"'))
