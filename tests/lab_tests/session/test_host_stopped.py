@@ -32,7 +32,9 @@ SERVICES = """\
 use IO::Socket::UNIX;
 unlink "/run/remotedl/s/8888";
 my $door = IO::Socket::UNIX->new(Local => "/run/remotedl/s/8888", Listen => 16) or die;
-while (my $client = $door->accept) {
+$SIG{PIPE} = "IGNORE";  # who asks may hang up
+while (1) {
+    my $client = $door->accept or next;
     while (<$client>) { last if /^\\r?\\n$/ }
     open(my $file, "<", "/run/remotedl/token");
     my $token = <$file>;
