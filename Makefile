@@ -29,6 +29,7 @@ bench: $(DEV)
 soak: $(DEV)
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
 	$(BIN)/python -m benchmarks.soak_session --cuts $(or $(CUTS),1000)
+	REMOTEDL_FUZZ_S=$$((60 * $(or $(MINUTES),10) / 2)) $(BIN)/python -m pytest -q -o timeout=0 tests/hostile/test_lying_agent.py
 
 images: $(DEV)
 	REMOTEDL_IMAGES=all $(BIN)/python -m pytest tests/lab_tests/images/test_catalogue.py \

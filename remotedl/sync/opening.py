@@ -207,7 +207,7 @@ def _open(request: Request, closing: ExitStack) -> Pair:
     told = peer.told
     if not known:
         told.wait()
-        peer.listings()
+        list(peer.listings())  # of another folder: not ours
         remote_marker = remote.marker or _new_marker()
         peer.ops("marker", marker=remote_marker).wait()
         database.expect_markers(marker, remote_marker)

@@ -10,7 +10,7 @@ import queue
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from remotedl.errors import (
@@ -23,7 +23,7 @@ from remotedl.errors import (
 )
 from remotedl.ssh.remote import Process, Remote
 from remotedl.sync.agent import protocol
-from remotedl.sync.agent.listing import Listing, Version, unpack_listing
+from remotedl.sync.agent.listing import Listing, Version, is_last, unpack_listing
 from remotedl.sync.agent.protocol import Frame, Malformed, Parser, Type
 from remotedl.sync.agent.replica import Replica
 from remotedl.sync.agent.transfer import Arrived, Intake, Outflow, Wanted, pack_get
@@ -51,6 +51,16 @@ PROBES = 8
 START_S = 30.0
 END_S = 5.0
 ERRORS_KEPT = 4000
+UNTAKEN_LIMIT = 96 << 20
+"""Listings that wait to be taken: those of about a million files."""
+LISTING_LIMIT = 16 << 20
+ARRIVING_LIMIT = 2 * protocol.CREDIT_START
+LONG_ANSWERS = ("trash", "undo")
+"""Requests of the user's whose answers may be long."""
+
+
+class TooMuch(Malformed):
+    """More than is kept in memory."""
 
 
 class Reply:
@@ -107,7 +117,14 @@ class Peer:
         """How many paths of the host are known to have changed and are not told yet."""
         self.not_taken: dict[bytes, str] = {}
         """Contents that came and could not be written here, and why."""
-        self._listings: queue.SimpleQueue[Listing] = queue.SimpleQueue()
+        self._listings: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._untaken = 0
+        """Bytes of listings that nobody has taken yet."""
+        self._arriving = 0
+        """Bytes of contents that are not written yet."""
+        self._wanted: dict[int, frozenset[tuple[bytes, int]]] = {}
+        """By the stream of a GET, what may be sent."""
+        self._asked_for_much: set[int] = set()
         self._arrivals: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._intake: Intake | None = None
         self._heard = time.monotonic()
@@ -150,8 +167,9 @@ class Peer:
         try:
             self._wire.control(Type.HELLO, 0, protocol.pack_json(dict(hello)))
             self.told = self.snap(since, scan=True)
-        except (Closed, RemotedlError):
-            pass  # it ended at once; `opened` says why
+        except (Closed, RemotedlError):  # it ended at once; `opened` says why
+            ended = LinkLost(f"the agent on {self._remote.name} is gone")
+            self.told.fail(self._lost or ended)
 
     def opened(self) -> dict[str, Any]:
         """The agent's HELLO. Raises LinkLost, RootInUse, FolderUnusable, ProtocolError."""
@@ -196,12 +214,17 @@ class Peer:
         if self._lost is not None:
             raise self._lost
 
-    def listings(self) -> list[Listing]:
-        """What the agent told since the last call."""
-        found = []
-        while not self._listings.empty():
-            found.append(self._listings.get())
-        return found
+    def listings(self) -> Iterator[Listing]:
+        """What the agent told since the last call. Raises ProtocolError."""
+        for _ in range(self._listings.qsize()):
+            payload = self._listings.get()
+            with self._lock:
+                self._untaken -= len(payload)
+            try:
+                yield unpack_listing(payload)
+            except Malformed as exc:
+                self._fail(exc)
+                self.check()
 
     @property
     def has_listings(self) -> bool:
@@ -224,7 +247,9 @@ class Peer:
 
     def get(self, wanted: Sequence[Wanted]) -> Reply:
         """Have contents sent into the staging area; answered when all are there or given up."""
-        return self._ask(Type.GET, pack_get(wanted, deflate=self._is_far), data=True)
+        payload = pack_get(wanted, deflate=self._is_far)
+        asked = frozenset((one.entry.digest or b"", one.entry.size) for one in wanted)
+        return self._ask(Type.GET, payload, asked=asked)
 
     @property
     def _is_far(self) -> bool:
@@ -242,7 +267,8 @@ class Peer:
         return self._ask(Type.FLUSH, protocol.pack_json({"cookie": cookie}))
 
     def ops(self, op: str, **more: Any) -> Reply:
-        return self._ask(Type.OPS, protocol.pack_json({"op": op, **more}))
+        much = op in LONG_ANSWERS
+        return self._ask(Type.OPS, protocol.pack_json({"op": op, **more}), much=much)
 
     def expect(self, stream: int) -> Reply:
         """The answer to contents that were sent on `stream`."""
@@ -284,13 +310,22 @@ class Peer:
         self._stop(LinkLost("the session was closed"))
 
     def _ask(
-        self, kind: Type, payload: bytes, *, in_order: bool = False, data: bool = False
+        self,
+        kind: Type,
+        payload: bytes,
+        *,
+        in_order: bool = False,
+        asked: frozenset[tuple[bytes, int]] | None = None,
+        much: bool = False,
     ) -> Reply:
         stream = self._next_stream()
         reply = self.expect(stream)
-        if data:
-            with self._lock:
+        with self._lock:
+            if asked is not None:
                 self._wants_data.add(stream)
+                self._wanted[stream] = asked
+            if much:
+                self._asked_for_much.add(stream)
         send = self._wire.in_order if in_order else self._wire.control
         try:
             send(kind, stream, payload)
@@ -313,7 +348,7 @@ class Peer:
     # Threads
 
     def _read(self) -> None:
-        parser = Parser(skip_noise=True)
+        parser = Parser(skip_noise=True, most=self._most)
         try:
             while True:
                 data = self._process.recv(CHUNK)
@@ -330,27 +365,24 @@ class Peer:
 
     def _take(self, frame: Frame) -> None:
         kind, stream = frame.type, frame.stream
+        if not self._hello.is_there and kind not in (Type.HELLO, Type.ACK, Type.PING):
+            raise Malformed(f"a {kind.name} before it introduces itself")
         if kind in (Type.PUT, Type.DATA, Type.DEFLATED, Type.COPY):
-            self._arrivals.put(frame)
+            self._arrive(frame)
         elif kind in (Type.SNAP, Type.DIRTY):
-            listing = unpack_listing(frame.payload)
-            self._listings.put(listing)
-            if kind is Type.DIRTY:
-                self._wake()
-            elif listing.last:
-                self._answer(stream, {})
+            self._told(kind, stream, frame.payload)
         elif kind is Type.ACK:
             with self._lock:
                 behind = stream in self._wants_data or not stream % 2
             if behind and stream:
-                self._arrivals.put(frame)
+                self._arrive(frame)
             else:
                 self._acknowledge(frame)
         elif kind is Type.CREDIT:
             self._wire.more_credit(_number(frame.payload))
         elif kind is Type.LOOKING:
             self.looking = _number(frame.payload)
-        elif kind is Type.HELLO:
+        elif kind is Type.HELLO and not self._hello.is_there:
             self._hello.set(protocol.unpack_json(frame.payload))
             self._send_ping()
         elif kind is Type.PING:
@@ -362,6 +394,36 @@ class Peer:
                 self._send_ping()
         else:
             raise Malformed(f"a {kind.name} from the agent")
+
+    def _told(self, kind: Type, stream: int, payload: bytes) -> None:
+        """Part of a listing; it is kept as it came until somebody takes it."""
+        with self._lock:
+            self._untaken += len(payload)
+            asked = stream in self._replies
+        if self._untaken > UNTAKEN_LIMIT:
+            raise TooMuch(f"more than {UNTAKEN_LIMIT >> 20} MB of changes at once")
+        if kind is Type.SNAP and not asked:
+            raise Malformed("a listing that nobody asked for")
+        last = is_last(payload)
+        self._listings.put(payload)
+        if kind is Type.DIRTY:
+            self._wake()
+        elif last:
+            self._answer(stream, {})
+
+    def _arrive(self, frame: Frame) -> None:
+        """Contents wait here until they are written; more than we gave credit for is too much."""
+        with self._lock:
+            self._arriving += len(frame.payload)
+        if self._arriving > ARRIVING_LIMIT:
+            raise TooMuch("more than it was given credit for")
+        self._arrivals.put(frame)
+
+    def _most(self, kind: int, stream: int) -> int:
+        """How long a message may be. Only who asked for a history gets one."""
+        if kind in (Type.SNAP, Type.DIRTY, Type.PUT):
+            return LISTING_LIMIT
+        return protocol.MESSAGE_LIMIT if stream in self._asked_for_much else 0
 
     def _acknowledge(self, frame: Frame) -> None:
         answer = protocol.unpack_json(frame.payload)
@@ -375,6 +437,7 @@ class Peer:
             return
         with self._lock:
             reply = self._replies.pop(frame.stream, None)
+            self._wanted.pop(frame.stream, None)
         if reply is not None:
             reply.fail(error)
 
@@ -382,6 +445,8 @@ class Peer:
         with self._lock:
             reply = self._replies.pop(stream, None)
             self._wants_data.discard(stream)
+            self._wanted.pop(stream, None)
+            self._asked_for_much.discard(stream)
         if reply is not None:
             reply.set(answer)
 
@@ -392,7 +457,10 @@ class Peer:
                 frame = self._arrivals.get()
                 if frame is None:
                     return
+                with self._lock:
+                    self._arriving -= len(frame.payload)
                 if frame.type is Type.PUT:
+                    self._check_asked_for(frame.payload)
                     self._arrived(self._intake.put(frame.stream, frame.payload))
                 elif frame.type is Type.DATA:
                     self._arrived(self._intake.data(frame.stream, frame.payload))
@@ -408,6 +476,14 @@ class Peer:
             self._fail(exc)
         finally:
             self._intake.close()
+
+    def _check_asked_for(self, payload: bytes) -> None:
+        """Raises Malformed: contents that nobody wants would only fill the disk."""
+        contents = protocol.unpack_contents(payload)
+        with self._lock:
+            wanted = frozenset[tuple[bytes, int]]().union(*self._wanted.values())
+        if any((content.digest, content.size) not in wanted for content in contents):
+            raise Malformed("contents that nobody asked for")
 
     def _arrived(self, arrived: Arrived | None) -> None:
         for digest, why in (arrived.results if arrived else {}).items():
@@ -493,6 +569,10 @@ class Peer:
         """A thread of ours met something that it cannot go on with."""
         if isinstance(exc, RemotedlError):
             self._stop(exc)
+        elif isinstance(exc, TooMuch):
+            hint = "leave folders out of the sync in .remotedlignore, or set another workdir"
+            message = f"the agent on {self._remote.name} sends too much: {exc}"
+            self._stop(ProtocolError(message, hint=hint))
         else:
             self._stop(ProtocolError(f"the agent on {self._remote.name} speaks nonsense: {exc}"))
 

@@ -24,7 +24,9 @@ from remotedl.sync.agent.tree import (
 from remotedl.sync.agent.tree import key as key_of
 
 SIZE_LIMIT = (1 << 63) - 1
-KEYS_LIMIT = 20_000_000
+KEYS_LIMIT = 2_000_000
+NAMES_LIMIT = 64 << 20
+"""Characters of all paths together."""
 
 
 class Picture:
@@ -46,6 +48,8 @@ class Picture:
         self.growing: set[str] = set()
         """Keys of logs that a program of the host goes on appending to."""
         self._zeroed: dict[str, Entry] = {}
+        self._names = 0
+        """Characters of the paths that were told in this session."""
 
     @property
     def side(self) -> Side:
@@ -80,6 +84,7 @@ class Picture:
         if listing.whole:
             changed.update(self.tree)
             self.tree = {}
+            self._names = 0
         try:
             for key, entry in listing.rows:
                 self._take_row(key, entry)
@@ -94,8 +99,12 @@ class Picture:
                 self.twins = _checked_twins(listing.around.twins)
         except (BadPath, Malformed) as exc:
             raise ProtocolError(f"the agent on the host speaks nonsense: {exc}") from exc
-        if len(self.tree) > KEYS_LIMIT:
-            raise ProtocolError("the agent on the host lists more files than can be")
+        if len(self.tree) > KEYS_LIMIT or self._names > NAMES_LIMIT:
+            raise ProtocolError(
+                "the agent on the host lists more files than are synced: more than two million, or "
+                f"{NAMES_LIMIT >> 20} MB of names",
+                hint="leave folders out of the sync in .remotedlignore, or set another workdir",
+            )
         if listing.last:
             self.version = listing.version
         return changed
@@ -117,12 +126,15 @@ class Picture:
         if not key.isascii() and key_of(key) != key:
             raise BadPath(f"a key that is none: {key!r}")
         if entry is None:
-            self.tree.pop(key, None)
+            if self.tree.pop(key, None) is not None:
+                self._names -= len(key)
             return
         if entry.kind is not Kind.FILE:
             check_entry(key, entry)
         elif entry.size > SIZE_LIMIT:
             raise BadPath(f"a file of {entry.size} bytes: {key!r}")
+        if key not in self.tree:
+            self._names += len(key)
         self.tree[key] = entry
 
     def _take_issues(self, issues: Mapping[str, Issue]) -> set[str]:

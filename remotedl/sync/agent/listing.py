@@ -162,6 +162,15 @@ def pack_listing(listing: Listing) -> bytes:
     return _LENGTH.pack(len(packed)) + packed + pack_entries(listing.rows)
 
 
+def is_last(payload: bytes) -> bool:
+    """Whether this part of a listing is the last one. Raises Malformed."""
+    try:
+        (size,) = _LENGTH.unpack_from(payload)
+        return bool(unpack_json(payload[4 : 4 + size])["last"])
+    except (struct.error, KeyError) as exc:
+        raise Malformed(f"a listing that makes no sense: {exc}") from exc
+
+
 def unpack_listing(payload: bytes) -> Listing:
     """Raises Malformed."""
     try:

@@ -34,7 +34,18 @@ import struct
 import zlib
 from array import array
 from enum import IntEnum
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from remotedl.sync.agent.tree import DIR, Change, Entry, Kind
 
@@ -147,7 +158,14 @@ class Parser:
     What was cut into MORE frames comes out whole.
     """
 
-    def __init__(self, *, skip_noise: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        skip_noise: bool = False,
+        most: Callable[[int, int], int] = lambda kind, stream: MESSAGE_LIMIT,
+    ) -> None:
+        """`most`: how many bytes a message of this type on this stream may have in MORE frames."""
+        self._most = most
         self._buffer = bytearray()
         self._noise: Optional[bytearray] = bytearray() if skip_noise else None
         self._long: Optional[_Long] = None
@@ -195,9 +213,13 @@ class Parser:
             del self._buffer[:position]
 
     def _begin(self, stream: int, payload: bytes) -> None:
-        if not payload or sum(map(len, self._begun.values())) > MESSAGE_LIMIT:
+        if not payload:
+            raise Malformed("a message that is cut off")
+        begun = self._begun.setdefault((payload[0], stream), bytearray())
+        most = self._most(payload[0], stream)
+        if len(begun) + len(payload) > most or sum(map(len, self._begun.values())) > MESSAGE_LIMIT:
             raise Malformed("a message that is longer than any can be")
-        self._begun.setdefault((payload[0], stream), bytearray()).extend(payload[1:])
+        begun.extend(payload[1:])
 
     def _skip(self, data: bytes) -> bytes:
         assert self._noise is not None

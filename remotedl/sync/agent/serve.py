@@ -42,6 +42,9 @@ _F_SETPIPE_SZ = 1031
 PROBE_LIMIT = 1 << 20
 """Bytes of an answer that only measures the link."""
 
+NONSENSE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError)
+"""What a request that makes no sense leads to, where its values are used."""
+
 Sending = "queue.Queue[Optional[Tuple[int, List[Wanted]]]]"
 
 
@@ -154,6 +157,12 @@ class Agent:
 
     def _open(self, request: Dict[str, Any]) -> None:
         try:
+            self._answer_hello(request)
+        except NONSENSE as exc:
+            raise Malformed(f"a HELLO that makes no sense: {exc!r}") from exc
+
+    def _answer_hello(self, request: Dict[str, Any]) -> None:
+        try:
             answer = self._keeper.open(request)
         except Refused as exc:
             answer = {"error": exc.kind, "message": str(exc), **exc.more}
@@ -168,6 +177,8 @@ class Agent:
             answer = self._do(asked)
         except OSError as exc:
             self._complain(stream, "refused", exc.strerror or str(exc))
+        except NONSENSE as exc:
+            raise Malformed(f"a request that makes no sense: {exc!r}") from exc
         else:
             self._wire.control(Type.ACK, stream, protocol.pack_json(answer))
 
@@ -308,6 +319,8 @@ class Agent:
                 run()
             except Closed:
                 pass
+            except Malformed as exc:
+                self._complain(0, "malformed", str(exc))
             except BaseException as exc:  # noqa: BLE001
                 import traceback
 

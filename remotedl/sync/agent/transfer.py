@@ -44,6 +44,8 @@ COPY = 16 << 20
 """How copies are cut, so that other contents are taken in between."""
 _RANGE = struct.Struct(">QQ")
 _LENGTH = struct.Struct(">I")
+STREAMS = 1024
+"""Contents that may be on their way at once."""
 GONE = "it changed, or went away, before it was sent"
 """What is there now is seen by looking again, soon."""
 
@@ -66,6 +68,8 @@ class Intake:
 
     def put(self, stream: int, payload: bytes) -> Optional[Arrived]:
         """Raises Malformed."""
+        if len(self._streams) >= STREAMS:
+            raise Malformed("contents announced on more streams than there are")
         if stream in self._streams:
             raise Malformed("contents announced twice on one stream")
         arriving = _Arriving(self._replica, unpack_contents(payload))
