@@ -194,6 +194,11 @@ class DockerRuntime:
         )
         return Result(tuple(argv), done.code, done.stdout, done.stderr)
 
+    def own_files(self) -> tuple[str, ...]:
+        """What of its own filesystem is lost when it is removed."""
+        container = self._look()
+        return _worth_keeping(self._engine, container) if container is not None else ()
+
     def start(
         self,
         argv: Sequence[str],
@@ -277,6 +282,7 @@ class DockerRuntime:
             gpus=wanted.gpus,
             time_zone=ground.time_zone or None,
             rootless=self._engine.report().rootless,
+            labels=wanted.labels,
         )
 
     def _plan(self, spec: ContainerSpec, old: Container | None, ground: Ground) -> Plan:

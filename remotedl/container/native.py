@@ -169,6 +169,10 @@ class NativeRuntime:
             self._with_venv(argv), env=env, cwd=cwd or self._workdir, check=False
         )
 
+    def own_files(self) -> tuple[str, ...]:
+        """None: everything is in folders of the host."""
+        return ()
+
     def start(
         self,
         argv: Sequence[str],

@@ -31,6 +31,8 @@ class Wanted:
     gpus: GpuRequest = NO_GPUS
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment that must not be seen in settings: env_file, a proxy with its password."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Docker only: what a container says of itself beside its spec; no change of it recreates."""
     packages: tuple[str, ...] = ()
     """Native only: the project's own requirements, as pip takes them. An image has a layer."""
 
@@ -161,6 +163,10 @@ class Runtime(Protocol):
         cwd: str | None = None,
     ) -> Result:
         """Run a short command in it, to the end."""
+        ...
+
+    def own_files(self) -> tuple[str, ...]:
+        """What is lost when it is removed: files that are in no folder of the host."""
         ...
 
     def start(

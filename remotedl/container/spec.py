@@ -46,6 +46,9 @@ LABEL_SPEC = "remotedl.spec"
 LABEL_VERSION = "remotedl.version"
 LABEL_GPUS = "remotedl.gpus"
 """Indexes with commas, or "all": `remotedl gpus` of every user of the host shows them."""
+LABEL_FOLDER = "remotedl.folder"
+LABEL_LAPTOP = "remotedl.laptop"
+"""Which folder of which laptop it was made for, as `remotedl ps` shows it."""
 LABEL_TOOLS = "remotedl.tools"
 """On images and containers: the folder of a Jupyter of remotedl's own; absent: on PATH."""
 
@@ -187,6 +190,7 @@ def container_spec(
     gpus: GpuRequest = NO_GPUS,
     time_zone: str | None = None,
     rootless: bool = False,
+    labels: Mapping[str, str] | None = None,
 ) -> ContainerSpec:
     """The container that this project wants on this host. Raises ConfigError for bad sizes."""
     inner = seen_inside(user, rootless=rootless)
@@ -215,6 +219,7 @@ def container_spec(
         cpus=config.cpus,
         memory_bytes=None if config.memory is None else parse_size(config.memory, "memory"),
         healthcheck=_healthcheck(config, image.tools),
+        labels=dict(labels or {}),
     )
 
 

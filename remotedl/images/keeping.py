@@ -81,32 +81,71 @@ def snapshot(engine: Engine, container: Container, name: str, report: Report) ->
     return Snapshot(reference, image_id, changes, left_out)
 
 
-def prune(
-    engine: Engine, report: Report, *, keep: Collection[str] = (), snapshots: bool = False
-) -> int:
-    """Remove the images of ours that no container uses, but for those in `keep`; bytes freed.
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """What `prune` removes, and what of ours stays, with the reason."""
 
-    Snapshots are somebody's work and stay, unless `snapshots`. An image that others are built on
-    goes when they are gone, which is why it takes several rounds.
+    goes: tuple[Made, ...]
+    stays: tuple[tuple[Made, str], ...]
+
+
+def plan_prune(engine: Engine, *, keep: Collection[str] = (), snapshots: bool = False) -> Pruning:
+    """Look, change nothing. `keep`: ids of images that stay because the user brought them.
+
+    Snapshots are somebody's work and stay, unless `snapshots`; an image that one which stays is
+    built on would give nothing back.
+    """
+    made = made_here(engine)
+    layers = {one.id: image.layers for one in made if (image := engine.images.get(one.id))}
+    reasons = dict[str, str]()
+    for one in made:
+        if one.used_by:
+            reasons[one.id] = f"used by {', '.join(one.used_by)}"
+        elif one.id in keep:
+            reasons[one.id] = "you loaded it"
+        elif one.snapshot and not snapshots:
+            reasons[one.id] = "a snapshot: --snapshots removes it"
+    in_use = [layers.get(one.image_id) or _layers(engine, one) for one in engine.containers.find()]
+    above = [*in_use, *(layers.get(kept, ()) for kept in reasons)]
+    for one in made:
+        own = layers.get(one.id, ())
+        if (
+            one.id not in reasons
+            and own
+            and any(len(other) > len(own) and other[: len(own)] == own for other in above)
+        ):
+            reasons[one.id] = "what stays is built on it"
+    return Pruning(
+        goes=tuple(one for one in made if one.id not in reasons),
+        stays=tuple((one, reasons[one.id]) for one in made if one.id in reasons),
+    )
+
+
+def prune(engine: Engine, report: Report, pruning: Pruning) -> int:
+    """Remove what `plan_prune` found; bytes freed. What somebody began to use meanwhile stays.
+
+    An image that others are built on goes when they are gone, which is why it takes several
+    rounds.
     """
     before = engine.images.layers_size()
-    kept_ids = {made.id for made in made_here(engine) if made.used_by or made.reference in keep}
-    while _prune_round(engine, kept_ids, snapshots, report):
-        pass
+    left = list(pruning.goes)
+    while left and (removed := [one for one in left if _removed(engine, one, report)]):
+        left = [one for one in left if one not in removed]
     return max(0, before - engine.images.layers_size())
 
 
-def _prune_round(engine: Engine, kept_ids: set[str], snapshots: bool, report: Report) -> int:
-    removed = 0
-    for made in made_here(engine):
-        if made.id in kept_ids or (made.snapshot and not snapshots):
-            continue
-        try:
-            removed += engine.images.remove(made.reference)
-        except EngineError:
-            continue  # something is still built on it, or a container came in between
-        report.note(f"removed {made.reference}")
-    return removed
+def _removed(engine: Engine, made: Made, report: Report) -> bool:
+    try:
+        engine.images.remove(made.reference)
+    except EngineError:
+        return False  # something is still built on it, or a container came in between
+    report.note(f"removed {made.reference}")
+    return True
+
+
+def _layers(engine: Engine, container: Container) -> tuple[str, ...]:
+    image = engine.images.get(container.image_id)
+    return image.layers if image is not None else ()
 
 
 def _ours(image: Image, tag: str) -> bool:

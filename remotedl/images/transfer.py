@@ -165,3 +165,18 @@ def _repacked(tar: tarfile.TarFile, left_out: Callable[[str], bool]) -> Iterator
                 yield chunk
             yield b"\0" * (-member.size % BLOCK)
     yield b"\0" * (2 * BLOCK)
+
+
+# Argument: an image's id. One line each, in a file that only this user has.
+NOTE_BROUGHT = 'umask 077; mkdir -p .remotedl && printf "%s\\n" "$1" >> .remotedl/loaded-images'
+
+
+def note_brought(remote: Remote, image_id: str) -> None:
+    """Note on the host that the user brought this image there: `prune` leaves it alone."""
+    remote.run(["sh", "-c", NOTE_BROUGHT, "sh", image_id])
+
+
+def brought(remote: Remote) -> frozenset[str]:
+    """Ids of the images that the user brought to the host."""
+    found = remote.run(["cat", ".remotedl/loaded-images"], check=False)
+    return frozenset(found.text.split()) if found.ok else frozenset()

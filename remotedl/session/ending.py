@@ -8,9 +8,14 @@ from remotedl.provision.gpus import release
 from remotedl.session.errands import Errand, bring_in_step, end_session, workplace
 from remotedl.session.purge import plan_purge, purge
 
+SHOWN = 10
 
-def bring_down(errand: Errand, *, clean: bool, yes: bool) -> None:
-    """End the session and stop the container. Raises JobsRunning unless `yes` or confirmed."""
+
+def bring_down(errand: Errand, *, clean: bool, yes: bool, remove: bool = False) -> None:
+    """End the session and stop the container; with `remove` it is removed as well.
+
+    Raises JobsRunning unless `yes` or confirmed.
+    """
     report = errand.report
     report.stage("down", errand.host_name)
     with workplace(errand) as (place, ground):
@@ -26,9 +31,19 @@ def bring_down(errand: Errand, *, clean: bool, yes: bool) -> None:
     if end_session(errand):
         report.note("session ended")
     with workplace(errand) as (place, _):
-        place.runtime.stop()
+        lost = place.runtime.own_files() if remove else ()
+        if lost and not yes:
+            for path in lost[:SHOWN]:
+                report.note(f"{path} is lost")
+            if not errand.prompt.confirm("Remove the container?"):
+                raise UsageError("nothing was removed", hint="remotedl down --rm --yes")
+        if remove:
+            place.runtime.remove()
+        else:
+            place.runtime.stop()
         release(place.remote, errand.project.id)
-    report.stage("down", f"stopped on {errand.host_name}; files, data and image stay")
+    done = "removed from" if remove else "stopped on"
+    report.stage("down", f"{done} {errand.host_name}; files, data and image stay")
 
 
 def _purge(errand: Errand, *, yes: bool) -> None:

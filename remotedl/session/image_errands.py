@@ -12,10 +12,10 @@ from remotedl.container.runtime import State
 from remotedl.engine import Container, Engine
 from remotedl.errors import ContainerError, EngineError, UsageError
 from remotedl.images.credentials import auth_for
-from remotedl.images.keeping import Made, Snapshot, made_here, prune, snapshot
+from remotedl.images.keeping import Made, Snapshot, made_here, plan_prune, prune, snapshot
 from remotedl.images.newer import Newer, newer_bases, newer_packages
 from remotedl.images.pull import pull, refuse_no_name, refuse_what_cannot_be_pulled
-from remotedl.images.transfer import Loaded, load
+from remotedl.images.transfer import Loaded, brought, load, note_brought
 from remotedl.provision.facts import HostFacts
 from remotedl.provision.probe import gather
 from remotedl.session.arrivals import ask_about_recipe
@@ -27,7 +27,8 @@ from remotedl.session.workplace import Workplace
 
 
 @contextmanager
-def _engine_place(errand: Errand) -> Iterator[tuple[Workplace, Engine]]:
+def engine_place(errand: Errand) -> Iterator[tuple[Workplace, Engine]]:
+    """The host's engine, where it has one. Raises UsageError, EngineError, LinkLost."""
     if errand.host.runtime is RuntimeKind.NATIVE:
         raise UsageError(
             f"{errand.host_name} has the native runtime, which knows no images",
@@ -40,7 +41,7 @@ def _engine_place(errand: Errand) -> Iterator[tuple[Workplace, Engine]]:
 
 
 def images_of(errand: Errand) -> tuple[Made, ...]:
-    with _engine_place(errand) as (_, engine):
+    with engine_place(errand) as (_, engine):
         return made_here(engine)
 
 
@@ -60,7 +61,7 @@ def build_image(errand: Errand, *, rebuild: bool, fetching: Fetching = AS_IT_IS)
     """The project's image on the host, without starting anything; its reference."""
     check_project(errand.project)
     ask_about_recipe(errand.project, errand.host.runtime, errand.prompt, errand.report)
-    with _engine_place(errand) as (place, engine):
+    with engine_place(errand) as (place, engine):
         facts = gather(place.remote)
         options = UpOptions(rebuild=rebuild)
         ports = ports_for(errand.project.config.project)
@@ -75,7 +76,7 @@ def build_image(errand: Errand, *, rebuild: bool, fetching: Fetching = AS_IT_IS)
 def newer_versions(errand: Errand) -> list[Newer]:
     """What `up --rebuild` would bring. Nothing is changed. Raises EngineError, LinkLost."""
     check_project(errand.project)
-    with _engine_place(errand) as (place, engine):
+    with engine_place(errand) as (place, engine):
         status = place.runtime.status()
         image = engine.images.get(status.image) if status.image else None
         if image is None or status.state is not State.RUNNING:
@@ -91,7 +92,7 @@ def newer_versions(errand: Errand) -> list[Newer]:
 def pull_image(errand: Errand, reference: str, fetching: Fetching = AS_IT_IS) -> str:
     """Fetch `reference` with the laptop's credentials; its id."""
     refuse_what_cannot_be_pulled(reference)
-    with _engine_place(errand) as (place, engine):
+    with engine_place(errand) as (place, engine):
         errand.report.stage("pull", reference)
         architecture = engine.report().architecture
         auth = auth_for(reference)
@@ -128,9 +129,9 @@ def load_image(errand: Errand, reference: str) -> Loaded:
     refuse_no_name(reference)
     laptop = Engine(_dial_laptop)
     try:
-        with _engine_place(errand) as (place, engine):
+        with engine_place(errand) as (place, engine):
             errand.report.stage("load", reference)
-            return load(
+            loaded = load(
                 laptop,
                 engine,
                 reference,
@@ -138,20 +139,32 @@ def load_image(errand: Errand, reference: str) -> Loaded:
                 report=errand.report,
                 remote=place.remote,
             )
+            note_brought(place.remote, loaded.id)
+            return loaded
     finally:
         laptop.close()
 
 
 def snapshot_image(errand: Errand, name: str) -> Snapshot:
     """Keep the project's container as an image."""
-    with _engine_place(errand) as (place, engine):
+    with engine_place(errand) as (place, engine):
         return snapshot(engine, _own_container(place, engine), name, errand.report)
 
 
-def prune_images(errand: Errand, *, snapshots: bool) -> int:
-    """Bytes that removing our unused images gave back."""
-    with _engine_place(errand) as (_, engine):
-        return prune(engine, errand.report, snapshots=snapshots)
+def prune_images(errand: Errand, *, snapshots: bool, yes: bool, dry_run: bool) -> int:
+    """Bytes that removing our unused images gave back. Raises UsageError where the user says no."""
+    report = errand.report
+    with engine_place(errand) as (place, engine):
+        pruning = plan_prune(engine, keep=brought(place.remote), snapshots=snapshots)
+        for made, why in pruning.stays:
+            report.note(f"keep {made.reference}: {why}")
+        for made in pruning.goes:
+            report.note(f"remove {made.reference} ({made.size / 1e9:.1f} GB, layers shared)")
+        if dry_run or not pruning.goes:
+            return 0
+        if not yes and not errand.prompt.confirm(f"Remove {len(pruning.goes)} image(s)?"):
+            raise UsageError("nothing was removed", hint="remotedl image prune --yes")
+        return prune(engine, report, pruning)
 
 
 def _own_container(place: Workplace, engine: Engine) -> Container:

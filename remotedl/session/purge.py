@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from remotedl.container.ground import Ground
-from remotedl.images.keeping import Made, made_here, prune
+from remotedl.images.keeping import Made, made_here, plan_prune, prune
+from remotedl.images.transfer import brought
 from remotedl.report import Report
 from remotedl.session.workplace import Workplace
 
@@ -70,7 +71,7 @@ def purge(place: Workplace, ground: Ground, wanted: Purge, report: Report) -> No
     """Remove it. What somebody began to use meanwhile stays."""
     place.runtime.remove()
     if wanted.images and place.engine is not None:
-        prune(place.engine, report)
+        prune(place.engine, report, plan_prune(place.engine, keep=brought(place.remote)))
     place.remote.run(["rm", "-rf", "--", *wanted.folders])
     # Empty folders that we made go as well; full ones (the data, the journal) stay.
     runs = ground.folders.run.rsplit("/", 1)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from remotedl.container.runtime import (
     unless_jobs_run,
 )
 from remotedl.container.services import Tools, container_ports
-from remotedl.container.spec import LABEL_TOOLS, Image
+from remotedl.container.spec import LABEL_FOLDER, LABEL_LAPTOP, LABEL_TOOLS, Image
 from remotedl.engine import Engine
 from remotedl.errors import ConfigError, ContainerError, EngineError
 from remotedl.images.ensure import ensure as ensure_image
@@ -288,6 +289,7 @@ def start_runtime(
         gpus=ready.gpus,
         secrets={**reach(host), **read_env_file(place.project.places, config.env_file)},
         packages=_packages(place) if place.engine is None else (),
+        labels={LABEL_LAPTOP: platform.node(), LABEL_FOLDER: str(place.project.root)},
     )
     native = place.engine is None
     with _through(door if native else None, place.project, host, lambda _: False, report) as way:

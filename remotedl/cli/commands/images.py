@@ -137,11 +137,14 @@ def prune(
     snapshots: Annotated[
         bool, typer.Option("--snapshots", help="Snapshots that nothing uses as well.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it; remove nothing.")] = False,
+    yes: YesOption = False,
 ) -> None:
-    """Remove what remotedl made and no container uses; other people's images stay."""
+    """Remove images that remotedl built and no container uses, after showing which."""
     from remotedl.cli.render import amount
     from remotedl.session.image_errands import prune_images
 
     with errand_of(context, one_host(host, host_option)) as errand:
-        freed = prune_images(errand, snapshots=snapshots)
-    say(f"{amount(freed, 'B')} given back")
+        freed = prune_images(errand, snapshots=snapshots, yes=yes, dry_run=dry_run)
+    if not dry_run:
+        say(f"{amount(freed, 'B')} given back")

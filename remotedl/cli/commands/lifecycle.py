@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
     app.command("session-process", hidden=True)(serve_session)
     app.command(rich_help_panel=panel)(attach)
     app.command(rich_help_panel=panel)(down)
+    app.command(rich_help_panel=panel)(ps)
     app.command(rich_help_panel=panel)(status)
 
 
@@ -354,13 +355,57 @@ def down(
     purge: Annotated[
         bool, typer.Option("--purge", help="Remove what remotedl put there, after saying what.")
     ] = False,
+    remove: Annotated[
+        bool, typer.Option("--rm", help="Remove the container too; files, data and image stay.")
+    ] = False,
     yes: YesOption = False,
 ) -> None:
     """End the session and stop the container; files, data and image stay."""
     from remotedl.session.ending import bring_down
 
     with errand_of(context, host) as errand:
-        bring_down(errand, clean=purge, yes=yes)
+        bring_down(errand, clean=purge, yes=yes, remove=remove)
+
+
+def ps(
+    context: typer.Context,
+    host: HostArgument = None,
+    stopped: Annotated[
+        bool, typer.Option("--all", "-a", help="Stopped containers as well.")
+    ] = False,
+    remove: Annotated[
+        str | None,
+        typer.Option(
+            "--rm",
+            metavar="CONTAINER",
+            help="Remove this one, also where its folder is gone from the laptop.",
+            show_default=False,
+        ),
+    ] = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List your containers on the host, of every project: folder, state, size, last used."""
+    from remotedl.cli.render import amount
+    from remotedl.session.containers import list_containers, remove_container
+
+    with errand_of(context, host, quiet=remove is None) as errand:
+        if remove is not None:
+            remove_container(errand, remove, yes=yes)
+            return
+        rows = list_containers(errand, stopped=stopped)
+    if as_json:
+        say_json([asdict(row) for row in rows])
+        return
+    for row in rows:
+        when = row.last_used[:16].replace("T", " ")
+        where = f"{row.laptop}:{row.folder}" if row.folder else "(made by an earlier version)"
+        say(f"{row.name:<40} {row.state:<9} {amount(row.size, 'B'):>9}  {when}  {where}")
+        if row.folder_is_gone:
+            say(f"    its folder is gone  next: remotedl ps --rm {row.name}", err=True)
+    if not rows:
+        more = "" if stopped else "; stopped ones: remotedl ps --all"
+        say(f"no container of yours runs on {errand.host_name}{more}", err=True)
 
 
 def status(context: typer.Context, as_json: JsonOption = False) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import platform
 from pathlib import Path
 
 import pytest
 
 from tests.lab.badlink import MakeBadLink, login_over
 from tests.lab.fixtures import MakeHost
+from tests.lab.host import Host
 from tests.lab.laptop import Laptop
 from tests.lab.sessions import Live, Page, eventually, live_session
 
@@ -74,7 +77,10 @@ def test_through_a_slow_link(traveller: Laptop, live_bookworm: Live, bad_link: M
     traveller.know("h1", login_over(link, live_bookworm.host))
     with live_session(live_bookworm.host, traveller) as live:
         works(live)
-    traveller.run("down", "h1")
+        mine = f"docker ps -aq --filter name={live.container}"
+    traveller.run("down", "h1", "--rm", "--yes")
+    assert live_bookworm.host.sh(mine) == ""
+    assert "back.txt" in live_bookworm.host.sh(f"ls {live.workdir}")
 
 
 def test_through_a_jump_host(traveller: Laptop, live_bookworm: Live, make_host: MakeHost) -> None:
@@ -112,13 +118,32 @@ def test_a_link_that_is_cut_comes_back_by_itself(
     traveller.run("down", "h1")
 
 
+def clear_away_an_orphan(host: Host, laptop: Laptop) -> None:
+    """A stopped container whose folder was deleted on the laptop."""
+    name, image = "remotedl-gone-feedfe", "debian:bookworm-slim"
+    known = {"project": "feedfeedfeedfeed", "owner": "tim", "folder": "/gone/away"}
+    labels = [f"remotedl.{key}={value}" for key, value in known.items()]
+    labels.append(f"remotedl.laptop={platform.node()}")
+    words = " ".join(f"--label {label}" for label in labels)
+    host.sh(f"docker create --name {name} {words} {image} true")
+    assert name not in laptop.run("ps", "h1").text
+    assert f"its folder is gone  next: remotedl ps --rm {name}" in laptop.run("ps", "h1", "-a").text
+    assert laptop.run("ps", "h1", "--rm", name, check=False).code == 2, "nobody said yes"
+    laptop.run("ps", "h1", "--rm", name, "--yes")
+    assert host.sh(f"docker ps -aq --filter name={name}") == ""
+
+
 def test_down_purge_takes_away_what_remotedl_put_there(
     traveller: Laptop, live_bookworm: Live, tmp_path: Path
 ) -> None:
     host = live_bookworm.host
     traveller.know("h1", host.login_as("tim"))
-    with live_session(host, traveller):
+    with live_session(host, traveller) as live:
         assert "remotedl" in host.sh("ls -A /home/tim")
+        (row,) = json.loads(traveller.run("ps", "h1", "--json").stdout)
+        assert (row["name"], row["folder"]) == (live.container, str(traveller.folder))
+        assert not row["folder_is_gone"] and row["running"]
+        clear_away_an_orphan(host, traveller)
     traveller.run("down", "h1", "--purge", "--yes")
     assert host.sh("ls -A /home/tim | grep remotedl || true") == ""
     assert host.sh("docker ps -aq --filter label=remotedl.owner=tim") == ""

@@ -14,7 +14,7 @@ from remotedl.config.models import LocalImage
 from remotedl.engine import Engine, Image, NewContainer, RegistryAuth
 from remotedl.errors import EngineError, ImageNotFound, ImageUnfit, UsageError
 from remotedl.images import ImageWish
-from remotedl.images.keeping import made_here, prune, snapshot
+from remotedl.images.keeping import made_here, plan_prune, prune, snapshot
 from remotedl.images.newer import newer_bases
 from remotedl.images.recipe import context_tar
 from remotedl.images.transfer import layers_known, load, size_above
@@ -251,7 +251,13 @@ def test_prune_takes_only_what_is_ours_and_unused(bookworm_place: Place, project
         assert listed[kept.reference].snapshot
         assert "theirs:1" not in listed
         whole = engine.images.get(unused.reference)
-        freed = prune(engine, SILENT)
+        plan = plan_prune(engine)
+        why = {made.reference: reason for made, reason in plan.stays}
+        assert [made.reference for made in plan.goes] == [unused.reference]
+        assert why[used.reference] == f"used by {holder.name}"
+        assert why[kept.reference].startswith("a snapshot")
+        assert plan_prune(engine, keep={unused.id}).goes == (), "the user loaded it"
+        freed = prune(engine, SILENT, plan)
         assert whole is not None
         assert 0 <= freed < whole.size / 2, "its base stays, and is not given back"
         left = {made.reference for made in made_here(engine)}
@@ -262,7 +268,7 @@ def test_prune_takes_only_what_is_ours_and_unused(bookworm_place: Place, project
     finally:
         engine.containers.remove(holder.id)
         engine.images.remove("theirs:1")
-    prune(engine, SILENT, snapshots=True)
+    prune(engine, SILENT, plan_prune(engine, snapshots=True))
     assert made_here(engine) == ()
 
 
