@@ -70,6 +70,7 @@ from remotedl.container.spec import (
     ProjectName,
     container_spec,
     differences,
+    fitted,
     group_file,
     new_container,
     parse_mount,
@@ -112,8 +113,13 @@ class DockerRuntime:
         *,
         clock: Clock = WALL_CLOCK,
         dial: Dial | None = None,
+        mtu: int = 0,
     ) -> None:
-        """`dial`: to a unix socket, in place of the remote's own where sshd forbids forwarding."""
+        """`dial`: to a unix socket, in place of the remote's own where sshd forbids forwarding.
+
+        `mtu`: of the network that is made for the container; 0: as the engine's own bridge.
+        """
+        self._mtu = mtu
         self._remote = remote
         self._engine = engine
         self._project = project
@@ -324,7 +330,7 @@ class DockerRuntime:
         """Created and started; nothing stays behind where the engine refuses."""
         if spec.gpus.way is not GpuWay.NONE:
             spec = spec.with_gpus(self._proved(spec, report))
-        spec = spec.on_network(own_network(self._engine, ground.user, report))
+        spec = spec.on_network(own_network(self._engine, ground.user, report, mtu=self._mtu))
         try:
             return self._create_once(spec, ground)
         except EngineError as exc:
@@ -339,7 +345,7 @@ class DockerRuntime:
 
     def _create_once(self, spec: ContainerSpec, ground: Ground) -> Container:
         new = replace(new_container(spec, __version__), name=self._free_name(spec))
-        created = self._engine.containers.create(new)
+        created = self._engine.containers.create(fitted(new, self._engine.report()))
         try:
             self._introduce(created.id, spec, ground)
             self._engine.containers.start(created.id)
@@ -379,7 +385,7 @@ class DockerRuntime:
 
     def _smoke(self, new: NewContainer) -> tuple[int, str]:
         """How many GPUs a container that asks like this sees, and what it printed."""
-        created = self._engine.containers.create(new)
+        created = self._engine.containers.create(fitted(new, self._engine.report()))
         try:
             self._engine.containers.start(created.id)
             deadline = self._clock.monotonic() + SMOKE_S

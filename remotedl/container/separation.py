@@ -29,6 +29,11 @@ def leave_network(engine: Engine, container: Container) -> None:
         engine.networks.remove(container.network)
 
 
+def _too_large(there: int, mtu: int) -> bool:
+    """The network's packets do not fit through `mtu`; one that says nothing has the usual 1500."""
+    return 0 < mtu < (there or 1500)
+
+
 def own_network(engine: Engine, user: User, report: Report, *, mtu: int = 0) -> str:
     """The name of this user's network, made where it is not there; "" where none can be had.
 
@@ -37,7 +42,17 @@ def own_network(engine: Engine, user: User, report: Report, *, mtu: int = 0) -> 
     name = network_name(user)
     if engine.report().podman:
         return ""  # without root each container has a network of its own already
-    if engine.networks.get(name) is not None:
+    there = engine.networks.get(name)
+    if there is not None and not _too_large(there.mtu, mtu):
+        return name
+    # a stopped container does not start again without the very network that it was made on
+    others = any(c.network == name for c in engine.containers.find({LABEL_OWNER: user.name}))
+    if there is not None and (others or not engine.networks.remove(name)):
+        report.warn(
+            f"downloads may hang: the container's network sends packets of {there.mtu or 1500} "
+            f"bytes, the host's network card carries {mtu}",
+            hint="remotedl down in your other projects on this host, then up again",
+        )
         return name
     bridge = engine.networks.get(DEFAULT)
     mtu = mtu or (bridge.mtu if bridge is not None else 0)

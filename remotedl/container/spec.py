@@ -29,6 +29,7 @@ from remotedl.container.services import (
 )
 from remotedl.engine.types import (
     Container,
+    EngineReport,
     Healthcheck,
     Mount,
     NewContainer,
@@ -221,6 +222,16 @@ def container_spec(
         healthcheck=_healthcheck(config, image.tools),
         labels=dict(labels or {}),
     )
+
+
+def fitted(new: NewContainer, report: EngineReport) -> NewContainer:
+    """`new` as an engine takes it that maps users, or labels files.
+
+    The container works on the user's own folders: behind another user's number (userns-remap) or
+    another label (SELinux) it could not write there, and relabelling would be seen by others.
+    """
+    security = (*new.security, "label=disable") if report.selinux else new.security
+    return replace(new, security=security, userns="host" if report.userns else "")
 
 
 def seen_inside(user: User, *, rootless: bool) -> User:

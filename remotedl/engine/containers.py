@@ -245,6 +245,7 @@ def _host_json(new: NewContainer) -> dict[str, Any]:
         "NanoCpus": int(new.cpus * NANO),
         "Memory": new.memory,
         "SecurityOpt": list(new.security),
+        "UsernsMode": new.userns,
         "AutoRemove": new.auto_remove,
         "LogConfig": {
             "Type": "json-file",

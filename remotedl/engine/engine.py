@@ -119,6 +119,8 @@ def parse_report(info: Mapping[str, Any], version: Mapping[str, Any]) -> EngineR
         storage_driver=str(info.get("Driver", "")),
         containerd_store=any(SNAPSHOTTER in str(row) for row in info.get("DriverStatus") or ()),
         rootless=any("name=rootless" in option for option in security),
+        userns=any("name=userns" in option for option in security),
+        selinux=any("name=selinux" in option for option in security),
         live_restore=bool(info.get("LiveRestoreEnabled")),
         cpus=int(info.get("NCPU") or 0),
         memory=int(info.get("MemTotal") or 0),

@@ -47,6 +47,10 @@ class EngineReport:
     warnings: tuple[str, ...]
     podman: bool = False
     """podman, behind its Docker-compatible socket."""
+    userns: bool = False
+    """userns-remap: users of containers are others on the host, unless a container opts out."""
+    selinux: bool = False
+    """Containers are confined by SELinux: files of the host have labels that they may not use."""
 
 
 # ---------------------------------------------------------------- images
@@ -302,6 +306,8 @@ class NewContainer:
     """Bytes; 0: no limit."""
     security: tuple[str, ...] = ()
     """--security-opt values."""
+    userns: str = ""
+    """"host": numbers of users are the host's own, whatever the engine maps."""
     tty: bool = False
     open_stdin: bool = False
     stop_signal: str = ""

@@ -27,6 +27,8 @@ from remotedl.container.services import Tools, container_ports
 from remotedl.container.spec import LABEL_FOLDER, LABEL_LAPTOP, LABEL_TOOLS, Image
 from remotedl.engine import Engine
 from remotedl.errors import ConfigError, ContainerError, EngineError
+from remotedl.images import catalogue
+from remotedl.images.credentials import registry_of
 from remotedl.images.ensure import ensure as ensure_image
 from remotedl.images.ensure import refuse_slip
 from remotedl.images.requirements import read as read_requirements
@@ -375,7 +377,7 @@ def _preview(remote: Remote, project: Project, host: HostConfig) -> list[str]:
     lines = [f"provision: {step.what} ({step.why})" for step in plan.steps]
     lines += [f"provision: {kept.stage.value}: nothing to do: {kept.why}" for kept in plan.kept]
     lines += [f"provision: {notice.text}" for notice in plan.notices]
-    lines.append(f"image: {_wanted_name(project)}, built or pulled unless it is there")
+    lines.append(f"image: {_wanted_name(project)}, {_image_source(project)} unless it is there")
     lines.append(f"container: remotedl-{project.label}, made or kept")
     return lines
 
@@ -428,6 +430,16 @@ def native_gpus(
         return NO_GPUS
     devices = take_gpus(remote, host.gpus, project.id, None, report, name=project.label)
     return GpuRequest(GpuWay.NONE, devices, "as asked for")
+
+
+def _image_source(project: Project) -> str:
+    """Where an image that is not there comes from."""
+    image = project.config.project.image
+    if isinstance(image, LocalImage):
+        return "built on the host from your folder"
+    if catalogue.find(image) is not None:
+        return "built on the host from remotedl's recipe"
+    return f"pulled by the host from {registry_of(image)}"
 
 
 def _wanted_name(project: Project) -> str:

@@ -21,6 +21,7 @@ from remotedl.container.spec import ProjectName
 from remotedl.engine import Engine
 from remotedl.errors import EngineError
 from remotedl.provision.facts import HostFacts
+from remotedl.provision.plan_settings import DOCKER_MTU
 from remotedl.session.project import Project
 from remotedl.ssh.remote import Process, Remote
 from remotedl.tunnel.way import Way
@@ -37,6 +38,8 @@ class EngineAccess:
     """What DOCKER_HOST must hold; empty for the client's own default."""
     socket: str = ""
     """Where the engine is spoken to directly: podman's, which no docker command leads to."""
+    mtu: int = 0
+    """Bytes of a packet that the host's way out carries, where that is less than Docker sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,8 @@ def engine_access(facts: HostFacts) -> EngineAccess:
             f"no Docker Engine answers on the host: {engine.problem or 'there is none'}",
             hint="remotedl provision",
         )
-    return EngineAccess(engine.access == "sudo", engine.host, engine.socket)
+    small = facts.uplink_mtu if facts.uplink_mtu < DOCKER_MTU else 0
+    return EngineAccess(engine.access == "sudo", engine.host, engine.socket, small)
 
 
 def open_workplace(
@@ -86,7 +90,7 @@ def open_workplace(
     if access is None:
         raise EngineError("how the engine is reached is not known", hint="remotedl up")
     engine = open_engine(remote, access, way)
-    runtime = DockerRuntime(remote, engine, name, dial=way.dial_unix)
+    runtime = DockerRuntime(remote, engine, name, dial=way.dial_unix, mtu=access.mtu)
     return Workplace(remote, project, runtime, engine, access, way)
 
 

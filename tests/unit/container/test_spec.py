@@ -26,6 +26,7 @@ from remotedl.container.spec import (
     canonical_json,
     container_spec,
     differences,
+    fitted,
     group_file,
     new_container,
     parse_mount,
@@ -33,7 +34,9 @@ from remotedl.container.spec import (
     passwd_file,
     spec_hash,
 )
-from remotedl.engine.types import Container, Health, Mount
+from remotedl.engine.containers import container_json
+from remotedl.engine.engine import parse_report
+from remotedl.engine.types import Container, Health, Mount, NewContainer
 from remotedl.errors import ConfigError
 
 PROJECT = ProjectName("0123456789abcdef", "cats")
@@ -331,3 +334,21 @@ def _as_it_is(made: ContainerSpec) -> Container:
         env=new.env,
         runtime="",
     )
+
+
+@pytest.mark.parametrize(("options", "userns", "security"), [
+    ((), "", ()),
+    (("name=userns",), "host", ()),
+    (("name=selinux",), "", ("label=disable",)),
+    (("name=seccomp,profile=builtin", "name=userns", "name=selinux"), "host", ("label=disable",)),
+])  # fmt: skip
+def test_an_engine_that_maps_users_or_labels_files_is_told_to_leave_ours(
+    options: tuple[str, ...], userns: str, security: tuple[str, ...]
+) -> None:
+    report = parse_report({"SecurityOptions": list(options)}, {})
+
+    new = fitted(NewContainer(image="x"), report)
+
+    assert (new.userns, new.security) == (userns, security)
+    host = container_json(new)["HostConfig"]
+    assert (host["UsernsMode"], host["SecurityOpt"]) == (userns, list(security))
