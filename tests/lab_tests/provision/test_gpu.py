@@ -112,7 +112,7 @@ def test_a_restart_under_running_containers_is_asked_for_and_gpus_are_seen(
     # who uses the GPUs, and who would like to
     claim(remote, ["0"], project="p-012345", user="ada@laptop", until=4_000_000_000)
     (view,) = views(look_at_gpus(log_in(host, "bob")))
-    assert [(h.kind, h.user) for h in view.holders][-1] == ("claim", "ada@laptop")
+    assert [(h.kind, h.user) for h in view.holders][-1] == ("claim", "ada")
     bob = log_in(host, "bob")
     assert held_by_others(look_at_gpus(bob), "bobs") == {0}
     assert take_gpus(bob, "auto:1", "bobs", accepted.facts) == ("0",), "there is no other one"
@@ -121,7 +121,7 @@ def test_a_restart_under_running_containers_is_asked_for_and_gpus_are_seen(
     assert held_by_others(look_at_gpus(remote), "p-012345") == {0}
     release(bob, "bobs")
     release(remote, "p-012345")
-    assert all(c.user != "ada@laptop" for c in look_at_gpus(remote).claims)
+    assert all(c.user != "ada" for c in look_at_gpus(remote).claims)
 
     # the guardian sees the driver go wrong under the container
     well = watch(remote, "")
