@@ -70,6 +70,8 @@ SMALL = 1 << 17
 """Up to here a file is read in one go, and handed to whoever wants its content."""
 PREPARE_FROM = 1 << 26
 """From here on a file that changes is worth a word to the other side before all is read."""
+SIDECARS = ("-wal", "-shm", "-journal")
+DATABASE = b"SQLite format 3\0"
 PILE = 32
 """Files that one thread reads before it asks for more."""
 
@@ -374,6 +376,9 @@ class _Look:
         self._forget_issues(key)
         if self._own.ignore.ignores(key, directory):
             self._own.holding.add(parent_of(key))
+        elif name.endswith(SIDECARS) and self._is_sidecar(at, name, key, None):
+            self._own.holding.add(parent_of(key))
+            return
         elif not path.isascii() and self._has_twin(way, path, key):
             return
         elif directory:
@@ -447,14 +452,14 @@ class _Look:
                     on_dir(path)
                 listed = _listing(self._disk, at)
                 self._note_freshness(key, found)
-                pending.extend(self._note_all(listed, path, key))
+                pending.extend(self._note_all(listed, at, path, key))
             except OSError as exc:
                 gone = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
                 self._issue(key, Issue.UNSTABLE if exc.errno in gone else Issue.UNREADABLE)
                 continue
 
     def _note_all(
-        self, listed: List[os.DirEntry[str]], path: str, key: str
+        self, listed: List[os.DirEntry[str]], at: At, path: str, key: str
     ) -> List[Tuple[str, str]]:
         """Take in one directory's entries; the dirs among them, last first."""
         ignores = self._own.ignore.ignores_child
@@ -496,6 +501,9 @@ class _Look:
                 self._own.holding.add(key)
                 continue
             child = key_prefix + leaf
+            if name.endswith(SIDECARS) and self._is_sidecar(at, name, child, names):
+                self._own.holding.add(key)
+                continue
             if leaf in twins:
                 self._collide(child, prefix, twins[leaf])
             elif directory:
@@ -510,6 +518,29 @@ class _Look:
                 self._note(prefix + name, child, found)
         dirs.sort(reverse=True)
         return dirs
+
+    def _is_sidecar(self, at: At, name: str, key: str, names: Optional[Collection[str]]) -> bool:
+        """Whether this is SQLite's log beside a database that some program has open.
+
+        It means nothing without that program's memory, and another machine's SQLite that finds it
+        would change the database. `names`: all of the directory, where they are known.
+        """
+        if key in self._own.tree:  # it was synced as the file that it was: not to be taken away
+            return False
+        main = name[: name.rindex("-")]
+        if not main or (names is not None and main not in names):
+            return False
+        try:
+            fd = self._disk.open(main, READ, at)
+        except OSError:
+            return False
+        try:
+            found = self._disk.read(fd, len(DATABASE)) if is_file(self._disk.fstat(fd)) else None
+        except OSError:
+            return False
+        finally:
+            self._disk.close(fd)
+        return found in (DATABASE, b"")
 
     def _note_dir(self, path: str, key: str) -> None:
         own = self._own
@@ -747,6 +778,10 @@ class _Look:
     def _collide(self, key: str, prefix: str, names: List[str]) -> None:
         self._issue(key, Issue.COLLIDING)
         self._own.twins[key] = tuple(prefix + name for name in names)
+
+
+def is_file(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode)
 
 
 def topmost(paths: Iterable[str]) -> List[str]:
