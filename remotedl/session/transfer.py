@@ -69,9 +69,14 @@ def get(errand: Errand, source: str, dest: Path) -> Moved:
     return _until_done(errand, lambda r, f: get_over(r, f, source, dest, errand.report, root, held))
 
 
-def fetch(errand: Errand, url: str, dest: str | None) -> Moved:
-    """Let the host download `url`; by default into the data folder."""
-    return _until_done(errand, lambda r, f: fetch_over(r, f, url, dest, errand.report))
+def fetch(errand: Errand, url: str, dest: str | None, *, unpack: bool = False) -> Moved:
+    """Let the host download `url`; by default into the data folder.
+
+    `unpack`: a zip or tar is unpacked there as well, into a folder of its name.
+    """
+    return _until_done(
+        errand, lambda r, f: fetch_over(r, f, url, dest, errand.report, unpack=unpack)
+    )
 
 
 def put_over(
@@ -111,20 +116,30 @@ def get_over(
 
 
 def fetch_over(
-    remote: Remote, folders: Folders, url: str, dest: str | None, report: Report
+    remote: Remote,
+    folders: Folders,
+    url: str,
+    dest: str | None,
+    report: Report,
+    *,
+    unpack: bool = False,
 ) -> Moved:
     """`fetch` over one link; the host retries by itself."""
     path = host_path(dest or "", folders) + ("/" if not dest or dest.endswith("/") else "")
     words = trusted(path, folders)
     name = url.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
-    with _porter(remote, "fetch", *words, url) as talk:
+    with _porter(remote, "unpack" if unpack else "fetch", *words, url) as talk:
         while True:
             said = talk.hear()
             if "done" in said:
                 report.progress(name, said["done"], said["total"])
             elif "retry" in said:
                 report.warn(f"{name}: {said['retry']}; trying again")
-            else:
+            elif "unpacked" in said:
+                report.progress(f"unpacking {name}", said["unpacked"], None, "files")
+            elif "last" in said:
+                if said.get("left_out"):
+                    report.warn(f"{said['left_out']} links and devices of {name} were left out")
                 had = bool(said.get("have"))
                 return Moved(int(not had), int(said["size"]), int(had), str(said["path"]))
 

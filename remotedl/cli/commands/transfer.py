@@ -30,6 +30,9 @@ def get(
     url: Annotated[
         str | None, typer.Option("--url", help="Let the host download this into /data.")
     ] = None,
+    unpack: Annotated[
+        bool, typer.Option("--unpack", help="With --url: unpack the zip or tar there.")
+    ] = False,
     host: HostOption = None,
 ) -> None:
     """Fetch a file or a folder; goes on where it broke off. With --url the host downloads."""
@@ -39,10 +42,12 @@ def get(
         raise UsageError(
             "name either a SOURCE on the host or --url", hint="remotedl get /data/model.ckpt ."
         )
+    if unpack and url is None:
+        raise UsageError("--unpack goes with --url", hint="remotedl get --url URL --unpack")
     with errand_of(context, host) as errand:
         errand.report.stage("get", url or source or "")
         if url is not None:
-            moved = transfer.fetch(errand, url, dest)
+            moved = transfer.fetch(errand, url, dest, unpack=unpack)
         else:
             moved = transfer.get(errand, source or "", Path(dest or "."))
         errand.report.stage("get", _told(moved))

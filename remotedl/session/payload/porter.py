@@ -3,6 +3,7 @@
     porter.py put ROOT DEST          stdin: files; stdout: where to go on
     porter.py get ROOT SOURCE        stdin: where to go on; stdout: files
     porter.py fetch ROOT DEST URL    stdout: progress
+    porter.py unpack ROOT DEST URL   the same, and a zip or tar is unpacked beside itself
 
 A message is one line of JSON. A file is written to NAME.remotedl-part beside its place, continued
 there when a transfer broke off, and renamed when its sha256 is right. Nothing is ever deleted.
@@ -15,17 +16,29 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import lzma
 import os
+import re
+import shutil
 import stat
 import sys
+import tarfile
 import time
 import urllib.error
 import urllib.request
-from typing import Any, Callable, Dict, List
+import zipfile
+import zlib
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 CHUNK = 1 << 20
 PART = ".remotedl-part"
 EVERY_S = 0.25
+SPARE = 1 << 30
+"""Bytes that unpacking leaves free on the disk."""
+MOST_ENTRIES = 20_000_000
+ENDING = re.compile(r"\.(zip|tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError)
+"""What the libraries say of an archive that is damaged, or has a password."""
 TRIES = 8
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -34,9 +47,10 @@ FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 def main(argv: List[str]) -> int:
     verb = argv[0]
     verbs: Dict[str, Callable[..., None]] = {"put": put, "get": get, "fetch": fetch}
+    verbs["unpack"] = unpack
     try:
         verbs[verb](*argv[1:])
-    except (OSError, ValueError, EOFError) as exc:
+    except (OSError, ValueError, EOFError, *BROKEN) as exc:
         say({"error": str(exc), "absent": isinstance(exc, FileNotFoundError)})
         return 1
     return 0
@@ -254,6 +268,11 @@ def send(at: int, name: str, offset: int) -> None:
 
 def fetch(root: str, dest: str, url: str) -> None:
     """Download `url` to `dest`, going on where an earlier try stopped."""
+    say(dict(fetched(root, dest, url), last=True))
+
+
+def fetched(root: str, dest: str, url: str) -> Dict[str, Any]:
+    """What came of it: path and size, and "have" where it was there already."""
     if url.split(":", 1)[0].lower() not in ("http", "https", "ftp"):
         raise ValueError("not a web address: " + url)
     below = Below(root, dest)
@@ -266,8 +285,7 @@ def fetch(root: str, dest: str, url: str) -> None:
     name, path = parts[-1], os.path.join(below.root, *parts)
     try:
         with open_file(name, os.O_RDONLY, at) as file:
-            say({"have": True, "path": path, "size": os.fstat(file.fileno()).st_size})
-            return
+            return {"have": True, "path": path, "size": os.fstat(file.fileno()).st_size}
     except FileNotFoundError:
         pass
     for left in range(TRIES - 1, -1, -1):
@@ -281,7 +299,90 @@ def fetch(root: str, dest: str, url: str) -> None:
             say({"retry": str(exc)})
             time.sleep(min(2.0 ** (TRIES - left), 30))
     os.replace(name + PART, name, src_dir_fd=at, dst_dir_fd=at)
-    say({"ok": True, "path": path, "size": os.stat(name, dir_fd=at).st_size})
+    return {"ok": True, "path": path, "size": os.stat(name, dir_fd=at).st_size}
+
+
+def unpack(root: str, dest: str, url: str) -> None:
+    """Fetch, and unpack into a folder of the archive's name beside it: all of it, or nothing.
+
+    An archive is a stranger's: no entry leads out of that folder, links and devices are left out
+    and counted, and what it expands to is bounded by the disk.
+    """
+    got = fetched(root, dest, url)
+    folder, name = os.path.split(got["path"])
+    stem = ENDING.sub("", name)
+    if stem == name:
+        raise ValueError(name + " is no .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz")
+    into = os.path.join(folder, stem)
+    if os.path.isdir(into):
+        say(dict(got, last=True, path=into, entries=0, left_out=0))
+        return
+    part = into + PART
+    shutil.rmtree(part, ignore_errors=True)
+    os.mkdir(part)
+    at = os.open(folder or ".", FOLDER)
+    try:
+        with open_file(name, os.O_RDONLY, at) as file:
+            entries, left_out = unpack_into(part, file, shutil.disk_usage(folder).free - SPARE)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    finally:
+        os.close(at)
+    # Most data sets hold one folder of their own name.
+    alone = os.listdir(part) == [stem] and os.path.isdir(os.path.join(part, stem))
+    os.rename(os.path.join(part, stem) if alone else part, into)
+    if alone:
+        os.rmdir(part)
+    say(dict(got, last=True, path=into, entries=entries, left_out=left_out))
+
+
+def unpack_into(part: str, file: Any, room: int) -> Tuple[int, int]:
+    """How many files were written below `part`, and how many entries were left out."""
+    below, entries, left_out, told = Below(part + "/", ""), 0, 0, 0.0
+    for path, content in members(file):
+        if content is None:
+            left_out += 1
+            continue
+        parts = below.parts(os.path.normpath(path).replace(os.sep, "/"))
+        if path.startswith("/") or not parts:
+            raise ValueError("the archive has an entry that leads out of it: " + path)
+        at = below.folder(parts[:-1], make=True)
+        try:
+            with open_file(parts[-1], os.O_RDWR | os.O_CREAT | os.O_EXCL, at) as target, content:
+                while True:
+                    data = content.read(CHUNK)
+                    if not data:
+                        break
+                    room -= len(data)
+                    if room < 0:
+                        raise ValueError("what it expands to does not fit on the disk")
+                    target.write(data)
+        finally:
+            os.close(at)
+        entries += 1
+        if entries > MOST_ENTRIES:
+            raise ValueError("the archive has more than %d files" % MOST_ENTRIES)  # noqa: UP031
+        if time.monotonic() - told > EVERY_S:
+            told = time.monotonic()
+            say({"unpacked": entries})
+    return entries, left_out
+
+
+def members(file: Any) -> Iterator[Tuple[str, Any]]:
+    """Path and content of each file; None as content for a link or a device."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as packed:
+            for info in packed.infolist():
+                if not info.is_dir():
+                    link = stat.S_ISLNK(info.external_attr >> 16)
+                    yield info.filename, None if link else packed.open(info)
+        return
+    file.seek(0)
+    with tarfile.open(fileobj=file, mode="r:*") as archive:
+        for entry in archive:
+            if not entry.isdir():
+                yield entry.name, archive.extractfile(entry) if entry.isreg() else None
 
 
 def is_folder(below: Below, parts: List[str]) -> bool:
