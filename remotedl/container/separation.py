@@ -24,9 +24,15 @@ def network_name(user: User) -> str:
 
 
 def leave_network(engine: Engine, container: Container) -> None:
-    """After a container was removed: its network goes with the last one that is on it."""
-    if container.network.startswith(PREFIX):
-        engine.networks.remove(container.network)
+    """After a container was removed: its network goes with the last one that is on it.
+
+    A stopped one counts: it does not start again without the very network that it was made on.
+    """
+    name, owner = container.network, container.labels.get(LABEL_OWNER, "")
+    if not name.startswith(PREFIX):
+        return
+    if not any(other.network == name for other in engine.containers.find({LABEL_OWNER: owner})):
+        engine.networks.remove(name)
 
 
 def _too_large(there: int, mtu: int) -> bool:

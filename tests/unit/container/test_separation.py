@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from remotedl.container.separation import own_network
+from remotedl.container.separation import leave_network, own_network
 from remotedl.container.spec import User
 from remotedl.engine.engine import Engine
 from remotedl.engine.types import Network
@@ -75,3 +76,14 @@ def test_one_that_other_containers_are_on_stays_and_it_is_told() -> None:
 
     assert own_network(cast(Engine, OneEngine(networks)), ADA, told, mtu=1400) == "remotedl-1000"
     assert networks.made == [] and "1400" in told.warnings[0]
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["the last one", "another that is stopped"])
+def test_a_network_goes_with_the_last_container_that_was_made_on_it(
+    monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    networks = Networks(1500)
+    ours = cast(Any, SimpleNamespace(network="remotedl-1000", labels={"remotedl.owner": "ada"}))
+    monkeypatch.setattr(networks, "find", lambda labels: [ours] * others)
+    leave_network(cast(Engine, OneEngine(networks)), ours)
+    assert networks.removed is (others == 0)
