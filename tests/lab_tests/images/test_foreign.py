@@ -55,7 +55,23 @@ def test_an_image_without_python_gets_its_jupyter(local: Place) -> None:
     for tool in TOOLS:
         assert local.run(ref.reference, f"/opt/remotedl/bin/{tool}", "--help")[0] == 0
     assert kernels_python(local, ref) == "/opt/remotedl/bin/python"
+    assert_documents_are_merged(local, ref)
     assert not local.ensure(ImageWish(image=standin_image("bookworm"))).fresh
+
+
+def assert_documents_are_merged(place: Place, ref: ImageRef) -> None:
+    """As in our own images; what it does is tested in test_jupyter.py."""
+    run = (
+        "cd /tmp && export HOME=/tmp && "
+        "/opt/remotedl/bin/jupyter server extension list 2>&1; "
+        "/opt/remotedl/bin/jupyter labextension list 2>&1; "
+        "/opt/remotedl/bin/python -c 'import remotedl_documents, remotedl_merge' && echo found"
+    )
+    code, said = place.run(ref.reference, "sh", "-c", run)
+    assert code == 0, said
+    lines = said.decode().splitlines()
+    for name, state in (("remotedl_jupyter", "OK"), ("remotedl-notice", "OK"), ("found", "")):
+        assert any(name in line and state in line for line in lines), said
 
 
 def test_the_images_own_python_is_the_kernel_and_gets_the_requirements(
