@@ -46,7 +46,7 @@ from remotedl.container.runtime import (
     Wanted,
     unless_jobs_run,
 )
-from remotedl.container.separation import leave_network, own_network
+from remotedl.container.separation import leave_network, network_name, own_network
 from remotedl.container.services import (
     JUPYTER_PORT,
     Service,
@@ -178,7 +178,7 @@ class DockerRuntime:
             )
         change = Change.KEEP if container.running else Change.START
         if not container.running:
-            self._engine.containers.start(container.id)
+            self._start_again(container, ground, report)
             container = self._again(container.id)
         listed = self._remote.run(["cat", f"{ground.folders.run}/services.json"]).stdout
         if "jupyter" in json.loads(listed):
@@ -323,8 +323,16 @@ class DockerRuntime:
         if old is None:
             return self._create(spec, ground, report)
         if plan.change is Change.START:
-            self._engine.containers.start(old.id)
+            self._start_again(old, ground, report)
         return self._again(old.id)
+
+    def _start_again(self, container: Container, ground: Ground, report: Report) -> None:
+        """A stopped one; also where somebody's `docker network prune` took its network away."""
+        name = container.network
+        if name == network_name(ground.user) and self._engine.networks.get(name) is None:
+            own_network(self._engine, ground.user, report, mtu=self._mtu)
+            self._engine.networks.rejoin(name, container.id)
+        self._engine.containers.start(container.id)
 
     def _create(self, spec: ContainerSpec, ground: Ground, report: Report) -> Container:
         """Created and started; nothing stays behind where the engine refuses."""

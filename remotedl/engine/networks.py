@@ -49,6 +49,13 @@ class Networks:
             answer = self._connected().call("POST", "/networks/create", body=body)
             return _parsed(self._connected().inspect_network(answer.json()["Id"]))
 
+    def rejoin(self, name: str, container: str) -> None:
+        """For a stopped container whose network was removed, and is there again by that name."""
+        with translated(f"putting container {container} on network {name}"):
+            for verb, more in (("disconnect", {"Force": True}), ("connect", {})):
+                body = {"Container": container, **more}
+                self._connected().call("POST", f"/networks/{quoted(name)}/{verb}", body=body)
+
     def remove(self, name: str) -> bool:
         """False when there was none, or a container is on it."""
         with translated(f"removing network {name}"):

@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from remotedl.config.models import ProjectConfig
 from remotedl.container.docker import DockerRuntime
 from remotedl.container.gpus import GpuRequest, GpuWay
-from remotedl.container.runtime import Answer, Change, Plan, State
+from remotedl.container.runtime import Answer, Change, Plan, State, Wanted
 from remotedl.container.spec import Image, ProjectName
 from remotedl.engine import Engine
 from remotedl.errors import ContainerError, JobsRunning
 from tests.lab.engine import docker
 from tests.lab_tests.container.conftest import (
+    BARE,
+    HOST,
     USER,
     Place,
     fresh_project,
@@ -297,3 +300,23 @@ def test_gpus_that_no_container_gets_at_are_refused_and_nothing_stays(
         runtime.ensure(replace(own_place.wanted, gpus=BROKEN))
     assert "no-such-runtime" in caught.value.message
     assert docker("ps", "-aq", "--filter", f"label=remotedl.project={project.id}") == before == ""
+
+
+def test_a_stopped_container_starts_though_its_network_was_pruned(
+    engine: Engine, base_image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A network that no other test has a container on.
+    monkeypatch.setattr("remotedl.container.separation.PREFIX", f"remotedl-{os.getpid()}-")
+    remote = LocalRemote(tmp_path)
+    runtime = DockerRuntime(remote, engine, fresh_project("pruned"))
+    wanted = Wanted(HOST, ProjectConfig(**BARE), base_image)
+    try:
+        name = runtime.ensure(wanted).name
+        network = docker("inspect", "-f", "{{.HostConfig.NetworkMode}}", name)
+        runtime.stop()
+        docker("network", "rm", network)
+        assert runtime.ensure(wanted).change is Change.START
+        assert runtime.status().state is State.RUNNING
+    finally:
+        runtime.remove()
+        remote.close()
