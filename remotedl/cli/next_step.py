@@ -122,7 +122,7 @@ def ways() -> dict[tuple[str, ...], str]:
 
     from remotedl.cli.app import app
 
-    table: dict[tuple[str, ...], str] = {("run",): "argument"}
+    table: dict[tuple[str, ...], str] = {("run",): "argument", ("shell",): "argument"}
 
     def walk(command: object, words: tuple[str, ...]) -> None:
         params = getattr(command, "params", [])

@@ -1,6 +1,7 @@
 """image: the images on a host."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,6 +76,22 @@ def build(
         fetching = Fetching(via_laptop, yes)
         reference = build_image(errand, rebuild=rebuild, fetching=fetching)
     say(reference)
+
+
+@app.command()
+def recipe(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="base, pytorch, pytorch:cu126, …")],
+) -> None:
+    """Write a catalogue image's Dockerfile into the project, to be changed there."""
+    from remotedl.images.own_recipe import write_recipe
+    from remotedl.session.project import project_root
+
+    folder, lines = write_recipe(project_root(Path.cwd()), name)
+    say(f"wrote {folder}", err=True)
+    say("to build it, put this into hosts.toml:", err=True)
+    for line in lines.splitlines():
+        say(line)
 
 
 @app.command()

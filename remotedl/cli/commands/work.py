@@ -26,6 +26,7 @@ HostOption = Annotated[
     str | None, typer.Option("--host", "-H", help="Not the default host.", show_default=False)
 ]
 HOST = "remotedl.host"
+TYPED = "remotedl.typed"
 SHELL_SYNTAX = re.compile(r"&&|\|\||[|;<>$`*\s]")
 SECOND_CTRL_C_S = 3.0
 
@@ -47,7 +48,7 @@ class CommandLine(TyperCommand):
                 return None
 
         host, options = host_before_dashes(args, positional)
-        ctx.meta[HOST] = host
+        ctx.meta[HOST], ctx.meta[TYPED] = host, list(args)
         ctx.allow_interspersed_args = False
         return super().parse_args(ctx, options)
 
@@ -58,7 +59,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=panel)(jobs)
     app.command(rich_help_panel=panel)(logs)
     app.command(rich_help_panel=panel)(stop)
-    app.command(rich_help_panel=panel)(shell)
+    app.command(cls=CommandLine, rich_help_panel=panel)(shell)
     app.command("open", rich_help_panel=panel)(open_page)
 
 
@@ -79,6 +80,9 @@ def run(
             show_default=False,
         ),
     ] = None,
+    interactive: Annotated[
+        bool, typer.Option("-i", "-t", help="Run it on this terminal; it ends with it. No job.")
+    ] = False,
     notify: Annotated[bool, typer.Option("--notify", help="Tell its end on this desktop.")] = False,
 ) -> None:
     """Run a job where the GPU is; it outlives the connection. Passes on its exit code.
@@ -91,6 +95,8 @@ def run(
 
     host, argv = context.meta[HOST], words
     refuse_shell_syntax(argv)
+    if interactive:
+        raise typer.Exit(attached(context, host, argv))
     wish = JobWish(after_sync, None if gpus is None else asked_gpus(gpus), notify)
     if _input_waits():
         say(
@@ -201,15 +207,33 @@ def stop(
     say(f"{ended.id}: {ended.state.value}" + ("" if ended.code is None else f" {ended.code}"))
 
 
-def shell(context: typer.Context, host: HostArgument = None) -> None:
-    """A terminal in the container, in the project's folder. Passes on its exit code."""
-    from remotedl.cli.terminal import interact, own_pty
-    from remotedl.session.errands import require_running, workplace
+def shell(
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[HOST] [-- CMD...]", help="Run this instead of a shell."),
+    ] = None,
+) -> None:
+    """Open a terminal in the container, in the project's folder. Passes on its exit code."""
+    host, argv = context.meta[HOST], words or []
+    if "--" not in context.meta[TYPED]:
+        if len(argv) > 1:
+            raise UsageError("a command stands after --", hint="remotedl shell -- ipython")
+        host, argv = (argv[0] if argv else None), []
+    raise typer.Exit(attached(context, host, argv))
 
-    with errand_of(context, host, quiet=True) as errand, workplace(errand) as (place, _):
+
+def attached(context: typer.Context, host: str | None, argv: list[str]) -> int:
+    """A command, or a shell, on this terminal; its exit code. It ends with the connection."""
+    from remotedl.cli.terminal import interact, own_pty
+    from remotedl.session.errands import inside_folder, require_running, workplace
+
+    with errand_of(context, host, quiet=True) as errand, workplace(errand) as (place, ground):
         require_running(errand, place)
-        code = interact(place.runtime.shell(own_pty()))
-    raise typer.Exit(code)
+        if not argv:
+            return interact(place.runtime.shell(own_pty()))
+        folder = inside_folder(errand, ground, Path.cwd())
+        return interact(place.runtime.start(argv, cwd=folder, pty=own_pty()))
 
 
 def open_page(

@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from remotedl.cli.app import app
+from remotedl.cli.commands import work
 from remotedl.cli.commands.work import HOST, refuse_shell_syntax
 from remotedl.errors import UsageError
 
@@ -71,3 +72,40 @@ def test_words_and_programs_with_odd_names_pass(
     refuse_shell_syntax(["./train.sh"])
     (tmp_path / "my train.sh").touch()
     refuse_shell_syntax(["./my train.sh"])
+
+
+@pytest.mark.parametrize(
+    ("args", "host", "argv"),
+    [
+        ([], None, []),
+        (["h1"], "h1", []),
+        (["--", "ipython", "-i"], None, ["ipython", "-i"]),
+        (["h1", "--", "top"], "h1", ["top"]),
+    ],
+)
+def test_shell_takes_a_host_and_a_command(
+    args: list[str], host: str | None, argv: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str | None, list[str]]] = []
+
+    def attached(context: Any, host: str | None, argv: list[str]) -> int:
+        asked.append((host, argv))
+        return 0
+
+    monkeypatch.setattr(work, "attached", attached)
+    command: Any = typer.main.get_command(app)
+    command.main(["shell", *args], standalone_mode=False)
+    assert asked == [(host, argv)]
+
+
+def test_run_on_this_terminal_is_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def attached(context: Any, host: str | None, argv: list[str]) -> int:
+        asked.append(argv)
+        return 3
+
+    monkeypatch.setattr(work, "attached", attached)
+    command: Any = typer.main.get_command(app)
+    assert command.main(["run", "-it", "--", "ipython"], standalone_mode=False) == 3
+    assert asked == [["ipython"]]
