@@ -13,8 +13,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-import psutil
-
 CONNECT_LIMIT_S = 20.0
 GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 SPECIAL = tuple(
@@ -102,6 +100,8 @@ def is_public(ip: Address) -> bool:
 def own_addresses() -> frozenset[Address]:
     """Of this laptop's network cards, the public ones too."""
     found = set[Address]()
+    import psutil  # only who asks for it pays for it
+
     for card in psutil.net_if_addrs().values():
         for one in card:
             if one.family in (socket.AF_INET, socket.AF_INET6):

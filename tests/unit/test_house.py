@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,16 @@ def test_the_process_ends_in_one_file_alone() -> None:
     ends = [p for p in SOURCES if p not in ON_HOSTS and "SystemExit" in p.read_text()]
     loader = PACKAGE / "tunnel" / "relay.py"  # in a program's text that it sends to the host
     assert [p for p in ends if p != loader] == [PACKAGE / "cli" / "exits.py"]
+
+
+def test_all_that_is_imported_is_asked_for_in_pyproject() -> None:
+    """The tests' own packages hide one that is missing for everybody else."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["keyring"]]
+    known = {re.split("[<>=]", word)[0] for word in asked}
+    known |= {"invoke", "requests", "urllib3"}  # fabric's and docker's own, which they hand out
+    used = set().union(*(imported(path) for path in SOURCES if path not in ON_HOSTS))
+    assert used - sys.stdlib_module_names - {"remotedl", "backports"} <= known
 
 
 def test_watchdog_is_imported_in_one_file_alone() -> None:
