@@ -420,10 +420,12 @@ class Peer:
         self._arrivals.put(frame)
 
     def _most(self, kind: int, stream: int) -> int:
-        """How long a message may be. Only who asked for a history gets one."""
+        """How long a message may be. Only who asked for a history gets a long one."""
         if kind in (Type.SNAP, Type.DIRTY, Type.PUT):
             return LISTING_LIMIT
-        return protocol.MESSAGE_LIMIT if stream in self._asked_for_much else 0
+        if stream in self._asked_for_much:
+            return protocol.MESSAGE_LIMIT
+        return protocol.FRAME_LIMIT if stream in self._replies else 0
 
     def _acknowledge(self, frame: Frame) -> None:
         answer = protocol.unpack_json(frame.payload)
