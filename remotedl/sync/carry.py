@@ -12,8 +12,9 @@ fails: one that failed holds back as much as one that runs.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -40,6 +41,12 @@ BATCH = 512
 GET_BYTES = 8 << 20
 """Contents asked for at once; while they are put in place, the next come."""
 GETS = 2
+BATCHES = 2
+"""Batches that are on their way up at once, where saves may have to overtake them."""
+BATCH_S = 0.08
+"""How long a batch may take where saves wait for its end."""
+SMALLEST = 16
+NAP_S = 0.01
 AT_HAND_FROM = 1 << 16
 """A file of so many bytes is not sent where the receiver has the same content elsewhere."""
 
@@ -57,6 +64,8 @@ class Carried:
     failures: list[Failure] = field(default_factory=list)
     doubtful: set[str] = field(default_factory=set)
     """Paths on the laptop that were not as expected."""
+    overtook: dict[str, Entry | None] = field(default_factory=dict)
+    """What was sent while the cycle was under way, and is newer than what it decided."""
     again: bool = False
     """Another cycle can bring what was missing in this one."""
 
@@ -85,11 +94,31 @@ class Carrier:
         ledger: Ledger,
     ) -> None:
         self.ledger = ledger
+        self.between: Callable[[], None] | None = None
+        """Called again and again while a cycle is carried out: what is urgent overtakes."""
+        self.batch = BATCH
+        """Operations in one batch, as they are quick."""
         self.replica = replica
         self.picture = picture
         self.peer = peer
         self.transfers = transfers
         self.outflow = peer.outflow(replica)
+
+    def wait(self, reply: Reply) -> dict[str, object]:
+        """Its answer; what is urgent overtakes meanwhile. Raises LinkLost, SyncError."""
+        while self.between is not None and not reply.is_there:
+            self.between()
+            reply.nap(NAP_S)
+        return reply.wait()
+
+    def took(self, seconds: float) -> None:
+        """A batch took so long."""
+        if self.between is None:
+            self.batch = BATCH
+        elif seconds > BATCH_S:
+            self.batch = max(self.batch // 2, SMALLEST)
+        elif seconds < BATCH_S / 2:
+            self.batch = min(self.batch * 2, BATCH)
 
     def carry(self, cleared: Cleared, step: str, fresh: Fresh) -> Carried:
         """`fresh`: contents by digest that need not be read again. Raises LinkLost, SyncError."""
@@ -187,9 +216,12 @@ class Upload(_Trip):
 
     where = Where.REMOTE
 
-    def __init__(self, own: Carrier, step: str, carried: Carried, fresh: Fresh) -> None:
+    def __init__(
+        self, own: Carrier, step: str, carried: Carried, fresh: Fresh, *, urgent: bool = False
+    ) -> None:
         super().__init__(own, step, carried)
         self._fresh = fresh
+        self._urgent = urgent
         self._sent: deque[tuple[int, list[Operation], Reply]] = deque()
         """Batches by their numbers in the ledger."""
 
@@ -204,6 +236,10 @@ class Upload(_Trip):
         for batch in self._batches(ops):
             number = self._own.ledger.sending(self.where, batch)
             self._sent.append((number, batch, self._commit(batch)))
+            while self._own.between and not self._urgent and len(self._sent) >= BATCHES:
+                began = time.monotonic()
+                self._take_next()
+                self._own.took(time.monotonic() - began)
 
     def reap(self) -> None:
         """Take the answers that have come. Raises LinkLost, SyncError."""
@@ -226,7 +262,7 @@ class Upload(_Trip):
                     continue
                 size += op.new.size if op.new.size <= SMALL else 0
             batch.append(op)
-            if size >= PACK_BYTES or len(batch) >= BATCH:
+            if size >= PACK_BYTES or len(batch) >= self._own.batch:
                 self._send_pack(pack)
                 yield batch
                 batch, pack, size = [], {}, 0
@@ -270,7 +306,8 @@ class Upload(_Trip):
         self._count_sent(sum(map(len, pack.values())))
         try:
             self._own.outflow.send_pack(
-                [(Content(digest, len(data)), data) for digest, data in pack.items()]
+                [(Content(digest, len(data)), data) for digest, data in pack.items()],
+                urgent=self._urgent,
             )
         except ConnectionError:
             self._own.peer.check()
@@ -282,11 +319,13 @@ class Upload(_Trip):
     def _commit(self, batch: list[Operation]) -> Reply:
         changes = [Change(op.path, op.expected, op.new) for op in batch]
         growing = self._own.replica.scanner.growing
-        return self._own.peer.commit(changes, self._step, _reasons(batch, growing))
+        reasons = _reasons(batch, growing)
+        return self._own.peer.commit(changes, self._step, reasons, urgent=self._urgent)
 
     def _take_next(self) -> None:
         number, batch, reply = self._sent.popleft()
-        outcomes = _outcomes(reply.wait(), len(batch))
+        answer = reply.wait() if self._urgent else self._own.wait(reply)
+        outcomes = _outcomes(answer, len(batch))
         done = [op for op, end in zip(batch, outcomes, strict=True) if self._ended(op, end)]
         for op in done:
             self._own.picture.believe(op.key, op.path, op.new)
@@ -323,7 +362,7 @@ class _Download(_Trip):
                 else:
                     size += op.new.size
             batch.append(op)
-            if size >= GET_BYTES or len(batch) >= BATCH:
+            if size >= GET_BYTES or len(batch) >= self._own.batch:
                 yield batch
                 batch, size = [], 0
         if batch:
@@ -348,11 +387,15 @@ class _Download(_Trip):
 
     def _apply(self, batch: list[Operation], reply: Reply | None) -> None:
         if reply is not None:
-            reply.wait()  # what could not be sent shows as missing content below
+            self._own.wait(reply)  # what could not be sent shows as missing content below
+        if self._own.between is not None:
+            self._own.between()
         changes = [Change(op.path, op.expected, op.new) for op in batch]
         reasons = _reasons(batch, self._own.picture.growing)
         number = self._own.ledger.sending(self.where, batch)
+        began = time.monotonic()
         outcomes = self._own.replica.apply(changes, self._step, reasons)
+        self._own.took(time.monotonic() - began)
         done = []
         for op, end in zip(batch, outcomes, strict=True):
             if end.status is Status.NO_CONTENT and op.new is not None and op.new.digest:

@@ -42,6 +42,7 @@ from remotedl.sync.carry import Carried
 from remotedl.sync.conflicts import Comparison
 from remotedl.sync.database import Step
 from remotedl.sync.estimate import Estimate, estimate
+from remotedl.sync.express import Express
 from remotedl.sync.firstcopy import can_begin, copy_while_reading
 from remotedl.sync.fresh import Fresh
 from remotedl.sync.history import PastStep, Undone, choose_step, read_history, undo_step
@@ -93,6 +94,9 @@ ROUNDS = 100
 PLAN_S = 60.0
 CLOSE_S = 5.0
 """How long the end waits for a cycle."""
+NO_VERDICT = Verdict((), (), {}, (), (), (), (), frozenset())
+SLICE = 2000
+"""So many new files are decided upon at once in a live session: saves overtake between batches."""
 FLUSH_ROUNDS = 10
 """Cycles in a row after which `flush` waits for nothing but what is on its way."""
 DAY_S = 86400.0
@@ -191,6 +195,7 @@ class Sync:
         """The user was told that the rules cannot be read now."""
         self._in_hand = 0
         """Keys that are being decided upon."""
+        self._files = 0
         self._since: dict[str, float] = {}
         """Since when what a program is writing waits for it."""
         self._news = 0
@@ -398,7 +403,7 @@ class Sync:
             laptop_watching=pair.follower.watching if pair else "off",
             remote_watching=pair.picture.watching if pair else "off",
             halt=self._halt,
-            files=count_files(pair.ancestor) if pair else 0,
+            files=self._count_files(),
             since=self._since,
             unmerged=tuple(sorted(self._unmerged)),
             disk_since=self._disk_since(),
@@ -407,6 +412,15 @@ class Sync:
 
     def _there(self, pair: Pair) -> There:
         return There(pair.peer.host, pair.remote_root, self._container)
+
+    def _count_files(self) -> int:
+        """As of the last moment at which nothing was just being recorded."""
+        pair = self._open_pair
+        try:
+            self._files = count_files(pair.ancestor) if pair else 0
+        except RuntimeError:
+            pass  # it changed while it was counted
+        return self._files
 
     def _unsettled(self) -> int:
         """How much is known to have changed, on either side, and is not decided upon yet.
@@ -566,8 +580,11 @@ class Sync:
 
     # One cycle
 
-    def _step(self) -> Outcome:
-        """Decide upon what is known, and do it. Raises SyncHalted, LinkLost, SyncError."""
+    def _step(self, *, in_slices: bool = False) -> Outcome:
+        """Decide upon what is known, and do it. Raises SyncHalted, LinkLost, SyncError.
+
+        `in_slices`: of many new files some; the others stay for further steps.
+        """
         self._take_news()
         self._check_roots()
         self._catch_up()
@@ -579,6 +596,8 @@ class Sync:
             return self._rest()
         self._in_hand = 1 if self._changed is None else len(self._changed)
         changed, self._changed = self._changed, set()
+        if in_slices and changed is not None:
+            changed, self._changed = self._slice(changed)
         try:
             return self._cycle_over(changed)
         except BaseException:
@@ -587,6 +606,24 @@ class Sync:
             raise
         finally:
             self._in_hand = 0
+
+    def _slice(self, changed: set[str]) -> tuple[set[str], set[str]]:
+        """All but a bulk of new files, of which the first are taken, folders before what is in
+        them: each is decided by itself. And what is left.
+
+        Not where anything was deleted: what goes must not go before all that comes is there.
+        """
+        known, laptop = self._pair.ancestor, self._pair.replica.side.tree
+        remote = self._pair.picture.tree
+        if len(changed) <= SLICE or any(
+            key in known and not (key in laptop and key in remote) for key in changed
+        ):
+            return changed, set()
+        new = sorted(
+            key for key in changed if key not in known and (key in laptop) != (key in remote)
+        )
+        rest = set(new[SLICE:])
+        return changed - rest, rest
 
     def _cycle_over(self, changed: set[str] | None) -> Outcome:
         """`changed`: keys that may differ from the ancestor; None: all of them."""
@@ -599,9 +636,18 @@ class Sync:
             self._report.note(notice)
         step = self._new_step()
         pair.ledger.begin(cleared.to_remote, cleared.to_laptop)
+        # What needs no I/O holds from now on: saves that overtake build upon it.
+        pair.ledger.agreed.update(verdict.ancestor)
+        amend(pair.ancestor, verdict.ancestor)
         self._in_hand = 0
         try:
-            carried = pair.carrier.carry(cleared, step, self._fresh)
+            with self._overtaking(step) as express:
+                carried = pair.carrier.carry(cleared, step, self._fresh)
+                overtook = express.end() if express is not None else Carried()
+            carried.overtook = {op.key: op.new for op in overtook.done_remote}
+            carried.done_remote += overtook.done_remote
+            carried.to_remote = carried.to_remote.plus(overtook.to_remote)
+            carried.doubtful |= overtook.doubtful
         except (DiskSilent, TimeoutError):
             self._stale = True
             raise
@@ -617,6 +663,37 @@ class Sync:
         for notice in too_large:
             self._report.note(notice)
         return self._conclude(verdict, carried, (*cleared.notices, *too_large))
+
+    @contextmanager
+    def _overtaking(self, step: str) -> Iterator[Express | None]:
+        """What is saved on the laptop meanwhile goes before all that is still to be done."""
+        pair = self._pair
+        if not self._runs or self._paused or pair.carrier.between is not None:
+            yield None
+            return
+        policy, fresh = self._policy(), self._fresh
+        express = Express(
+            pair, step, fresh, policy, lambda v: self._clear(v, NOTHING_ALLOWED), self._note
+        )
+        pair.carrier.between = pair.replica.scanner.on_pile = express.between
+        try:
+            yield express
+        finally:
+            pair.carrier.between = pair.replica.scanner.on_pile = None
+            pair.carrier.took(0.0)
+            pair.replica.scanner.placed.clear()
+
+    def _look_and_send(self, look: Callable[[], Iterable[str]]) -> None:
+        """A look at the laptop that may take long; what is saved meanwhile does not wait."""
+        step = self._new_step()
+        with self._overtaking(step) as express:
+            self._look(look)
+            overtook = express.end() if express is not None else Carried()
+        if overtook.done_remote:
+            candidates = self._candidates
+            self._record(NO_VERDICT, overtook, step, set())
+            self._candidates |= candidates
+            self._note(op.key for op in overtook.done_remote)
 
     def _decide(self, changed: set[str] | None) -> Verdict:
         pair = self._pair
@@ -677,6 +754,7 @@ class Sync:
         done_laptop = {op.key for op in carried.done_laptop}
         done_remote = {op.key for op in carried.done_remote}
         agreed = {**pair.ledger.agreed, **settle(verdict, done_laptop, done_remote)}
+        agreed.update(carried.overtook)
         amend(pair.ancestor, agreed)
         if changed is None:  # all keys may differ otherwise than the database remembers
             touched = changed_keys(pair.ancestor, pair.picture.tree)
@@ -940,12 +1018,15 @@ class Sync:
             self._state = State.PAUSED
             self._count_what_waits()
             return NAP_S
-        self._look(pair.follower.look_ripe)
+        if pair.follower.has_heard:
+            self._look_and_send(pair.follower.look_ripe)
+        else:
+            self._look(pair.follower.look_ripe)
         self._look_for_root()
         told = self._halt if self._state is State.HALTED else None
         try:
             if self._has_work():
-                self._step()
+                self._step(in_slices=True)
             elif self._state is State.HALTED:
                 return NAP_S
             else:
@@ -961,6 +1042,8 @@ class Sync:
         if told is not None:
             self._report.stage("sync", "goes on")
         self._state = State.PAUSED if self._paused else State.LIVE
+        if self._changed:
+            return 0.0
         waits = [pair.follower.patience()]
         if self._retry_at is not None:
             waits.append(self._retry_at - self._clock())

@@ -38,6 +38,10 @@ class Ledger:
         """What was acknowledged since the ancestor was last recorded; None: it was deleted."""
         self.outstanding = 0
         """Operations of the cycle of now that are not done, or given up."""
+        self.news: dict[str, Entry | None] = {}
+        """The part of it that nobody has taken notice of."""
+        self.waiting: set[str] = set()
+        """Keys of the cycle of now that are still to be done."""
         self.is_open = False
         """Whether there are batches that the last record does not cover."""
         for side, arrived, rows in database.batches():
@@ -51,6 +55,7 @@ class Ledger:
         """Before the first batch of a cycle: all that it is to do."""
         ops = [op for side in operations for op in side]
         self.outstanding = len(ops)
+        self.waiting = {op.key for op in ops}
         count = Counter(op.key for op in ops)
         self._apart = frozenset(op.key for op in ops if count[op.key] > 1 or not op.settles)
 
@@ -70,6 +75,7 @@ class Ledger:
     ) -> dict[str, Entry | None]:
         """It was acknowledged; what both sides agree on by that."""
         self.outstanding = max(0, self.outstanding - len(batch))
+        self.waiting.difference_update(op.key for op in done)
         agreed = {op.key: op.new for op in done if op.key not in self._apart}
         rows: list[tuple[str, Entry | None]] = []
         if len(done) < len(batch):
@@ -78,6 +84,7 @@ class Ledger:
         self._database.batch_arrived(number, list(agreed.items()), rows)
         for key, entry in agreed.items():
             self._settle(key, entry)
+        self.news.update(agreed)
         return agreed
 
     def own_past(self, ancestor: Tree, laptop: Tree, remote: Tree) -> dict[str, Entry]:
@@ -109,6 +116,7 @@ class Ledger:
         for key in agreed:
             self._forget(key)
         self.agreed.clear()
+        self.news.clear()
         self.is_open = False
 
     def open_after(self, agreed: Iterable[str]) -> list[tuple[str, list[tuple[str, Entry]]]]:

@@ -84,6 +84,11 @@ class Reply:
             raise self._error
         return self._answer
 
+    def nap(self, seconds: float) -> None:
+        """Wait for it a moment, no longer. Raises DiskSilent."""
+        if not self._done.wait(seconds):
+            give_up_if(self._silent())
+
     @property
     def is_there(self) -> bool:
         return self._done.is_set()
@@ -240,10 +245,12 @@ class Peer:
         asked = {"since": None if since is None else list(since), "scan": scan}
         return self._ask(Type.SNAP, protocol.pack_json(asked))
 
-    def commit(self, changes: Sequence[Change], step: str, reasons: Sequence[str]) -> Reply:
-        """After the contents that were sent before. Raises LinkLost."""
+    def commit(
+        self, changes: Sequence[Change], step: str, reasons: Sequence[str], *, urgent: bool = False
+    ) -> Reply:
+        """After the contents that were sent before, as urgently. Raises LinkLost."""
         payload = protocol.pack_commit(step, reasons, changes)
-        return self._ask(Type.COMMIT, payload, in_order=True)
+        return self._ask(Type.COMMIT, payload, in_order=not urgent)
 
     def get(self, wanted: Sequence[Wanted]) -> Reply:
         """Have contents sent into the staging area; answered when all are there or given up."""

@@ -12,12 +12,17 @@ from typing import Any, Callable, Dict, List, Optional, Set
 from remotedl.sync.agent.folder import OWN
 from remotedl.sync.agent.hints import ROOT, Hint, Hints
 from remotedl.sync.agent.replica import Replica, is_cookie, is_own
+from remotedl.sync.agent.tree import DIR, key
 
 POLL_S = 10.0
 """How often everything is looked at where the kernel gives no watches."""
 BACKGROUND_S = 600.0
 """How often everything is looked at although the kernel tells what changes."""
 COOKIE_S = 2.0
+SAVED = 64
+"""So many saved files overtake at once."""
+NEW = 8
+"""So many of them may be new."""
 HEARD_S = 0.3
 """An event counts as something that waits from then on: our own changes make events, too."""
 SHARE = 9
@@ -124,6 +129,25 @@ class Follower:
         if scanner.next_due() == 0.0:
             changed |= scanner.look_again()
         return changed
+
+    def look_saved(self) -> Set[str]:
+        """Look at single files that were saved, in the middle of something longer.
+
+        Not at what we put there ourselves. Raises FolderGone.
+        """
+        scanner = self.replica.scanner
+
+        def is_known(path: str) -> bool:
+            one = key(path)
+            return one not in scanner.placed and scanner.tree.get(one, DIR) != DIR
+
+        def is_new(path: str) -> bool:
+            return key(path) not in scanner.tree
+
+        with self._lock:  # of a bulk of new files a few, so that a new one alone goes ahead, too
+            paths = self._hints.quiet(self._clock(), is_known, SAVED)
+            paths += self._hints.quiet(self._clock(), is_new, NEW)
+        return self.replica.look(paths) if paths else set()
 
     def patience(self) -> float:
         """For how many seconds there is nothing to look at, unless `poke` is called."""

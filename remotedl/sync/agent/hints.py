@@ -8,7 +8,7 @@ being written waits for its writer to close it.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 QUIET_S = 0.02
 """A burst is over after so long without an event."""
@@ -94,6 +94,19 @@ class Hints:
             self._waiting.clear()
             return [ROOT]
         return sorted(due)
+
+    def quiet(self, now: float, wanted: Callable[[str], bool], limit: int) -> List[str]:
+        """Up to `limit` paths that were saved and are quiet, whatever else goes on; forgotten."""
+        found: List[str] = []
+        for path, one in self._waiting.items():
+            rests = one.hint is Hint.CHANGED and now - one.last >= QUIET_S
+            if rests and path != ROOT and wanted(path):
+                found.append(path)
+                if len(found) >= limit:
+                    break
+        for path in found:
+            del self._waiting[path]
+        return found
 
     def count(self, before: float) -> int:
         """How many wait since `before` or longer."""

@@ -12,7 +12,8 @@ import signal
 import struct
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, List, Optional
+from collections import deque
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional
 
 from remotedl.sync.agent.apply import Outcome, Status
 from remotedl.sync.agent.disk import Disk
@@ -71,6 +72,8 @@ class Keeper:
         self._told: Optional[Version] = None
         """What the laptop knows."""
         self._told_around: Optional[Around] = None
+        self._commits: Deque[Task] = deque()
+        self._is_between = False
         self._looking = (0, 0.0)
         """What was said last about how much there is to look at, and when."""
         self._gone = ""
@@ -90,6 +93,15 @@ class Keeper:
     def post(self, task: Optional[Task]) -> None:
         """Run `task` when it is its turn; None ends the keeper."""
         self._tasks.put(task)
+
+    def post_commit(self, task: Task) -> None:
+        """The same, for what need not wait for the end of a long look; in its order."""
+        self._commits.append(task)
+        self._tasks.put(self._commit_next)
+
+    def _commit_next(self) -> None:
+        if self._commits:  # else it was done in the middle of a look
+            self._commits.popleft()()
 
     def run(self) -> None:
         """The keeper's thread. Raises what a task raises: the agent ends then."""
@@ -309,8 +321,16 @@ class Keeper:
             self._told = self._generations.version
 
     def _between(self) -> None:
-        """In the middle of a long look."""
-        self._say_looking()
+        """In the middle of a long look: saves of the laptop go first."""
+        if self._is_between:
+            return
+        self._is_between = True
+        try:
+            self._say_looking()
+            while self._commits:
+                self._commits.popleft()()
+        finally:
+            self._is_between = False
 
     # Telling
 

@@ -176,6 +176,10 @@ class Scanner:
         self.on_dir: Optional[Callable[[str], None]] = None
         """Told of every directory right before it is listed, so that it can be watched."""
         self.marks = Marks()
+        self.placed: Set[str] = set()
+        """Keys of what was put in place for the other side; whoever wants to know clears it."""
+        self.believed: Optional[Set[str]] = None
+        """During a look: keys of which something newer is known than what the look listed."""
         self.growths = Growths()
         self.growing: Dict[str, bytes] = {}
         """Logs that are being written, by key, and the digest of what was last seen of them."""
@@ -275,7 +279,11 @@ class Scanner:
             self.stamps.pop(key, None)
             return
         self.stamps[key] = stamp = stamp_of(found)
+        if self.believed is not None:
+            self.believed.add(key)
         now = self.now_ns()
+        if placed:
+            self.placed.add(key)
         if not (placed and found.st_mtime_ns < found.st_ctime_ns) and is_racy(found, now):
             self.again[key] = now + RACY_NS
         elif entry.size >= FROM and entry.digest is not None:
@@ -319,6 +327,9 @@ class Scanner:
 
     def _renew(self, tops: Collection[str]) -> Set[str]:
         look = _Look(self)
+        outermost = self.believed is None
+        if outermost:
+            self.believed = set()
         self.unsettled = len(tops)
         try:
             with Way(self.folder) as way:
@@ -327,6 +338,8 @@ class Scanner:
             look.read_contents()
         finally:
             self.unsettled = 0
+            if outermost:
+                self.believed = None
         return look.changed
 
 
@@ -713,6 +726,8 @@ class _Look:
 
     def _unstable(self, key: str) -> None:
         with self._lock:
+            if self._own.believed and key in self._own.believed:
+                return  # it was put there, or looked at, in the middle of this look
             self._issue(key, Issue.UNSTABLE)
             self._own.again[key] = self._own.now_ns() + RETRY_NS
 

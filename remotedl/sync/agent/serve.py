@@ -226,7 +226,7 @@ class Agent:
             arrived.wait()
             self._keeper.commit(frame.stream, changes, _word(step), reasons, self._failed)
 
-        self._keeper.post(run)
+        self._keeper.post_commit(run)
 
     # Transfers
 

@@ -341,10 +341,14 @@ class Outflow:
             self.send_pack(pack)
         return failed
 
-    def send_pack(self, pack: Sequence[Tuple[Content, bytes]]) -> int:
+    def send_pack(self, pack: Sequence[Tuple[Content, bytes]], *, urgent: bool = False) -> int:
         """Small contents whose bytes are at hand; the stream they went on. Raises Closed."""
         stream = self._next_stream()
         contents = pack_contents([content for content, _ in pack])
+        if urgent:
+            self._wire.control(Type.PUT, stream, contents)
+            self._wire.urgent(stream, b"".join([data for _, data in pack]))
+            return stream
         self._wire.in_order(Type.PUT, stream, contents)
         self._wire.data(stream, b"".join([data for _, data in pack]))
         return stream

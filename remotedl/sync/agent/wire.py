@@ -79,6 +79,12 @@ class Wire:
         for head, piece in cut(kind, stream, payload):
             self._queue(head, piece)
 
+    def urgent(self, stream: int, content: bytes) -> None:
+        """Send a little DATA before all that waits; no credit is waited for. Raises Closed."""
+        with self._change:
+            self._credit -= len(content)
+        self.control(Type.DATA, stream, content)
+
     def data(self, stream: int, content: Any) -> None:
         """Send bytes as DATA, cut as the link is fast; waits for credit. Raises Closed."""
         view = memoryview(content)
