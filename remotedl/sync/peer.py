@@ -51,8 +51,8 @@ PROBES = 8
 START_S = 30.0
 END_S = 5.0
 ERRORS_KEPT = 4000
-UNTAKEN_LIMIT = 96 << 20
-"""Listings that wait to be taken: those of about a million files."""
+UNTAKEN_LIMIT = 64 << 20
+"""Listings that wait to be taken: those of more than half a million files."""
 LISTING_LIMIT = 16 << 20
 ARRIVING_LIMIT = 2 * protocol.CREDIT_START
 LONG_ANSWERS = ("trash", "undo")
