@@ -53,6 +53,8 @@ def test_gpg_says_the_same(tmp_path: Path) -> None:
     for options in ([], ["--armor"]):
         key = subprocess.run([*home, *options, "--export"], capture_output=True, check=True).stdout
         assert fingerprints(key) == (theirs,)
+    # It began an agent of its own for the folder, which would stay.
+    subprocess.run(["gpgconf", "--homedir", str(tmp_path), "--kill", "all"], check=True)
 
 
 def test_a_second_key_in_the_file_would_be_trusted_too() -> None:
