@@ -165,10 +165,13 @@ class LocalImage(Strict):
 ASK_BEFORE = (
     *(".vscode/", "*.code-workspace", ".idea/", ".devcontainer/", "devcontainer.json"),
     *(".devcontainer.json", ".dir-locals.el", ".exrc", ".nvimrc", ".nvim.lua", ".editorconfig"),
-    *(".envrc", ".env.*", "mise.toml", ".mise.toml", ".tool-versions", ".python-version"),
-    *(".pre-commit-config.yaml", "conftest.py", "sitecustomize.py", "usercustomize.py"),
+    *(".vimrc", ".lvimrc", ".vim/", ".nvim/", ".zed/", ".helix/", ".cursor/", ".claude/"),
+    *(".mcp.json", ".envrc", ".env.*", "mise*.toml", ".mise*", ".tool-versions"),
+    *(".python-version", ".pre-commit-config.yaml", "lefthook.y*ml", ".lefthook.y*ml"),
+    *("conftest.py", "sitecustomize*", "usercustomize*", "pyvenv.cfg"),
     *(".pylintrc", "pylintrc", "jupyter_*config.*", "ipython_config.py", ".pdbrc", ".gdbinit"),
-    *(".npmrc", ".yarnrc*", ".Rprofile", "desktop.ini", "*.lnk"),
+    *(".npmrc", ".yarnrc*", ".Rprofile", ".Renviron", ".RData", "desktop.ini", ".directory"),
+    *("*.lnk", "*.url", "*.desktop"),
 )
 """What editors, shells and tools read unasked, as soon as a folder is opened or entered."""
 

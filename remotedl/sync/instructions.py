@@ -46,7 +46,7 @@ class Instructions:
         patterns = [line.casefold() for text in ask_before for line in text.split("\n")]
         words = [line.rstrip().strip("/") for line in patterns if line[:1] not in ("!", "#")]
         literal = [word for word in words if "/" not in word and not SPECIAL.search(word)]
-        self._names = Names([*UP_ONLY, *(word for word in literal if word)])
+        self._names = Names([*UP_ONLY, *UP_ONLY_STARTS, *(word for word in literal if word)])
         self._asked = Ignore([Source("\n".join(patterns))] if patterns else [], defaults=False)
         self._named = frozenset(map(_plain_key, named))
         leaves = [word.rpartition("/")[2] for word in (*words, *self._named)]

@@ -202,3 +202,16 @@ def test_another_upgrade_is_none() -> None:
 def test_an_answer_is_told_to_end_its_connection() -> None:
     said = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\nKeep-Alive: 5\r\nX: 1\r\n\r\n"
     assert closing(said) == b"HTTP/1.1 200 OK\r\nX: 1\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("blank", ["\t", " ", "\t a"])
+@pytest.mark.parametrize("end", ["\x01", ""])
+def test_a_head_of_blanks_costs_no_time(blank: str, end: str) -> None:
+    """A pattern with three ways to take a blank was busy for hours, before any secret."""
+    verdict = asked("GET / HTTP/1.1", "X:" + blank * 20_000 + end)
+    assert refused(verdict)
+
+
+def test_blanks_around_a_value_are_not_part_of_it() -> None:
+    assert passed(asked("GET / HTTP/1.1", f"Cookie:\t {COOKIE} \t", host=f" {HOST} "))
