@@ -26,7 +26,7 @@ class World:
 def test_a_minute_without_output_names_the_step_and_its_last_line_once() -> None:
     world = World(HostCapabilities())
     world.build.output("[stage-1 2/5] RUN apt-get update")
-    world.build.output("Get:1 http://deb.debian.org bookworm")
+    world.build.output("Get:1 http://mirror.example.org bookworm")
     world.now = 59
     assert world.build.check(60) == 1 and world.told.warnings == []
 
@@ -36,7 +36,7 @@ def test_a_minute_without_output_names_the_step_and_its_last_line_once() -> None
 
     assert world.told.warnings == [
         ("no output for 61 s: [stage-1 2/5] RUN apt-get update is still at work; last line: "
-         "Get:1 http://deb.debian.org bookworm", "")
+         "Get:1 http://mirror.example.org bookworm", "")
     ]  # fmt: skip
 
 
