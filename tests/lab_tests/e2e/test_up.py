@@ -109,6 +109,9 @@ def test_a_file_edited_on_both_sides_is_a_conflict_and_both_versions_exist(live:
     eventually(lambda: "both.txt" in str(live.status()["sync"]["conflicts"]), 60)
     assert here.read_text() == "laptop's\n"
     assert cat(live, "both.txt") == "host's\n"
+    # No job starts on files that are not the saved ones, so that it is settled for those to come.
+    live.laptop.run("sync", "resolve", "--host", "h1", "both.txt", "--laptop")
+    assert cat(live, "both.txt") == "laptop's\n"
 
 
 def test_nothing_listens_on_the_host_and_on_the_laptop_only_on_loopback(live: Live) -> None:
