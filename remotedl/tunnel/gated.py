@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import time
 from dataclasses import dataclass
 
 from remotedl.ssh.remote import Stream
@@ -25,6 +26,7 @@ from remotedl.tunnel.gate import Answer, Door, Pass, closing, judge
 from remotedl.tunnel.refusal import is_http, is_of_a_page
 
 END = b"\r\n\r\n"
+TOO_LONG = b"HTTP/1.1 431 Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
 
 
@@ -141,13 +143,21 @@ class GatedStream:
 
 
 def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
-    """A request's head, and what came behind it. Raises Answered, OSError."""
-    data = b""
+    """A request's head, and what came behind it. Raises Answered, OSError.
+
+    All of it is judged or none of it passes: what is too long is refused, and one that comes byte
+    by byte has no more time than any other.
+    """
+    data, limit_s = b"", client.gettimeout()
+    deadline = None if limit_s is None else time.monotonic() + limit_s
     while END not in data:
         if is_http(data) is False and data:
             return data, b""
         if len(data) > LONGEST_HEAD:
-            return data[:LONGEST_HEAD], b""
+            _answer(client, TOO_LONG)
+            raise Answered
+        if deadline is not None:
+            client.settimeout(max(deadline - time.monotonic(), 0.001))
         part = client.recv(16 * 1024)
         if not part:
             raise Answered  # a browser opens connections that it may need

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
@@ -24,7 +25,7 @@ from remotedl.ssh.remote import Stream
 from remotedl.tunnel import TcpPlace, Tunnel, TunnelWish
 from remotedl.tunnel.entrance import Dial
 from remotedl.tunnel.gate import Door
-from remotedl.tunnel.gated import GatedEntrance
+from remotedl.tunnel.gated import GatedEntrance, _read_head
 from remotedl.tunnel.tunnel import start_tunnel
 from tests.lab_tests.tunnel.far_end import until
 from tests.support.local_remote import LocalRemote
@@ -108,6 +109,37 @@ def test_what_is_sent_behind_a_request_goes_nowhere(program: int) -> None:
             while client.recv(4096):
                 pass
         assert Keeping.seen == ["GET /one"]
+
+
+def test_a_head_that_is_too_long_is_refused_and_not_cut(program: int) -> None:
+    """What stands behind a cut (an Origin) would not be judged."""
+    with gated(program) as tunnel, socket.create_connection(("127.0.0.1", tunnel.port)) as client:
+        client.settimeout(20)
+        host = f"Host: 127.0.0.1:{tunnel.port}\r\nCookie: {TOKEN}\r\n"
+        client.sendall(f"GET / HTTP/1.1\r\n{host}X: {'x' * 90_000}\r\n\r\n".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 431 ")
+    assert Keeping.seen == []
+
+
+def test_a_head_that_comes_byte_by_byte_has_no_more_time_than_any_other() -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0.5)
+    stop = threading.Event()
+
+    def drip() -> None:
+        theirs.sendall(b"GET / HTTP/1.1\r\nX: ")
+        while not stop.wait(0.05):
+            theirs.sendall(b"x")
+
+    began = time.monotonic()
+    with ours, theirs:
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        with pytest.raises(TimeoutError):
+            _read_head(ours)
+        stop.set()
+        dripping.join()
+    assert time.monotonic() - began < 5
 
 
 def test_nobody_gets_in_without_the_secret_and_the_page_says_how(program: int) -> None:
