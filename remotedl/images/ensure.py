@@ -166,7 +166,7 @@ class _Way:
 
     def with_requirements(self, ref: ImageRef, name: str) -> ImageRef:
         try:
-            text = self.wish.places.read("project.requirements", name).decode("utf-8")
+            text = self.wish.places.read("project.requirements", name)
         except FileNotFoundError as exc:
             raise ConfigError(
                 f"{name} is not in {self.wish.folder}",

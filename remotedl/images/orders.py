@@ -136,7 +136,9 @@ def context_of(
     return root, path, context_files(root, left_out=_ignored(root, path))
 
 
-def requirements_order(ref: ImageRef, name: str, text: str) -> tuple[Order, tuple[str, ...]]:
+def requirements_order(
+    ref: ImageRef, name: str, text: str | bytes
+) -> tuple[Order, tuple[str, ...]]:
     """A project's packages on top of `ref`, and what could not be asked of pip."""
     found = read_requirements(name, text)
     written = {
@@ -192,6 +194,6 @@ def _ignored(root: Path, dockerfile: Path) -> Callable[[str], bool]:
     theirs = left_out_by("")
     for place in (dockerfile.with_name(f"{dockerfile.name}.dockerignore"), root / ".dockerignore"):
         if place.is_file():
-            theirs = left_out_by(read_plain(place, root).decode("utf-8"))
+            theirs = left_out_by(read_plain(place, root).decode("utf-8-sig", "surrogateescape"))
             break
     return lambda name: name.partition("/")[0] == OWN_FOLDER or theirs(name)

@@ -345,9 +345,10 @@ def _packages(place: Workplace) -> tuple[str, ...]:
         return ()
     path = place.project.places.find("project.requirements", name)
     try:
-        text = place.project.places.read("project.requirements", name).decode("utf-8")
-        return read_requirements(name, text).lines
-    except (OSError, UnicodeDecodeError) as exc:
+        return read_requirements(
+            name, place.project.places.read("project.requirements", name)
+        ).lines
+    except OSError as exc:
         raise ConfigError(f"requirements {path} cannot be read: {exc}") from exc
 
 
