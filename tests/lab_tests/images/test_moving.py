@@ -237,6 +237,8 @@ def test_a_snapshot_is_an_image_to_name(local: Place, project: Project, debian: 
 def test_prune_takes_only_what_is_ours_and_unused(bookworm_place: Place, project: Project) -> None:
     """On a lab host, whose images are nobody else's."""
     place, engine = bookworm_place, bookworm_place.engine
+    prune(engine, SILENT, plan_prune(engine, snapshots=True))  # what other tests built on it
+    assert made_here(engine) == ()
     folder = project({"Dockerfile": f"FROM debian:bookworm-slim\n{OURS}RUN echo prune\n"})
     unused = place.ensure(ImageWish(image=LocalImage(), folder=folder))
     (folder / "Dockerfile").write_text(f"FROM debian:bookworm-slim\n{OURS}RUN echo used\n")
