@@ -10,9 +10,10 @@ from remotedl.cli.context import Settings
 from remotedl.cli.say import say
 
 EPILOG = (
-    "Exit codes: 0 done · 1 failure · 2 usage · 10-12 configuration · 20-27 connection · "
-    "30-33 provisioning · 40-43 engine and images · 50-52 container and jobs · 60-64 sync · "
-    "70 tunnels · 80 session · 130 Ctrl-C. `remotedl run` passes on the exit code of its command."
+    "Exit codes: 0 done · 1 failure · 2 usage · 10-12 configuration · 20-28 connection · "
+    "30-33 provisioning · 40-43 engine and images · 50-52 container and jobs · 60-65 sync · "
+    "70-71 tunnels · 80 session · 130 Ctrl-C. "
+    "`remotedl run` passes on the exit code of its command."
 )
 
 app = typer.Typer(

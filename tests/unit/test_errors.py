@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from remotedl import errors
+from remotedl.cli.app import EPILOG
 from remotedl.errors import RemotedlError
 
 ROOT = Path(__file__).parents[2]
@@ -39,3 +40,8 @@ def test_every_error_is_raised_somewhere(kind: type[RemotedlError]) -> None:
     used = re.compile(rf"\b{kind.__name__}\b(?!,$)", re.MULTILINE)
     passive = re.compile(r"^\s*(from|import|except|class)\b.*$", re.MULTILINE)
     assert any(used.search(passive.sub("", p.read_text(encoding="utf-8"))) for p in sources)
+
+
+def test_help_names_every_exit_code() -> None:
+    spans = [(int(a), int(b or a)) for a, b in re.findall(r"(\d+)(?:-(\d+))? [a-z]", EPILOG)]
+    assert all(any(a <= one.exit_code <= b for a, b in spans) for one in ALL)
