@@ -47,11 +47,8 @@ def test_killed_at_each_step_then_two_at_once_then_undone(
 ) -> None:
     host = make_host(release="bookworm")
     before = picture(host)
-    for line in (
-        "stage fetch the package lists",
-        "line Unpacking curl",
-        "line Unpacking docker.io",
-    ):
+    # Docker's own repository is out of reach here: known at once, so that no step brings curl.
+    for line in ("stage fetch the package lists", "line Unpacking docker.io"):
         assert run_until(host, line), f"never came to: {line}"
 
     told = [Told(), Told()]
